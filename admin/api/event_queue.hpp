@@ -1,0 +1,40 @@
+// What one event stream has yet to send. Every event carries the whole move, so progress events that wait are replaced by the
+// newest one, and a reader that reconnects has lost nothing. Pure; one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+
+#include "admin/mover/mover.hpp"
+
+namespace pgporter {
+
+class EventQueue {
+  public:
+    static constexpr std::size_t events_max = 64;
+
+    // The move as it was when the stream began: goes first, and what is older than it is dropped.
+    void begin(const MoveRecord& present);
+    // False: the reader is so slow that even state changes don't fit; end the stream (it will ask again).
+    [[nodiscard]] bool push(const MoveEvent& event);
+    // The next event's text, ready to be written; nothing: none waits.
+    [[nodiscard]] std::optional<std::string> pop();
+    // The last event said that the move is finished: nothing will follow.
+    [[nodiscard]] bool finished() const { return finished_; }
+
+  private:
+    [[nodiscard]] bool is_old(const MoveEvent& event) const;
+
+    bool begun_ = false;
+    bool finished_ = false;
+    std::string present_updated_at_;
+    std::deque<MoveEvent> events_;
+};
+
+// One server-sent event: id, event and data lines and the empty line.
+[[nodiscard]] std::string event_text(const MoveEvent& event);
+
+}  // namespace pgporter

@@ -1,0 +1,192 @@
+#include "admin/mover/apply.hpp"
+
+#include "admin/mover/move_names.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr std::size_t unanswered_max = 4'000;  // statements on their way
+constexpr std::size_t prepared_max = 500;      // beyond, a statement is sent with its text
+
+std::vector<const char*> zero_ended(const ApplyStatement& statement, std::vector<std::string>& storage) {
+    storage.clear();
+    storage.reserve(statement.values.size());
+    std::vector<const char*> pointers;
+    for (const auto& value : statement.values) {
+        if (!value) {
+            pointers.push_back(nullptr);
+            continue;
+        }
+        storage.emplace_back(*value);
+        pointers.push_back(storage.back().c_str());
+    }
+    return pointers;
+}
+
+}  // namespace
+
+Result<void> create_progress_table(ServerSession& target, MoveId move) {
+    const auto schema = quote_ident(artefact_name(move));
+    PP_TRY(target.exec("BEGIN; CREATE SCHEMA " + schema + "; CREATE TABLE " + schema +
+                       ".progress (lsn pg_lsn NOT NULL); INSERT INTO " + schema + ".progress VALUES ('0/0'); COMMIT"));
+    return {};
+}
+
+Result<Applier> Applier::connect(const MoveServers& servers, const std::string& search_path) {
+    auto session = servers.target();
+    if (!session) return session.error();
+    Applier applier(std::move(*session));
+    const auto progress = quote_ident(artefact_name(servers.move())) + ".progress";
+    auto rows = applier.session_->exec("SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
+                                       "; SET plan_cache_mode = force_generic_plan; SET search_path = " + search_path +
+                                       "; PREPARE progress(pg_lsn) AS UPDATE " + progress + " SET lsn = $1; SELECT lsn FROM " + progress);
+    if (!rows) return rows.error();
+    const auto at = rows->count() == 1 ? lsn_from(rows->text(0, 0)) : std::nullopt;
+    if (!at) return fail(ErrorKind::internal, "the target's progress row is missing");
+    applier.applied_ = *at;
+    // It was read back from what is committed; whether it is flushed too, the next durable commit will tell.
+    if (PQenterPipelineMode(applier.session_->raw()) != 1) return applier.broken();
+    return applier;
+}
+
+Error Applier::broken() const {
+    return fail(ErrorKind::unavailable, "the connection to the target broke", PQerrorMessage(session_->raw()));
+}
+
+Result<void> Applier::queue(int sent, Expected expected) {
+    if (sent != 1) return broken();
+    expected_.push_back(expected);
+    unsent_ = true;
+    return {};
+}
+
+Result<void> Applier::make_room() {
+    if (expected_.size() < unanswered_max) return {};
+    // The server answers what it has done only when asked to.
+    if (PQsendFlushRequest(session_->raw()) != 1) return broken();
+    unsent_ = true;
+    while (expected_.size() > unanswered_max / 2) {
+        PP_TRY(advance());
+        if (expected_.size() <= unanswered_max / 2) break;
+        if (unsent_) {
+            PP_TRY(session_->flush(std::nullopt));
+            unsent_ = false;
+        } else {
+            PP_TRY(session_->wait_for(false, std::nullopt));
+        }
+    }
+    return {};
+}
+
+Result<void> Applier::open() {
+    if (open_) return {};
+    PP_TRY(queue(PQsendQueryParams(session_->raw(), "BEGIN", 0, nullptr, nullptr, nullptr, nullptr, 0), {}));
+    open_ = true;
+    changes_open_ = 0;
+    return {};
+}
+
+Result<void> Applier::change(const SourceTable& table, const ApplyStatement& statement) {
+    PP_TRY(make_room());
+    PP_TRY(open());
+    ++changes_open_;
+    auto* connection = session_->raw();
+    std::vector<std::string> storage;
+    const auto values = zero_ended(statement, storage);
+    const auto count = static_cast<int>(values.size());
+    auto found = prepared_.find(statement.sql);
+    if (found == prepared_.end() && prepared_.size() < prepared_max) {
+        const auto name = "change_" + std::to_string(prepared_.size());
+        PP_TRY(queue(PQsendPrepare(connection, name.c_str(), statement.sql.c_str(), 0, nullptr), {Answer::any, &table}));
+        found = prepared_.emplace(statement.sql, name).first;
+    }
+    const int sent = found == prepared_.end()
+                         ? PQsendQueryParams(connection, statement.sql.c_str(), count, nullptr, values.data(), nullptr, nullptr, 0)
+                         : PQsendQueryPrepared(connection, found->second.c_str(), count, values.data(), nullptr, nullptr, 0);
+    return queue(sent, {Answer::one_row, &table});
+}
+
+Result<void> Applier::run(const std::string& sql) {
+    PP_TRY(make_room());
+    PP_TRY(open());
+    return queue(PQsendQueryParams(session_->raw(), sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0), {});
+}
+
+Result<void> Applier::commit(Lsn end, Durability durability) {
+    PP_TRY(open());
+    auto* connection = session_->raw();
+    if (durability == Durability::now) PP_TRY(run("SET LOCAL synchronous_commit = on"));
+    const auto position = to_text(end);
+    const char* values[] = {position.c_str()};
+    PP_TRY(queue(PQsendQueryPrepared(connection, "progress", 1, values, nullptr, nullptr, 0), {Answer::one_row}));
+    PP_TRY(queue(PQsendQueryParams(connection, "COMMIT", 0, nullptr, nullptr, nullptr, nullptr, 0),
+                 {Answer::commit, nullptr, end, durability}));
+    PP_TRY(queue(PQpipelineSync(connection), {Answer::sync}));
+    open_ = false;
+    changes_open_ = 0;
+    return advance();
+}
+
+Result<void> Applier::take(const PGresult* result) {
+    const auto expected = expected_.front();
+    expected_.pop_front();
+    const auto status = PQresultStatus(result);
+    if (status == PGRES_FATAL_ERROR) {
+        auto error = error_from(result);
+        if (expected.table != nullptr) error.message = "applying a change of " + expected.table->plain_name() + ": " + error.message;
+        return error;
+    }
+    if (status == PGRES_PIPELINE_ABORTED) return fail(ErrorKind::internal, "the target gave up a batch of changes");
+    if (expected.answer == Answer::one_row) {
+        const std::string_view rows = status == PGRES_TUPLES_OK ? (PQntuples(result) == 1 ? "1" : "0") : PQcmdTuples(const_cast<PGresult*>(result));
+        if (rows != "1") {
+            return fail(ErrorKind::conflict,
+                        "a change of " + (expected.table != nullptr ? expected.table->plain_name() : std::string("the progress row")) +
+                            " hit " + std::string(rows) + " rows on the target instead of one",
+                        "the target no longer holds what was copied to it", "find out who else writes to the target, then start again");
+        }
+    }
+    if (expected.answer == Answer::commit) {
+        applied_ = expected.end;
+        if (expected.durability == Durability::now) durable_ = expected.end;
+    }
+    return {};
+}
+
+Result<void> Applier::advance() {
+    auto* connection = session_->raw();
+    if (unsent_) {
+        const int left = PQflush(connection);
+        if (left < 0) return broken();
+        unsent_ = left == 1;
+    }
+    if (expected_.empty()) return {};
+    if (PQconsumeInput(connection) == 0) return broken();
+    int separators = 0;
+    while (!expected_.empty() && PQisBusy(connection) == 0) {
+        const QueryRows result(PQgetResult(connection));
+        if (result.raw() == nullptr) {
+            // libpq says "no more" between two statements, and for ever when its connection is gone.
+            if (!session_->alive() || ++separators > 2) return session_->alive() ? Result<void>{} : Result<void>{broken()};
+            continue;
+        }
+        separators = 0;
+        PP_TRY(take(result.raw()));
+    }
+    return {};
+}
+
+Result<void> Applier::settle(const Deadline& deadline) {
+    while (!expected_.empty() || unsent_) {
+        PP_TRY(advance());
+        if (unsent_) {
+            PP_TRY(session_->flush(deadline));
+            unsent_ = false;
+        }
+        if (expected_.empty()) break;
+        if (PQisBusy(session_->raw()) == 1) PP_TRY(session_->wait_for(false, deadline));
+    }
+    return {};
+}
+
+}  // namespace pgporter

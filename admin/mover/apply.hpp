@@ -1,0 +1,76 @@
+// Applier: repeats changes on the target over one connection in pipeline mode: statements go out without waiting for answers, many source
+// transactions become one target transaction, and the progress row is part of it, so that each change is applied exactly once whatever
+// breaks. Owned by the thread that follows the stream. It must not: go on after an answer that isn't exactly one row.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "admin/mover/apply_statements.hpp"
+#include "admin/mover/lsn.hpp"
+#include "admin/mover/move_servers.hpp"
+
+namespace pgporter {
+
+enum class Durability {
+    later,  // synchronous_commit off: quick, and lost together with its progress row if the target dies
+    now     // flushed when the answer comes, and everything before it too
+};
+
+class Applier {
+  public:
+    // The progress table must exist. `search_path`: where the comparisons of key columns find their operators.
+    [[nodiscard]] static Result<Applier> connect(const MoveServers& servers, const std::string& search_path);
+
+    [[nodiscard]] Result<void> change(const SourceTable& table, const ApplyStatement& statement);
+    [[nodiscard]] Result<void> run(const std::string& sql);  // any statement, in the same transaction
+    // Ends the target transaction (opens one if need be): everything up to `end` of the source is in it or before it.
+    [[nodiscard]] Result<void> commit(Lsn end, Durability durability);
+
+    // Takes the answers that are there and sends what can be sent, without waiting.
+    [[nodiscard]] Result<void> advance();
+    // Waits until every answer has come.
+    [[nodiscard]] Result<void> settle(const Deadline& deadline);
+
+    [[nodiscard]] bool transaction_open() const { return open_; }
+    [[nodiscard]] std::size_t changes_open() const { return changes_open_; }
+    [[nodiscard]] std::size_t unanswered() const { return expected_.size(); }
+    [[nodiscard]] bool wants_to_write() const { return unsent_; }
+    [[nodiscard]] Lsn applied() const { return applied_; }  // committed on the target
+    [[nodiscard]] Lsn durable() const { return durable_; }  // and flushed
+    [[nodiscard]] ServerSession& session() { return *session_; }
+
+  private:
+    enum class Answer { any, one_row, commit, sync };
+    struct Expected {
+        Answer answer = Answer::any;
+        const SourceTable* table = nullptr;
+        Lsn end;
+        Durability durability = Durability::later;
+    };
+
+    explicit Applier(std::unique_ptr<ServerSession> session) : session_(std::move(session)) {}
+    [[nodiscard]] Result<void> open();
+    [[nodiscard]] Result<void> queue(int sent, Expected expected);
+    [[nodiscard]] Result<void> make_room();
+    [[nodiscard]] Result<void> take(const PGresult* result);
+    [[nodiscard]] Error broken() const;
+
+    std::unique_ptr<ServerSession> session_;
+    std::deque<Expected> expected_;
+    std::unordered_map<std::string, std::string> prepared_;  // text > name
+    std::size_t changes_open_ = 0;
+    bool open_ = false;
+    bool unsent_ = false;
+    Lsn applied_;
+    Lsn durable_;
+};
+
+// The table pgporter_move_<id>.progress on the target, with one row. Its cleanup record must exist before.
+[[nodiscard]] Result<void> create_progress_table(ServerSession& target, MoveId move);
+
+}  // namespace pgporter

@@ -1,0 +1,56 @@
+#include "admin/mover/changed_rows.hpp"
+
+#include <cstring>
+
+namespace pgporter {
+
+std::string encode_key(const SourceTable& table, const pgoutput::Tuple& row) {
+    std::string key;
+    for (const auto index : table.key) {
+        const auto bytes = row.at(index).bytes;
+        const auto length = static_cast<std::uint32_t>(bytes.size());
+        char prefix[sizeof length];
+        std::memcpy(prefix, &length, sizeof length);
+        key.append(prefix, sizeof length).append(bytes);
+    }
+    return key;
+}
+
+std::vector<std::string> decode_key(std::string_view key) {
+    std::vector<std::string> values;
+    while (!key.empty()) {
+        std::uint32_t length = 0;
+        std::memcpy(&length, key.data(), sizeof length);
+        values.emplace_back(key.substr(sizeof length, length));
+        key.remove_prefix(sizeof length + length);
+    }
+    return values;
+}
+
+void ChangedRows::add(const SourceTable& table, const pgoutput::Tuple& row) {
+    if (table.key.empty()) return add_whole(table);
+    auto& changes = tables_[&table];
+    if (changes.whole) return;
+    if (keyed_rows_ >= keys_max) return add_whole(table);
+    if (changes.keys.insert(encode_key(table, row)).second) ++keyed_rows_;
+}
+
+void ChangedRows::add_whole(const SourceTable& table) {
+    auto& changes = tables_[&table];
+    keyed_rows_ -= changes.keys.size();
+    changes.keys.clear();
+    changes.whole = true;
+}
+
+void ChangedRows::add_change(const SourceTable& table, const pgoutput::Message& change) {
+    if (const auto* insert = std::get_if<pgoutput::Insert>(&change)) {
+        add(table, insert->row);
+    } else if (const auto* update = std::get_if<pgoutput::Update>(&change)) {
+        if (update->old_kind != pgoutput::OldRow::none) add(table, update->old_row);
+        add(table, update->row);
+    } else if (const auto* deletion = std::get_if<pgoutput::Delete>(&change)) {
+        add(table, deletion->old_row);
+    }
+}
+
+}  // namespace pgporter

@@ -1,0 +1,128 @@
+#include "admin/mover/cleanup.hpp"
+
+#include "admin/mover/fence.hpp"
+#include "admin/mover/move_names.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr int lock_attempts_max = 600;
+constexpr std::chrono::seconds slot_release_timeout{15};
+
+// A slot can be dropped when the server process that sends from it has ended. It is ours: telling it to end is no harm.
+Result<void> drop_slot(ServerSession& source, const MoveServers& servers, const std::string& name) {
+    const auto deadline = after(slot_release_timeout);
+    for (;;) {
+        auto rows = source.exec("SELECT active_pid, pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", {name});
+        if (!rows) return rows.error();
+        if (rows->empty()) return {};
+        if (rows->is_null(0, 0)) {
+            auto dropped = source.exec("SELECT pg_drop_replication_slot($1)", {name});
+            if (dropped) return {};
+            if (dropped.error().sqlstate != "55006" && dropped.error().sqlstate != "42704") return dropped.error();
+        }
+        if (passed(deadline)) return fail(ErrorKind::timeout, "the replication slot is still in use");
+        const auto ends = servers.interrupt().fds();
+        std::array<pollfd, 2> entries{ends[0], ends[1]};
+        ::poll(entries.data(), entries.size(), 20);
+        if (servers.interrupt().heard()) return servers.interrupt().error();
+    }
+}
+
+Result<void> drop_with_locks(ServerSession& session, const MoveServers& servers, const std::string& statement) {
+    return retry_locks(servers.interrupt(), lock_attempts_max,
+                       [&] { return locked_transaction(session, servers.config().mover.lock_timeout_ms, statement); });
+}
+
+// Connections that a dead process, or an interrupted step, left behind may still be at work for this move. They bear the name that ours bears.
+Result<void> end_other_sessions(ServerSession& session, const MoveServers& servers) {
+    const auto deadline = after(std::chrono::seconds(10));
+    for (;;) {
+        auto rows = session.exec(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = session_user "
+            "AND application_name = current_setting('application_name')");
+        if (!rows) return rows.error();
+        if (rows->empty()) return {};
+        if (passed(deadline)) return fail(ErrorKind::timeout, "a connection of the move doesn't end");
+        const auto ends = servers.interrupt().fds();
+        std::array<pollfd, 2> entries{ends[0], ends[1]};
+        ::poll(entries.data(), entries.size(), 10);
+        if (servers.interrupt().heard()) return servers.interrupt().error();
+    }
+}
+
+Result<bool> database_exists(ServerSession& server, const std::string& name) {
+    auto rows = server.exec("SELECT 1 FROM pg_database WHERE datname = $1", {name});
+    if (!rows) return rows.error();
+    return !rows->empty();
+}
+
+Result<void> undo_on_source(const CleanupRecord& record, const MoveServers& servers) {
+    auto session = servers.source();
+    if (!session) return session.error();
+    auto& source = **session;
+    switch (record.kind) {
+        case ArtefactKind::replication_slot:
+            return drop_slot(source, servers, record.name);
+        case ArtefactKind::publication:
+            return drop_with_locks(source, servers, "DROP PUBLICATION IF EXISTS " + quote_ident(record.name));
+        case ArtefactKind::fence_triggers:
+            // Writes go on at once; the triggers themselves may have to wait for readers.
+            PP_TRY(disable_fence(source, servers));
+            return drop_fence_triggers(source, servers);
+        default:
+            return drop_with_locks(source, servers, "DROP SCHEMA IF EXISTS " + quote_ident(record.name) + " CASCADE");
+    }
+}
+
+Result<void> undo_on_target(const CleanupRecord& record, const MoveServers& servers) {
+    auto server = servers.target_server();
+    if (!server) return server.error();
+    auto exists = database_exists(**server, record.database);
+    if (!exists) return exists.error();
+    if (!*exists) return {};
+    if (record.kind == ArtefactKind::target_database) {
+        // Our own connections may still be on their way out.
+        PP_TRY((*server)->exec("DROP DATABASE IF EXISTS " + quote_ident(record.name) + " WITH (FORCE)"));
+        return {};
+    }
+    auto target = servers.target();
+    if (!target) return target.error();
+    return drop_with_locks(**target, servers, "DROP SCHEMA IF EXISTS " + quote_ident(record.name) + " CASCADE");
+}
+
+}  // namespace
+
+Result<void> undo(const CleanupRecord& record, const MoveServers& servers) {
+    switch (record.kind) {
+        case ArtefactKind::replication_slot:
+        case ArtefactKind::publication:
+        case ArtefactKind::fence_triggers:
+        case ArtefactKind::fence_function:
+            return undo_on_source(record, servers);
+        case ArtefactKind::progress_table:
+        case ArtefactKind::target_schema:
+        case ArtefactKind::target_database:
+            return undo_on_target(record, servers);
+    }
+    return {};
+}
+
+Result<void> undo_records(MoveJournal& journal, const MoveServers& servers, const std::function<bool(const CleanupRecord&)>& wanted) {
+    auto records = journal.open_cleanups(servers.move());
+    if (!records) return records.error();
+    if (records->empty()) return {};
+    for (auto open : {&MoveServers::source, &MoveServers::target_server}) {
+        auto session = (servers.*open)();
+        if (!session) return session.error();
+        PP_TRY(end_other_sessions(**session, servers));
+    }
+    for (const auto& record : *records) {
+        if (!wanted(record)) continue;
+        PP_TRY(undo(record, servers));
+        PP_TRY(journal.cleanup_done(record.id));
+    }
+    return {};
+}
+
+}  // namespace pgporter

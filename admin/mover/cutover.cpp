@@ -1,0 +1,320 @@
+// The states from `verify` to `flipped`: proving that both sides are equal, and the pause. Inside the pause the move is shielded from cancel
+// and stop; every wait there ends before the gate would open by itself.
+//
+//   prepare (connections, plans, sequences, last comparisons) > journal: hold > gate.hold > journal: fenced > drained > fence >
+//   marker in the stream > target commit > journal: drained > comparison of the last rows > journal.flip > publish > release
+//
+// What doesn't fit its bound gives way: back to `verify`, later once more. What is wrong aborts. Both say so in the journal before the fence is lifted.
+#include "admin/mover/move_names.hpp"
+#include "admin/mover/move_run.hpp"
+#include "base/log.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr int verify_rounds_max = 30;
+constexpr std::chrono::milliseconds give_way_pause_max{10'000};
+constexpr std::chrono::milliseconds warm_max{2'000};
+
+// What another try may cure.
+bool may_pass(const Error& error) { return error.kind == ErrorKind::timeout || error.kind == ErrorKind::limit; }
+
+std::string why_not_drained(const DrainStatus& status) {
+    auto text = std::to_string(status.transactions) + (status.transactions == 1 ? " transaction" : " transactions") + " still running";
+    if (status.pinned > 0) text += ", " + std::to_string(status.pinned) + (status.pinned == 1 ? " pinned session" : " pinned sessions");
+    if (status.expired) text += ", the hold expired";
+    return text;
+}
+
+}  // namespace
+
+struct MoveRun::Pause {
+    HoldId hold;
+    bool held = false;
+    std::chrono::steady_clock::time_point began;
+    Deadline deadline;
+    std::string marker;
+    bool fenced = false;    // the fence is on, or may be
+    bool backed_out = false;
+    std::vector<SequenceValue> sequences;
+};
+
+Result<void> MoveRun::step_verify() {
+    PP_TRY(enter(MoveState::verify, "comparing source and target"));
+    const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
+    verifier_.emplace(*servers_, tables_, *follower_, jobs);
+    PP_TRY(verify_everything());
+    return cut_over();
+}
+
+Result<void> MoveRun::verify_everything() {
+    for (;;) {
+        auto compared = verifier_->compare_all(*source_);
+        {
+            const std::lock_guard lock(mutex_);
+            record_.progress.rows_verified = verifier_->rows_verified();
+        }
+        if (compared) return {};
+        const auto kind = compared.error().kind;
+        if (kind != ErrorKind::timeout && kind != ErrorKind::unavailable) return compared;
+        note("comparing again: " + compared.error().message);
+        PP_TRY(reconnect());
+    }
+}
+
+Result<void> MoveRun::wait_for_request() {
+    if (record_.request.cutover || cutover_requested_.load()) return {};
+    note("caught up and compared; waits for the cutover to be asked for");
+    save_progress();
+    while (!cutover_requested_.load()) {
+        auto followed = follower_->follow_for(std::chrono::milliseconds(100));
+        if (!followed && followed.error().kind == ErrorKind::unavailable) {
+            PP_TRY(reconnect());
+            continue;
+        }
+        PP_TRY(followed);
+    }
+    return {};
+}
+
+Result<void> MoveRun::cut_over() {
+    for (;;) {
+        PP_TRY(wait_for_request());
+        note("preparing the cutover");
+        auto done = prepare_cutover();
+        if (done) {
+            interrupt_.shield(Shield::all);
+            in_pause_ = true;
+            done = hold_and_flip();
+            in_pause_ = false;
+            interrupt_.shield(Shield::none);
+        }
+        if (done) return {};
+        if (interrupt_.heard()) return interrupt_.error();
+        if (record_.state == MoveState::aborting) return done;
+        if (done.error().kind == ErrorKind::unavailable) {
+            note("a server was away: " + done.error().message);
+            PP_TRY(reconnect());
+            continue;
+        }
+        if (!may_pass(done.error())) return done;
+        PP_TRY(give_way(done.error()));
+    }
+}
+
+// An attempt that didn't fit its bounds. Nothing happened; the next one comes later, and after the last an operator decides.
+Result<void> MoveRun::give_way(const Error& why) {
+    std::uint32_t attempts = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        attempts = ++record_.progress.cutover_attempts;
+        record_.progress.note = utf8_only("cutover gave way: " + why.message);
+    }
+    log::info("move_cutover_gave_way", {{"move", std::to_string(record_.id.value)}, {"attempt", std::to_string(attempts)}, {"reason", why.message}});
+    save_progress();
+    if (attempts % std::max<std::uint32_t>(ports_.config.mover.cutover_attempts_max, 1) == 0) {
+        cutover_requested_.store(false);
+        while (!cutover_requested_.load()) {
+            auto followed = follower_->follow_for(std::chrono::milliseconds(100));
+            if (!followed && followed.error().kind == ErrorKind::unavailable) {
+                PP_TRY(reconnect());
+                continue;
+            }
+            PP_TRY(followed);
+        }
+        return {};
+    }
+    const auto pause = std::min(std::chrono::milliseconds(100) * (1U << std::min<std::uint32_t>(attempts, 10)), give_way_pause_max);
+    auto followed = follower_->follow_for(pause);
+    if (!followed && followed.error().kind == ErrorKind::unavailable) return reconnect();
+    return followed;
+}
+
+Result<void> MoveRun::prepare_cutover() {
+    auto found = source_->exec(signature_query_);
+    if (!found) return found.error();
+    if (found->text(0, 0) != signature_) {
+        return fail(ErrorKind::conflict, "the application changed the definition of schema " + record_.source.schema + " during the move", {},
+                    "start the move again when the change of the schema is complete");
+    }
+    PP_TRY(follower_->follow_during([this] { return prepare_connections(); }));
+    for (int round = 0; verifier_->remaining_rows() > ports_.config.mover.pause_verify_rows_max; ++round) {
+        if (round == verify_rounds_max) {
+            return fail(ErrorKind::limit, std::to_string(verifier_->remaining_rows()) +
+                                              " changed rows are still to be compared, more than mover.pause_verify_rows_max");
+        }
+        PP_TRY(verifier_->compare_changed(*source_));
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        record_.progress.rows_verified = verifier_->rows_verified();
+    }
+    // The stream at its end and the target flushed: the pause has little left to do.
+    const auto marker = "near:" + std::to_string(++markers_);
+    PP_TRY(emit_marker(marker));
+    PP_TRY(follower_->follow_to_marker(marker, std::nullopt));
+    return follower_->commit(Durability::now, std::nullopt);
+}
+
+// On a thread of its own, while the stream goes on: everything the pause uses is opened, planned and read once.
+Result<void> MoveRun::prepare_connections() {
+    auto sequences = read_sequences(*source_, record_.source.schema);
+    if (!sequences) return sequences.error();
+    auto target = servers_->target();
+    if (!target) return target.error();
+    if (const auto set = set_sequences_statement(*sequences, {}); !set.empty()) PP_TRY((*target)->exec(set));
+    sequences_ = std::move(*sequences);
+    auto fence = FenceSession::prepare(*servers_, tables_, signature_query_, sequences_);
+    if (!fence) return fence.error();
+    fence_.emplace(std::move(*fence));
+    PP_TRY(verifier_->prepare_pause());
+    const auto warmed = ports_.gate.warm(record_.request.tenant, record_.target, warm_max);
+    log::debug("move_warmed", {{"move", std::to_string(record_.id.value)}, {"connections", std::to_string(warmed)}});
+    return {};
+}
+
+Result<void> MoveRun::hold_and_flip() {
+    Pause pause;
+    pause.marker = "fence:" + std::to_string(++markers_);
+    PP_TRY(enter(MoveState::hold, "holding new transactions", std::chrono::seconds(2)));
+    pause.began = std::chrono::steady_clock::now();
+    // Four fifths: what remains is for backing out before the gate opens by itself.
+    pause.deadline = pause.began + ports_.config.mover.hold_ms_max * 4 / 5;
+    auto hold = ports_.gate.hold(record_.request.tenant, ports_.config.mover.hold_ms_max);
+    if (!hold) {
+        PP_TRY(enter(MoveState::verify, "the gate couldn't be held: " + hold.error().message));
+        return fail(ErrorKind::timeout, "the gate couldn't be held: " + hold.error().message);
+    }
+    pause.hold = *hold;
+    pause.held = true;
+
+    // The stream is followed while the tenant drains and the fence commits: its last changes are applied when the marker is written.
+    auto done = follower_->follow_during([&] { return drain_and_fence(pause); });
+    if (done) done = drain_stream(pause);
+    if (done) done = flip(pause);
+    if (!done) return back_out(pause, done.error());
+
+    const bool in_time = ports_.gate.release(pause.hold);
+    const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - pause.began).count();
+    observer_->registry.histogram("pgporter_move_pause_seconds", "Time from hold to release of successful cutovers.").observe_seconds(seconds);
+    {
+        const std::lock_guard lock(mutex_);
+        record_.progress.pause_ms = seconds * 1'000;
+        record_.progress.rows_verified = verifier_->rows_verified();
+        record_.progress.note.clear();
+    }
+    set_state(MoveState::flipped);
+    if (!in_time) log::warning("move_hold_expired", {{"move", std::to_string(record_.id.value)}});
+    tick();
+    save_progress();
+    return {};
+}
+
+Result<void> MoveRun::drain_and_fence(Pause& pause) {
+    // Written while the last transactions end; from now on the fence may be on.
+    PP_TRY(enter(MoveState::fenced, "waiting for running transactions, then fencing the source", std::chrono::seconds(1)));
+    const auto status = ports_.gate.wait_drained(pause.hold, ports_.config.mover.drain_ms_max);
+    if (!status.drained) return fail(ErrorKind::timeout, why_not_drained(status));
+    const auto pid = fence_->session().backend_pid();
+    auto outcome = fence_->enable(signature_, pause.marker, ports_.config.mover.lock_timeout_ms, pause.deadline);
+    if (outcome) {
+        pause.fenced = true;
+        pause.sequences = std::move(outcome->sequences);
+        return {};
+    }
+    auto error = outcome.error();
+    if (error.kind == ErrorKind::unavailable) {
+        // Nobody told us whether it was committed. Until we know, it is.
+        pause.fenced = true;
+        auto state = fence_after_doubt(pid);
+        if (state && *state != FenceState::enabled) pause.fenced = false;
+    } else if (error.kind == ErrorKind::timeout) {
+        error.message = "the tenant's tables couldn't be locked in time: " + error.message;
+    } else if (error.sqlstate == drift_sqlstate) {
+        error.message = "the application changed the definition of schema " + record_.source.schema + " during the move";
+    }
+    return error;
+}
+
+// What the database itself says, once the connection that might still commit is certainly gone.
+Result<FenceState> MoveRun::fence_after_doubt(int backend_pid) {
+    auto opened = servers_->source();
+    if (!opened) return opened.error();
+    for (;;) {
+        auto rows = (*opened)->exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1::int AND usename = session_user "
+                                    "AND application_name = current_setting('application_name')",
+                                    {std::to_string(backend_pid)}, after(std::chrono::seconds(2)));
+        if (!rows) return rows.error();
+        if (rows->empty()) return read_fence_state(**opened, record_.id);
+        ::poll(nullptr, 0, 2);
+    }
+}
+
+Result<void> MoveRun::drain_stream(Pause& pause) {
+    PP_TRY(follower_->follow_to_marker(pause.marker, pause.deadline));
+    if (const auto set = set_sequences_statement(pause.sequences, sequences_); !set.empty()) PP_TRY(follower_->applier().run(set));
+    // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal does.
+    PP_TRY(verifier_->ask_source());
+    PP_TRY(follower_->commit(Durability::now, pause.deadline));
+    PP_TRY(verifier_->ask_target());
+    PP_TRY(enter(MoveState::drained, "the target holds everything", std::chrono::seconds(1)));
+    return verifier_->judge(pause.deadline);
+}
+
+Result<void> MoveRun::flip(Pause&) {
+    for (;;) {
+        CatalogVersion version;
+        auto tenant = ports_.journal.flip(record_.id, record_.epoch, version);
+        if (tenant) {
+            ports_.publisher.publish_tenant(*tenant, version);
+            return {};
+        }
+        // Refused, or nobody knows: the row decides, however long it takes to read it. Until then nothing may be undone.
+        const auto found = ports_.journal.find_move(record_.id);
+        if (found && found->state == MoveState::flipped) {
+            const auto snapshot = ports_.publisher.current();
+            if (const auto known = snapshot ? snapshot->find_tenant(record_.request.tenant) : nullptr) {
+                auto moved = *known;
+                moved.placement = record_.target;
+                moved.epoch = Epoch{record_.epoch.value + 1};
+                ports_.publisher.publish_tenant(moved, snapshot->version());
+            }
+            return {};
+        }
+        if (found && tenant.error().kind == ErrorKind::conflict) return tenant.error();
+        if (interrupt_.stopped()) return fail(ErrorKind::cancelled, "the mover is stopping and the journal doesn't answer");
+        ::poll(nullptr, 0, 20);
+    }
+}
+
+// Ends an attempt that failed. The journal hears it first: only when it says that this move can't flip any more is the fence lifted, and only
+// then is the gate opened. A journal that can't be reached leaves the gate to its own end.
+Error MoveRun::back_out(Pause& pause, Error why) {
+    const bool aborts = pause.fenced ? !may_pass(why) : !may_pass(why) && why.kind != ErrorKind::unavailable;
+    const auto to = aborts ? MoveState::aborting : MoveState::verify;
+    // Without a fence nothing can go wrong by letting the clients on at once.
+    if (!pause.fenced) ports_.gate.release(pause.hold);
+    const auto text = why.detail.empty() ? why.message : why.message + " (" + why.detail + ")";
+    auto entered = enter(to, text, std::chrono::hours(24));
+    if (!entered) {
+        if (interrupt_.stopped()) return fail(ErrorKind::cancelled, "the mover is stopping and the journal doesn't answer");
+        return entered.error();
+    }
+    if (!pause.fenced) return why;
+    auto opened = servers_->source();
+    auto lifted = opened ? disable_fence(**opened, *servers_) : Result<void>{opened.error()};
+    if (lifted) {
+        ports_.gate.release(pause.hold);
+        return why;
+    }
+    // The source is away, and its fence with it: undoing goes on until it is lifted, as part of an abort.
+    log::warning("move_fence_not_lifted", {{"move", std::to_string(record_.id.value)}, {"reason", lifted.error().message}});
+    if (to == MoveState::verify) {
+        why.kind = ErrorKind::internal;
+        auto aborting = enter(MoveState::aborting, text, std::chrono::hours(24));
+        if (!aborting) return aborting.error();
+    }
+    return why;
+}
+
+}  // namespace pgporter

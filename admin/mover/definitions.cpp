@@ -1,0 +1,168 @@
+#include "admin/mover/definitions.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+namespace pgporter {
+namespace {
+
+std::vector<std::string_view> lines_of(std::string_view text) {
+    std::vector<std::string_view> lines;
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        lines.push_back(text.substr(0, end));
+        text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
+    }
+    return lines;
+}
+
+// "123; 2606 16402 CONSTRAINT acme orders orders_pkey app" > what follows the two numbers.
+std::string_view entry_text(std::string_view line) {
+    const auto semicolon = line.find("; ");
+    if (line.empty() || line[0] == ';' || semicolon == std::string_view::npos) return {};
+    auto rest = line.substr(semicolon + 2);
+    for (int numbers = 0; numbers < 2; ++numbers) {
+        const auto space = rest.find(' ');
+        if (space == std::string_view::npos) return {};
+        rest.remove_prefix(space + 1);
+    }
+    return rest;
+}
+
+// The database of a client program as a connection string of its own: a name that looks like one must not be taken for one.
+std::string database_argument(const LibpqParams& params) {
+    for (const auto& [name, value] : params.keywords) {
+        if (name != "dbname") continue;
+        std::string quoted = "--dbname=dbname='";
+        for (const char c : value) {
+            if (c == '\'' || c == '\\') quoted += '\\';
+            quoted += c;
+        }
+        return quoted + "'";
+    }
+    return "--dbname=dbname=''";
+}
+
+Result<void> restore(const MoveServers& servers, const MemoryFile& archive, std::vector<std::string> arguments,
+                     const std::vector<std::string>* list) {
+    const auto params = servers.target_params();
+    arguments.insert(arguments.end(), {"--exit-on-error", "--single-transaction", "--no-password", database_argument(params)});
+    ChildProcess child{servers.config().mover.pg_restore, {}, client_environment(params), &archive, nullptr, nullptr};
+    auto list_file = MemoryFile::create("pgporter_list");
+    if (!list_file) return list_file.error();
+    if (list != nullptr) {
+        std::string text;
+        for (const auto& line : *list) text += line + "\n";
+        PP_TRY(list_file->write(text));
+        child.list = &*list_file;
+        arguments.emplace_back("--use-list=/dev/fd/3");
+    }
+    child.arguments = std::move(arguments);
+    auto done = run_child(child, servers.interrupt());
+    if (done) return {};
+    auto error = done.error();
+    if (error.kind != ErrorKind::cancelled) error.message = "the definitions couldn't be restored: " + error.message;
+    return error;
+}
+
+}  // namespace
+
+bool is_key_entry(std::string_view line, std::string_view schema, const std::vector<std::string>& identity_indexes) {
+    const auto text = entry_text(line);
+    // A constraint of the kind "primary key, unique or exclusion"; checks and foreign keys have descriptors of their own.
+    if (text.starts_with("CONSTRAINT ")) return true;
+    if (!text.starts_with("INDEX ")) return false;
+    return std::any_of(identity_indexes.begin(), identity_indexes.end(), [&](const std::string& index) {
+        const std::string wanted = "INDEX " + std::string(schema) + " " + index + " ";
+        return text.starts_with(wanted);
+    });
+}
+
+std::vector<std::pair<std::string, std::string>> client_environment(const LibpqParams& params) {
+    static const std::map<std::string_view, const char*> names{
+        {"host", "PGHOST"},         {"hostaddr", "PGHOSTADDR"},       {"port", "PGPORT"},
+        {"dbname", "PGDATABASE"},   {"user", "PGUSER"},               {"sslmode", "PGSSLMODE"},
+        {"sslrootcert", "PGSSLROOTCERT"}, {"connect_timeout", "PGCONNECT_TIMEOUT"}, {"application_name", "PGAPPNAME"},
+        {"options", "PGOPTIONS"},   {"target_session_attrs", "PGTARGETSESSIONATTRS"}, {"sslsni", "PGSSLSNI"},
+        {"gssencmode", "PGGSSENCMODE"}, {"channel_binding", "PGCHANNELBINDING"}, {"client_encoding", "PGCLIENTENCODING"},
+        {"require_auth", "PGREQUIREAUTH"}};
+    std::vector<std::pair<std::string, std::string>> environment;
+    for (const auto& [keyword, value] : params.keywords) {
+        if (const auto found = names.find(keyword); found != names.end()) environment.emplace_back(found->second, value);
+    }
+    if (!params.password.empty()) environment.emplace_back("PGPASSWORD", std::string(params.password.reveal()));
+    return environment;
+}
+
+Result<int> tool_major_version(const std::string& program, const Interrupt& interrupt) {
+    auto output = MemoryFile::create("pgporter_version");
+    if (!output) return output.error();
+    PP_TRY(run_child({program, {"--version"}, {}, nullptr, &*output, nullptr}, interrupt));
+    auto text = output->read_all();
+    if (!text) return text.error();
+    const auto digits = text->find_first_of("0123456789");  // "pg_dump (PostgreSQL) 15.4"
+    int version = 0;
+    if (digits != std::string::npos) std::from_chars(text->data() + digits, text->data() + text->size(), version);
+    if (version == 0) return fail(ErrorKind::internal, program + " didn't say its version");
+    return version;
+}
+
+Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const std::string& schema) {
+    auto rows = session.exec(
+        "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid "
+        "WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND i.indisreplident",
+        {schema});
+    if (!rows) return rows.error();
+    std::vector<std::string> names;
+    for (int row = 0; row < rows->count(); ++row) names.push_back(rows->string(row, 0));
+    return names;
+}
+
+Result<Definitions> Definitions::dump(const MoveServers& servers) {
+    auto archive = MemoryFile::create("pgporter_definitions");
+    if (!archive) return archive.error();
+    ChildProcess child{servers.config().mover.pg_dump,
+                       {"--format=custom", "--schema-only", "--strict-names", "--no-password", "--no-tablespaces", "--no-publications",
+                        "--no-subscriptions", "--lock-wait-timeout=10000", "--schema=" + quote_ident(servers.schema())},
+                       client_environment(servers.source_params()),
+                       nullptr,
+                       &*archive,
+                       nullptr};
+    auto done = run_child(child, servers.interrupt());
+    if (!done) {
+        auto error = done.error();
+        if (error.kind != ErrorKind::cancelled) error.message = "the definitions couldn't be read: " + error.message;
+        return error;
+    }
+    return Definitions(std::move(*archive));
+}
+
+Result<void> Definitions::restore_before_data(const MoveServers& servers) const {
+    return restore(servers, archive_, {"--section=pre-data"}, nullptr);
+}
+
+Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
+                                       const std::vector<std::string>& identity_indexes) {
+    auto output = MemoryFile::create("pgporter_list");
+    if (!output) return output.error();
+    PP_TRY(run_child({servers.config().mover.pg_restore, {"--list", "--section=post-data"}, {}, &archive_, &*output, nullptr},
+                     servers.interrupt()));
+    auto text = output->read_all();
+    if (!text) return text.error();
+    keys_.clear();
+    rest_.clear();
+    for (const auto line : lines_of(*text)) {
+        if (entry_text(line).empty()) continue;
+        (is_key_entry(line, servers.schema(), identity_indexes) ? keys_ : rest_).emplace_back(line);
+    }
+    if (keys_.empty() || tables.empty()) return {};
+    return restore(servers, archive_, {}, &keys_);
+}
+
+Result<void> Definitions::restore_after_data(const MoveServers& servers) const {
+    if (rest_.empty()) return {};
+    return restore(servers, archive_, {}, &rest_);
+}
+
+}  // namespace pgporter

@@ -1,0 +1,219 @@
+#include "admin/mover/fence.hpp"
+
+#include <algorithm>
+
+#include "admin/mover/move_names.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr int lock_attempts_max = 600;
+
+std::string trigger_statement(const SourceTable& table, MoveId move, const char* act) {
+    return "ALTER TABLE ONLY " + table.qualified_name() + " " + act + " TRIGGER " + quote_ident(fence_name(move));
+}
+
+// A transaction of the mover that waits for a lock makes the application's later writers wait behind it. Autovacuum holds such locks
+// for long, and yields only when a waiter's deadlock check finds it: so that check comes early. Needs superuser; without it we only
+// retry more often.
+void check_deadlocks_early(ServerSession& session) {
+    const auto tried = session.exec("SET deadlock_timeout = '10ms'");
+    static_cast<void>(tried);
+}
+
+// Names of tables that have this move's trigger, with its tgenabled.
+Result<QueryRows> read_triggers(ServerSession& source, MoveId move) {
+    return source.exec(
+        "SELECT n.nspname, c.relname, t.tgenabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = $1 AND NOT t.tgisinternal ORDER BY c.oid",
+        {fence_name(move)});
+}
+
+}  // namespace
+
+Result<void> retry_locks(const Interrupt& interrupt, int attempts_max, const std::function<Result<void>()>& attempt) {
+    std::chrono::milliseconds pause{20};
+    // The pause must also end for a stop, though not wake for a cancel while undoing: wait on the same descriptors as everything else.
+    for (int tries = 1;; ++tries) {
+        auto done = attempt();
+        if (done) return {};
+        const auto kind = done.error().kind;
+        if ((kind != ErrorKind::timeout && kind != ErrorKind::conflict) || tries >= attempts_max) return done;
+        if (interrupt.heard()) return interrupt.error();
+        const auto ends = interrupt.fds();
+        std::array<pollfd, 2> entries{ends[0], ends[1]};
+        ::poll(entries.data(), entries.size(), static_cast<int>(pause.count()));
+        pause = std::min(pause * 2, std::chrono::milliseconds(1'000));
+    }
+}
+
+Result<void> locked_transaction(ServerSession& session, std::chrono::milliseconds lock_timeout, const std::string& statements) {
+    auto done = session.exec("BEGIN; SET LOCAL lock_timeout = " + std::to_string(lock_timeout.count()) + "; " + statements + "; COMMIT");
+    if (done) return {};
+    if (session.alive()) {
+        const auto rolled_back = session.exec("ROLLBACK");
+        static_cast<void>(rolled_back);  // the statement's error is the one to tell
+    }
+    return done.error();
+}
+
+Result<void> create_fence_function(ServerSession& source, const MoveServers& servers) {
+    const auto schema = quote_ident(artefact_name(servers.move()));
+    const auto function = schema + "." + quote_ident(fence_name(servers.move()));
+    const auto text = "CREATE SCHEMA " + schema + "; CREATE FUNCTION " + function +
+                      "() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS " +
+                      quote_literal("BEGIN\n"
+                                    "  IF session_user = " + quote_literal(servers.config().mover.user) +
+                                    " THEN RETURN NULL; END IF;\n"
+                                    "  RAISE EXCEPTION USING ERRCODE = '" + fence_sqlstate +
+                                    "', MESSAGE = 'tenant has moved to another database',\n"
+                                    "    DETAIL = 'The tables of this schema no longer take writes here.',\n"
+                                    "    HINT = 'Connect through pgporter, which knows where the tenant lives.';\n"
+                                    "END") +
+                      "; CREATE FUNCTION " + schema +
+                      ".expect_unchanged(expected text, found text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS " +
+                      quote_literal(std::string("BEGIN\n"
+                                                "  IF found IS DISTINCT FROM expected THEN\n"
+                                                "    RAISE EXCEPTION USING ERRCODE = '") +
+                                    drift_sqlstate + "', MESSAGE = 'the definition of the schema has changed';\n  END IF;\nEND");
+    return locked_transaction(source, servers.config().mover.lock_timeout_ms, text);
+}
+
+Result<void> install_fence_triggers(ServerSession& source, const MoveServers& servers, const std::vector<SourceTable>& tables) {
+    check_deadlocks_early(source);
+    const auto function = quote_ident(artefact_name(servers.move())) + "." + quote_ident(fence_name(servers.move()));
+    for (const auto& table : tables) {
+        const auto statements = "CREATE TRIGGER " + quote_ident(fence_name(servers.move())) +
+                                " BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON " + table.qualified_name() +
+                                " FOR EACH STATEMENT EXECUTE FUNCTION " + function + "(); " +
+                                trigger_statement(table, servers.move(), "DISABLE");
+        auto done = retry_locks(servers.interrupt(), lock_attempts_max, [&] {
+            return locked_transaction(source, servers.config().mover.lock_timeout_ms, statements);
+        });
+        if (!done) {
+            auto error = done.error();
+            error.message = "the fence couldn't be prepared on " + table.plain_name() + ": " + error.message;
+            return error;
+        }
+    }
+    return {};
+}
+
+Result<FenceSession> FenceSession::prepare(const MoveServers& servers, const std::vector<SourceTable>& tables,
+                                           const std::string& signature_query, const std::vector<SequenceValue>& sequences) {
+    FenceSession fence;
+    auto session = servers.source();
+    if (!session) return session.error();
+    fence.session_ = std::move(*session);
+    fence.move_ = servers.move();
+    auto& source = *fence.session_;
+    check_deadlocks_early(source);
+    const auto schema = quote_ident(artefact_name(servers.move()));
+    PP_TRY(source.exec("SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; PREPARE drift(text) AS SELECT " + schema +
+                       ".expect_unchanged($1, (" + signature_query + ")); PREPARE sequences AS " + sequence_values_query(sequences) +
+                       "; PREPARE mark(text) AS SELECT pg_logical_emit_message(true, " +
+                       quote_literal(artefact_name(servers.move())) + ", $1)"));
+    // Planned now, with the catalogs it reads in the caches: the pause pays only for the work.
+    auto signature = source.exec(signature_query);
+    if (!signature) return signature.error();
+    PP_TRY(source.exec("EXECUTE drift(" + quote_literal(signature->text(0, 0)) + "); EXECUTE sequences"));
+
+    for (const auto& table : tables) {
+        fence.lock_statement_ += (fence.lock_statement_.empty() ? "LOCK TABLE ONLY " : ", ONLY ") + table.qualified_name();
+        fence.enable_statements_.push_back(trigger_statement(table, servers.move(), "ENABLE ALWAYS"));
+    }
+    if (!fence.lock_statement_.empty()) fence.lock_statement_ += " IN SHARE ROW EXCLUSIVE MODE";
+    return fence;
+}
+
+Result<void> FenceSession::queue(const std::string& signature, const std::string& marker, std::chrono::milliseconds lock_timeout) {
+    auto* connection = session_->raw();
+    const auto statement = [&](const std::string& sql) {
+        return PQsendQueryParams(connection, sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0) == 1;
+    };
+    const auto prepared = [&](const char* name, const std::vector<const char*>& values) {
+        return PQsendQueryPrepared(connection, name, static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) == 1;
+    };
+    bool sent = PQenterPipelineMode(connection) == 1 && statement("BEGIN") &&
+                statement("SET LOCAL lock_timeout = " + std::to_string(lock_timeout.count()));
+    if (!lock_statement_.empty()) sent = sent && statement(lock_statement_);
+    for (const auto& sql : enable_statements_) sent = sent && statement(sql);
+    sent = sent && prepared("drift", {signature.c_str()}) && prepared("sequences", {}) && prepared("mark", {marker.c_str()}) &&
+           statement("COMMIT") && PQpipelineSync(connection) == 1;
+    if (!sent) return fail(ErrorKind::unavailable, "the connection to the source broke", PQerrorMessage(connection));
+    return session_->flush(std::nullopt);
+}
+
+Result<FenceSession::Outcome> FenceSession::enable(const std::string& signature, const std::string& marker,
+                                                   std::chrono::milliseconds lock_timeout, Deadline deadline) {
+    PP_TRY(queue(signature, marker, lock_timeout));
+    Outcome outcome;
+    std::optional<Error> failure;
+    std::size_t answers = 0;
+    const std::size_t sequences_answer = 2 + (lock_statement_.empty() ? 0U : 1U) + enable_statements_.size() + 1;
+    for (;;) {
+        auto next = session_->next_result(deadline);
+        if (!next) return fail(ErrorKind::unavailable, next.error().message, next.error().detail);
+        if (*next == nullptr) {  // between two statements
+            if (!session_->alive()) return fail(ErrorKind::unavailable, "the connection to the source broke");
+            continue;
+        }
+        const QueryRows rows(*next);
+        const auto status = PQresultStatus(rows.raw());
+        if (status == PGRES_PIPELINE_SYNC) break;
+        if (status == PGRES_FATAL_ERROR && !failure) failure = error_from(rows.raw());
+        if (status == PGRES_TUPLES_OK && answers == sequences_answer) outcome.sequences = sequence_values(rows);
+        ++answers;
+    }
+    PQexitPipelineMode(session_->raw());
+    if (!failure) return outcome;
+    if (!session_->alive() || failure->sqlstate.empty()) return fail(ErrorKind::unavailable, failure->message, failure->detail);
+    // The transaction failed before its COMMIT was reached, which was therefore skipped.
+    PP_TRY(session_->exec("ROLLBACK", after(std::chrono::seconds(2))));
+    if (failure->sqlstate == drift_sqlstate) failure->kind = ErrorKind::conflict;
+    if (failure->sqlstate == "40P01") failure->kind = ErrorKind::timeout;
+    return *failure;
+}
+
+Result<FenceState> read_fence_state(ServerSession& source, MoveId move) {
+    auto rows = read_triggers(source, move);
+    if (!rows) return rows.error();
+    if (rows->empty()) return FenceState::absent;
+    for (int row = 0; row < rows->count(); ++row) {
+        if (rows->text(row, 2) == "A") return FenceState::enabled;
+    }
+    return FenceState::disabled;
+}
+
+Result<void> disable_fence(ServerSession& source, const MoveServers& servers) {
+    check_deadlocks_early(source);
+    return retry_locks(servers.interrupt(), lock_attempts_max, [&]() -> Result<void> {
+        auto rows = read_triggers(source, servers.move());
+        if (!rows) return rows.error();
+        std::string statements;
+        for (int row = 0; row < rows->count(); ++row) {
+            if (rows->text(row, 2) == "D") continue;
+            statements += (statements.empty() ? "" : "; ") + std::string("ALTER TABLE ONLY ") +
+                          qualified(rows->text(row, 0), rows->text(row, 1)) + " DISABLE TRIGGER " +
+                          quote_ident(fence_name(servers.move()));
+        }
+        if (statements.empty()) return {};
+        return locked_transaction(source, servers.config().mover.lock_timeout_ms, statements);
+    });
+}
+
+Result<void> drop_fence_triggers(ServerSession& source, const MoveServers& servers) {
+    auto rows = read_triggers(source, servers.move());
+    if (!rows) return rows.error();
+    check_deadlocks_early(source);
+    // One table at a time: dropping a trigger locks readers out for its moment.
+    for (int row = 0; row < rows->count(); ++row) {
+        const auto statement = "DROP TRIGGER IF EXISTS " + quote_ident(fence_name(servers.move())) + " ON " +
+                               qualified(rows->text(row, 0), rows->text(row, 1));
+        PP_TRY(retry_locks(servers.interrupt(), lock_attempts_max,
+                           [&] { return locked_transaction(source, servers.config().mover.lock_timeout_ms, statement); }));
+    }
+    return {};
+}
+
+}  // namespace pgporter

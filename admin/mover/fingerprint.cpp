@@ -1,0 +1,106 @@
+#include "admin/mover/fingerprint.hpp"
+
+namespace pgporter {
+namespace {
+
+// Columns by name: the order of columns may differ between the sides (a partition that was attached, for example).
+std::string row_text(const SourceTable& table) {
+    std::string columns;
+    const auto add = [&](const std::string& name) { columns += (columns.empty() ? "t." : ", t.") + quote_ident(name); };
+    for (const auto& column : table.columns) add(column.name);
+    for (const auto& name : table.generated) add(name);
+    return "ROW(" + columns + ")::text COLLATE \"C\"";
+}
+
+const char* const sums =
+    "count(*), coalesce(sum(hashtextextended(f.x, 0)::numeric), 0), coalesce(sum(hashtextextended(f.x, 1)::numeric), 0)";
+
+std::string keyed_query(const SourceTable& table, const std::vector<std::vector<std::string>>& columns) {
+    std::string arrays;
+    std::string names;
+    std::string condition;
+    for (std::size_t i = 0; i < table.key.size(); ++i) {
+        const auto& column = table.columns[table.key[i]];
+        const auto name = "k" + std::to_string(i);
+        arrays += (i == 0 ? "" : ", ") + quote_literal(to_array_literal(columns[i])) + "::" + column.type + "[]";
+        names += (i == 0 ? "" : ", ") + name;
+        condition += (i == 0 ? "t." : " AND t.") + quote_ident(column.name) + " = k." + name;
+    }
+    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM unnest(" + arrays + ") AS k (" + names +
+           ") JOIN ONLY " + table.qualified_name() + " AS t ON " + condition + ") AS f";
+}
+
+// Collects parts of one query until it is full.
+class QueryList {
+  public:
+    explicit QueryList(std::size_t keys_max) : keys_max_(keys_max) {}
+
+    void add(const SourceTable& table, const std::string& sql, bool whole, std::size_t keys) {
+        if (queries_.empty() || keys_ + keys > keys_max_) {
+            queries_.emplace_back();
+            keys_ = 0;
+        }
+        auto& query = queries_.back();
+        // UNION ALL keeps no order by itself: the number of the part does.
+        const auto part = "(SELECT " + std::to_string(query.tables.size()) + " AS part, p.* FROM (" + sql + ") AS p)";
+        query.sql += (query.sql.empty() ? "" : " UNION ALL ") + part;
+        query.tables.push_back(&table);
+        query.whole.push_back(whole);
+        keys_ += keys;
+    }
+    std::vector<ChangeQuery> take() {
+        for (auto& query : queries_) query.sql = "SELECT * FROM (" + query.sql + ") AS q ORDER BY part";
+        return std::move(queries_);
+    }
+
+  private:
+    std::size_t keys_max_;
+    std::size_t keys_ = 0;
+    std::vector<ChangeQuery> queries_;
+};
+
+}  // namespace
+
+std::string describe(const std::vector<Difference>& differences) {
+    constexpr std::size_t named_max = 10;
+    std::string text;
+    for (std::size_t i = 0; i < differences.size() && i < named_max; ++i) {
+        const auto& difference = differences[i];
+        text += (text.empty() ? "" : "; ") + difference.table + ": ";
+        text += difference.source_rows == difference.target_rows
+                    ? "contents of " + std::to_string(difference.source_rows) + " compared rows differ"
+                    : std::to_string(difference.source_rows) + " rows on the source, " + std::to_string(difference.target_rows) + " on the target";
+    }
+    if (differences.size() > named_max) text += "; and " + std::to_string(differences.size() - named_max) + " more tables";
+    return text;
+}
+
+std::string fingerprint_query(const SourceTable& table) {
+    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM ONLY " + table.qualified_name() + " AS t) AS f";
+}
+
+std::vector<ChangeQuery> change_queries(const ChangedRows& changed, std::size_t keys_per_query_max) {
+    QueryList list(keys_per_query_max);
+    for (const auto& [table, changes] : changed.tables()) {
+        if (changes.whole) {
+            list.add(*table, fingerprint_query(*table), true, keys_per_query_max / 8 + 1);
+            continue;
+        }
+        std::vector<std::vector<std::string>> columns(table->key.size());
+        std::size_t count = 0;
+        const auto flush = [&] {
+            if (count > 0) list.add(*table, keyed_query(*table, columns), false, count);
+            for (auto& column : columns) column.clear();
+            count = 0;
+        };
+        for (const auto& key : changes.keys) {
+            auto values = decode_key(key);
+            for (std::size_t i = 0; i < columns.size(); ++i) columns[i].push_back(std::move(values.at(i)));
+            if (++count >= keys_per_query_max) flush();
+        }
+        flush();
+    }
+    return list.take();
+}
+
+}  // namespace pgporter

@@ -1,0 +1,32 @@
+// Fingerprints: queries that give the same answer on source and target exactly when the rows are the same (but for a collision of two 64-bit
+// hashes, summed over all rows), and the comparison of two answers. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "admin/mover/changed_rows.hpp"
+#include "admin/mover/schema_tables.hpp"
+
+namespace pgporter {
+
+struct Difference {
+    std::string table;  // for people
+    std::uint64_t source_rows = 0;
+    std::uint64_t target_rows = 0;
+};
+[[nodiscard]] std::string describe(const std::vector<Difference>& differences);
+
+// Of all rows: one row of count and two sums.
+[[nodiscard]] std::string fingerprint_query(const SourceTable& table);
+
+// Of changed rows: several queries of bounded size, each with one row per listed table, in order.
+struct ChangeQuery {
+    std::string sql;
+    std::vector<const SourceTable*> tables;
+    std::vector<bool> whole;
+};
+[[nodiscard]] std::vector<ChangeQuery> change_queries(const ChangedRows& changed, std::size_t keys_per_query_max);
+
+}  // namespace pgporter

@@ -1,0 +1,248 @@
+#include "admin/mover/follow.hpp"
+
+#include <thread>
+
+#include "admin/mover/move_names.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr std::size_t changes_per_commit = 2'000;
+constexpr std::chrono::milliseconds durable_every{1'000};
+constexpr std::chrono::milliseconds tick_every{200};
+
+}  // namespace
+
+Follower::Follower(const MoveServers& servers, const std::vector<SourceTable>& tables, std::string search_path, FollowCounters& counters)
+    : servers_(&servers), search_path_(std::move(search_path)), counters_(&counters) {
+    for (const auto& table : tables) {
+        if (!table.partitioned) tables_.emplace(table.oid, &table);
+    }
+}
+
+void Follower::close() {
+    stream_.reset();
+    applier_.reset();
+}
+
+Result<void> Follower::connect() {
+    close();
+    auto applier = Applier::connect(*servers_, search_path_);
+    if (!applier) return applier.error();
+    auto stream = servers_->replication();
+    if (!stream) return stream.error();
+    PP_TRY(stream->start(artefact_name(servers_->move()), artefact_name(servers_->move())));
+    applier_.emplace(std::move(*applier));
+    stream_.emplace(std::move(*stream));
+    in_transaction_ = skipping_ = false;
+    held_.reset();
+    barrier_.reset();
+    marker_.clear();
+    marker_seen_.clear();
+    end_ = applier_->applied();
+    durable_at_ = ticked_at_ = std::chrono::steady_clock::now();
+    return {};
+}
+
+Result<void> Follower::follow_to_marker(const std::string& content, Deadline deadline) {
+    return follow([&] { return marker_seen_ == content; }, deadline, -1);
+}
+
+Result<void> Follower::follow_to_barrier(Lsn barrier, Deadline deadline) {
+    barrier_ = barrier;
+    PP_TRY(follow([&] { return held_.has_value(); }, deadline, -1));
+    return commit(Durability::later, deadline);
+}
+
+Result<void> Follower::follow_during(const std::function<Result<void>()>& work) {
+    WakeFlag finished;
+    Result<void> outcome;
+    std::jthread thread([&] {
+        outcome = work();
+        finished.raise();
+    });
+    auto followed = follow([&] { return finished.raised(); }, std::nullopt, finished.fd());
+    thread.join();
+    if (!followed) return followed;
+    return outcome;
+}
+
+Result<void> Follower::commit(Durability durability, Deadline deadline) {
+    if (applier_->transaction_open() || durability == Durability::now || applier_->applied() < end_) {
+        PP_TRY(applier_->commit(end_, durability));
+    }
+    return applier_->settle(deadline);
+}
+
+Result<void> Follower::follow_for(std::chrono::milliseconds duration) {
+    const auto end = after(duration);
+    return follow([&] { return passed(end); }, std::nullopt, -1);
+}
+
+Result<void> Follower::follow(const std::function<bool()>& done, Deadline deadline, int wake_fd) {
+    while (!done()) {
+        if (passed(deadline)) return fail(ErrorKind::timeout, "the stream of the source didn't get there in time");
+        auto more = take_messages(done);
+        if (!more) return more.error();
+        if (done()) break;
+        if (!*more) {
+            PP_TRY(rest());
+            PP_TRY(wait(deadline, wake_fd));
+        }
+        PP_TRY(applier_->advance());
+        PP_TRY(keep_time());
+        if (servers_->interrupt().heard()) return servers_->interrupt().error();
+    }
+    return {};
+}
+
+// True when there may be more at once: the loop above only comes up for air.
+Result<bool> Follower::take_messages(const std::function<bool()>& done) {
+    if (held_ && !barrier_) {
+        const auto begin = *std::exchange(held_, std::nullopt);
+        PP_TRY(take_begin(begin));
+    }
+    for (int taken = 0; taken < 500; ++taken) {
+        if (held_) return false;
+        auto message = stream_->poll_message();
+        if (!message) return message.error();
+        if (!*message) return false;
+        PP_TRY(take_message(**message));
+        if (done()) return true;
+    }
+    return true;
+}
+
+Result<void> Follower::take_message(std::string_view bytes) {
+    const auto message = pgoutput::decode(bytes);
+    if (!message) return fail(ErrorKind::internal, "the source sent a change that can't be read");
+    if (const auto* begin = std::get_if<pgoutput::Begin>(&*message)) return take_begin(*begin);
+    if (const auto* commit = std::get_if<pgoutput::Commit>(&*message)) return take_commit(*commit);
+    if (const auto* relation = std::get_if<pgoutput::Relation>(&*message)) return take_relation(*relation);
+    if (const auto* mark = std::get_if<pgoutput::LogicalMessage>(&*message)) {
+        if (mark->transactional && mark->prefix == artefact_name(servers_->move())) marker_ = std::string(mark->content);
+        return {};
+    }
+    if (skipping_) return {};
+    if (const auto* insert = std::get_if<pgoutput::Insert>(&*message)) return take_change(insert->relation, *message);
+    if (const auto* update = std::get_if<pgoutput::Update>(&*message)) return take_change(update->relation, *message);
+    if (const auto* deletion = std::get_if<pgoutput::Delete>(&*message)) return take_change(deletion->relation, *message);
+    if (const auto* truncate = std::get_if<pgoutput::Truncate>(&*message)) return take_truncate(*truncate);
+    return {};  // origins and types: nothing to do
+}
+
+Result<void> Follower::take_begin(const pgoutput::Begin& begin) {
+    if (barrier_ && begin.final_lsn >= *barrier_) {
+        held_ = begin;
+        return {};
+    }
+    in_transaction_ = true;
+    marker_.clear();
+    // Transactions come in the order of their commits: one whose commit lies before the progress row's is in the target.
+    skipping_ = begin.final_lsn < applier_->applied();
+    return {};
+}
+
+Result<void> Follower::take_commit(const pgoutput::Commit& commit) {
+    in_transaction_ = false;
+    end_ = std::max(end_, commit.end_lsn);
+    marker_seen_ = std::exchange(marker_, {});
+    if (std::exchange(skipping_, false)) return {};
+    ++counters_->transactions;
+    if (applier_->changes_open() >= changes_per_commit) return applier_->commit(end_, Durability::later);
+    return {};
+}
+
+Result<void> Follower::take_relation(const pgoutput::Relation& relation) {
+    auto table = known_table(relation.id);
+    if (!table) return table.error();
+    if (same_definition(**table, relation)) return {};
+    return fail(ErrorKind::conflict, "the application changed the definition of table " + (*table)->plain_name() + " during the move",
+                {}, "start the move again when the change of the schema is complete");
+}
+
+Result<const SourceTable*> Follower::known_table(pgoutput::RelationId id) const {
+    const auto found = tables_.find(id);
+    if (found == tables_.end()) return fail(ErrorKind::conflict, "the stream has a table that the move doesn't know");
+    return found->second;
+}
+
+Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Message& message) {
+    auto table = known_table(id);
+    if (!table) return table.error();
+    std::optional<ApplyStatement> statement;
+    if (const auto* insert = std::get_if<pgoutput::Insert>(&message)) {
+        statement = insert_statement(**table, *insert);
+    } else if (const auto* update = std::get_if<pgoutput::Update>(&message)) {
+        statement = update_statement(**table, *update);
+    } else if (const auto* deletion = std::get_if<pgoutput::Delete>(&message)) {
+        statement = delete_statement(**table, *deletion);
+    }
+    if (!statement) {
+        return fail(ErrorKind::conflict, "a change of " + (*table)->plain_name() + " doesn't fit the table's definition");
+    }
+    if (recording_) changed_.add_change(**table, message);
+    ++counters_->changes;
+    counters_->changes_total->inc();
+    return applier_->change(**table, *statement);
+}
+
+Result<void> Follower::take_truncate(const pgoutput::Truncate& truncate) {
+    std::vector<const SourceTable*> tables;
+    for (const auto id : truncate.relations) {
+        auto table = known_table(id);
+        if (!table) return table.error();
+        tables.push_back(*table);
+        if (recording_) changed_.add_whole(**table);
+    }
+    if (tables.empty()) return {};
+    ++counters_->changes;
+    counters_->changes_total->inc();
+    return applier_->run(truncate_statement(tables, truncate));
+}
+
+Result<void> Follower::rest() {
+    if (!in_transaction_ && applier_->transaction_open()) PP_TRY(applier_->commit(end_, Durability::later));
+    return {};
+}
+
+Lsn Follower::confirmable() const {
+    // With everything received also durable, the log up to the last keepalive holds nothing for us.
+    if (!in_transaction_ && !held_ && applier_->durable() >= end_ && applier_->unanswered() == 0) {
+        return std::max(applier_->durable(), stream_->idle_position());
+    }
+    return applier_->durable();
+}
+
+Result<void> Follower::keep_time() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - durable_at_ >= durable_every) {
+        durable_at_ = now;
+        if (!in_transaction_ && applier_->durable() < end_) PP_TRY(applier_->commit(end_, Durability::now));
+        PP_TRY(stream_->confirm(confirmable(), true));
+    } else if (stream_->reply_wanted()) {
+        PP_TRY(stream_->confirm(confirmable()));
+    }
+    if (now - ticked_at_ >= tick_every) {
+        ticked_at_ = now;
+        const auto done = std::max(applier_->applied(), confirmable());
+        counters_->lag_bytes = stream_->received() > done ? stream_->received().value - done.value : 0;
+        if (tick_) tick_();
+    }
+    return {};
+}
+
+Result<void> Follower::wait(const Deadline& deadline, int wake_fd) {
+    const auto ends = servers_->interrupt().fds();
+    const short target_events = static_cast<short>(POLLIN | (applier_->wants_to_write() ? POLLOUT : 0));
+    std::array<pollfd, 5> entries{pollfd{held_ ? -1 : stream_->socket(), POLLIN, 0},
+                                  pollfd{applier_->unanswered() > 0 || applier_->wants_to_write()
+                                             ? PQsocket(applier_->session().raw()) : -1, target_events, 0},
+                                  ends[0], ends[1], pollfd{wake_fd, POLLIN, 0}};
+    int wait_ms = static_cast<int>(tick_every.count());
+    if (deadline) wait_ms = std::min(wait_ms, poll_ms(deadline));
+    ::poll(entries.data(), entries.size(), wait_ms);
+    return {};
+}
+
+}  // namespace pgporter

@@ -1,0 +1,301 @@
+#include "admin/mover/move_run.hpp"
+
+#include "admin/mover/cleanup.hpp"
+#include "admin/mover/preflight.hpp"
+#include "base/log.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr std::chrono::milliseconds save_every{500};
+constexpr std::chrono::milliseconds retry_max{10'000};
+
+metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
+    return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.", {{"state", std::string(to_text(state))}});
+}
+
+bool kept_until_complete(const CleanupRecord& record) {
+    return record.kind == ArtefactKind::fence_triggers || record.kind == ArtefactKind::fence_function;
+}
+
+}  // namespace
+
+std::string utf8_only(std::string_view text) {
+    std::string clean;
+    for (std::size_t i = 0; i < text.size();) {
+        const auto lead = static_cast<unsigned char>(text[i]);
+        const std::size_t length = lead < 0x80 ? 1 : lead >= 0xF0 && lead < 0xF5 ? 4 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xC2 && lead < 0xE0 ? 2 : 0;
+        bool whole = length > 0 && i + length <= text.size() && lead != 0;
+        for (std::size_t k = 1; whole && k < length; ++k) whole = (static_cast<unsigned char>(text[i + k]) & 0xC0U) == 0x80U;
+        if (whole) {
+            clean += text.substr(i, length);
+            i += length;
+        } else {
+            clean += '?';
+            ++i;
+        }
+    }
+    return clean;
+}
+
+MoveRun::MoveRun(Mover::Ports ports, MoveRecord record, MoveObserver& observer)
+    : ports_(ports), observer_(&observer), record_(std::move(record)) {
+    auto& registry = observer.registry;
+    copied_.rows_total = &registry.counter("pgporter_move_rows_copied_total", "Rows that moves have copied.");
+    copied_.bytes_total = &registry.counter("pgporter_move_bytes_copied_total", "Bytes of rows that moves have copied.");
+    followed_.changes_total = &registry.counter("pgporter_move_changes_applied_total", "Row changes of the stream that moves have applied.");
+    state_gauge(registry, record_.state).add(1);
+}
+
+MoveRun::~MoveRun() {
+    if (!is_finished(record_.state)) state_gauge(observer_->registry, record_.state).add(-1);
+}
+
+MoveRecord MoveRun::record() const {
+    const std::lock_guard lock(mutex_);
+    return record_;
+}
+
+void MoveRun::request_cutover() {
+    cutover_requested_.store(true);
+    interrupt_.nudge();
+}
+
+void MoveRun::set_state(MoveState to) {
+    MoveRecord copy;
+    {
+        const std::lock_guard lock(mutex_);
+        state_gauge(observer_->registry, record_.state).add(-1);
+        record_.state = to;
+        copy = record_;
+    }
+    // A finished move is counted by its outcome; the gauge shows those that still go on.
+    if (!is_finished(to)) state_gauge(observer_->registry, to).add(1);
+    log::info("move_state", {{"move", std::to_string(copy.id.value)}, {"tenant", copy.request.tenant}, {"state", std::string(to_text(to))}});
+    observer_->event("state", copy);
+}
+
+Result<void> MoveRun::enter(MoveState to, std::string_view text, std::chrono::milliseconds patience) {
+    const auto deadline = after(patience);
+    auto from = record_.state;
+    for (;;) {
+        auto advanced = ports_.journal.advance(record_.id, from, to, utf8_only(text));
+        if (advanced) break;
+        // The answer of an earlier try may have been lost: the journal knows.
+        const auto found = ports_.journal.find_move(record_.id);
+        if (found && found->state == to) break;
+        const bool lagging = found && found->state != from && may_follow(found->state, to);
+        if (lagging) from = found->state;
+        const bool hopeless = advanced.error().kind == ErrorKind::conflict && !lagging;
+        if (hopeless || passed(deadline) || interrupt_.stopped()) return advanced.error();
+        ::poll(nullptr, 0, 50);
+    }
+    set_state(to);
+    return {};
+}
+
+void MoveRun::note(std::string text) {
+    const std::lock_guard lock(mutex_);
+    record_.progress.note = utf8_only(text);
+}
+
+void MoveRun::tick() {
+    {
+        const std::lock_guard lock(mutex_);
+        auto& progress = record_.progress;
+        progress.rows_copied = copied_.rows.load(std::memory_order_relaxed);
+        progress.bytes_copied = copied_.bytes.load(std::memory_order_relaxed);
+        progress.changes_applied = followed_.changes;
+        progress.transactions_applied = followed_.transactions;
+        progress.lag_bytes = followed_.lag_bytes;
+    }
+    if (in_pause_ || std::chrono::steady_clock::now() - saved_at_ < save_every) return;
+    save_progress();
+}
+
+void MoveRun::save_progress() {
+    saved_at_ = std::chrono::steady_clock::now();
+    const auto copy = record();
+    const auto saved = ports_.journal.save_progress(copy.id, copy.progress);
+    if (!saved) log::warning("move_progress_not_saved", {{"move", std::to_string(copy.id.value)}, {"reason", saved.error().message}});
+    observer_->event("progress", copy);
+}
+
+Result<void> MoveRun::record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place, const std::string& name) {
+    CleanupRecord artefact;
+    artefact.move = record_.id;
+    artefact.kind = kind;
+    artefact.when = when;
+    artefact.cluster = place.cluster;
+    artefact.database = place.database;
+    artefact.name = name;
+    auto added = ports_.journal.add_cleanup(artefact);
+    if (!added) return added.error();
+    return {};
+}
+
+bool MoveRun::own() {
+    std::chrono::milliseconds pause{200};
+    for (;;) {
+        auto owned = ports_.journal.own_move(record_.id);
+        if (owned) {
+            ownership_ = std::move(*owned);
+            return true;
+        }
+        const auto found = ports_.journal.find_move(record_.id);
+        if (found && is_finished(found->state)) return false;
+        log::warning("move_not_owned", {{"move", std::to_string(record_.id.value)}, {"reason", owned.error().message}});
+        if (!interrupt_.sleep(pause)) return false;
+        pause = std::min(pause * 2, retry_max);
+    }
+}
+
+Result<void> MoveRun::find_servers() {
+    const auto snapshot = ports_.publisher.current();
+    if (!snapshot) return fail(ErrorKind::unavailable, "the catalog hasn't been read yet");
+    auto servers = MoveServers::find(ports_.config, *snapshot, record_.source, record_.target, interrupt_, record_.id);
+    if (!servers) return servers.error();
+    servers_.emplace(std::move(*servers));
+    return {};
+}
+
+void MoveRun::run() {
+    if (!own()) return;
+    auto walked = walk();
+    if (walked) return finish();
+    // A stopped move stays as it is in the journal: the next process takes it up. An operator's cancel is an abort.
+    if (interrupt_.stopped()) return close_sessions();
+    abort(walked.error());
+}
+
+void MoveRun::recover() {
+    if (!own()) return;
+    // Time has passed since it was listed.
+    auto found = ports_.journal.find_move(record_.id);
+    if (found && found->state != record_.state) set_state(found->state);
+    if (is_finished(record_.state) || record_.state == MoveState::opened) return;
+    if (record_.state == MoveState::flipped) return finish();
+    abort(fail(ErrorKind::cancelled, record_.error.empty() ? "the process that ran the move ended" : record_.error));
+}
+
+Result<void> MoveRun::walk() {
+    PP_TRY(find_servers());
+    PP_TRY(step_preflight());
+    PP_TRY(step_schema());
+    PP_TRY(step_gate());
+    PP_TRY(step_slot());
+    PP_TRY(step_copy());
+    PP_TRY(step_index());
+    PP_TRY(step_catchup());
+    return step_verify();
+}
+
+void MoveRun::close_sessions() {
+    fence_.reset();
+    verifier_.reset();
+    follower_.reset();
+    snapshot_keeper_.reset();
+    source_.reset();
+    definitions_.reset();
+}
+
+void MoveRun::abort(const Error& why) {
+    interrupt_.shield(Shield::cancel);
+    close_sessions();
+    const auto text = why.detail.empty() ? why.message : why.message + " (" + why.detail + ")";
+    {
+        const std::lock_guard lock(mutex_);
+        record_.error = utf8_only(text);
+    }
+    log::warning("move_aborting", {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}, {"reason", utf8_only(text)}});
+    std::chrono::milliseconds pause{100};
+    for (;;) {
+        auto done = [&]() -> Result<void> {
+            if (record_.state != MoveState::aborting) PP_TRY(enter(MoveState::aborting, text));
+            if (!servers_) PP_TRY(find_servers());
+            PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord&) { return true; }));
+            return enter(MoveState::aborted, "nothing is left of it");
+        }();
+        if (done) break;
+        // The flip has happened after all: the journal is the truth, and from there it only goes forward.
+        const auto found = ports_.journal.find_move(record_.id);
+        if (found && found->state == MoveState::flipped) {
+            set_state(found->state);
+            return finish();
+        }
+        note("undoing: " + done.error().message);
+        log::warning("move_undo_failed", {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
+        if (!interrupt_.sleep(pause)) return;
+        pause = std::min(pause * 2, retry_max);
+    }
+    const auto outcome = interrupt_.cancelled() ? "cancelled" : "aborted";
+    observer_->registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}}).inc();
+}
+
+void MoveRun::finish() {
+    interrupt_.shield(Shield::cancel);
+    close_sessions();
+    std::chrono::milliseconds pause{100};
+    for (;;) {
+        auto done = [&]() -> Result<void> {
+            if (!servers_) PP_TRY(find_servers());
+            PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord& record) {
+                return record.when == CleanupWhen::always && !kept_until_complete(record);
+            }));
+            // What is left and not of the fence belongs to the tenant now.
+            auto records = ports_.journal.open_cleanups(record_.id);
+            if (!records) return records.error();
+            for (const auto& record : *records) {
+                if (record.when == CleanupWhen::after_abort) PP_TRY(ports_.journal.cleanup_done(record.id));
+            }
+            return enter(MoveState::opened, "the tenant lives in its own database");
+        }();
+        if (done) break;
+        note("tidying up after the flip: " + done.error().message);
+        log::warning("move_tidy_failed", {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
+        if (!interrupt_.sleep(pause)) return;
+        pause = std::min(pause * 2, retry_max);
+    }
+    note("");
+    save_progress();
+    observer_->registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "flipped"}}).inc();
+}
+
+// CASCADE must not reach beyond the tenant: what others have come to build on its old tables stops it.
+Result<void> MoveRun::drop_source() {
+    auto opened = servers_->source();
+    if (!opened) return opened.error();
+    auto& source = **opened;
+    auto users = read_outside_users(source, record_.source.schema);
+    if (!users) return users.error();
+    if (!users->empty()) {
+        return fail(ErrorKind::conflict, users->front() + " still uses the tenant's old schema", {}, "drop it, then this goes on by itself");
+    }
+    return retry_locks(interrupt_, 600, [&] {
+        return locked_transaction(source, ports_.config.mover.lock_timeout_ms,
+                                  "DROP SCHEMA IF EXISTS " + quote_ident(record_.source.schema) + " CASCADE");
+    });
+}
+
+void MoveRun::run_complete() {
+    if (!own()) return;
+    interrupt_.shield(Shield::cancel);
+    std::chrono::milliseconds pause{100};
+    for (;;) {
+        auto done = [&]() -> Result<void> {
+            if (!servers_) PP_TRY(find_servers());
+            PP_TRY(drop_source());
+            PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord&) { return true; }));
+            return enter(MoveState::completed, "the source's data is gone");
+        }();
+        if (done) break;
+        note("completing: " + done.error().message);
+        save_progress();
+        log::warning("move_complete_failed", {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
+        if (!interrupt_.sleep(pause)) return;
+        pause = std::min(pause * 2, retry_max);
+    }
+    observer_->registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "completed"}}).inc();
+}
+
+}  // namespace pgporter

@@ -1,0 +1,121 @@
+// MoveRun: one move, from `planned` to its end. Walks the states: each has one function, and the state is in the journal before the act.
+// Owned by Mover, runs on the move's own thread; record(), cancel and cutover requests come from any thread.
+// It must not: flip otherwise than through the journal, or unfence before the journal says that the flip can't happen any more.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "admin/mover/copy_tables.hpp"
+#include "admin/mover/definitions.hpp"
+#include "admin/mover/fence.hpp"
+#include "admin/mover/follow.hpp"
+#include "admin/mover/interrupt.hpp"
+#include "admin/mover/mover.hpp"
+#include "admin/mover/verify.hpp"
+
+namespace pgporter {
+
+// What runs of all moves share: counters, and whoever wants to hear of changes.
+struct MoveObserver {
+    metrics::Registry& registry;
+    std::function<void(const char* type, const MoveRecord& record)> event;
+};
+
+class MoveRun {
+  public:
+    MoveRun(Mover::Ports ports, MoveRecord record, MoveObserver& observer);
+    ~MoveRun();
+
+    // Thread bodies. Each returns when the move has ended, or waits for an operator (opened), or was told to stop.
+    void run();           // a new move
+    void recover();       // one that a dead process left: aborted before the flip, finished after it
+    void run_complete();  // drops the source's data of an opened move
+
+    void cancel() { interrupt_.cancel(); }
+    void stop() { interrupt_.stop(); }
+    void request_cutover();
+    [[nodiscard]] MoveRecord record() const;
+
+  private:
+    // move_run.cpp: the walk
+    [[nodiscard]] bool own();
+    [[nodiscard]] Result<void> find_servers();
+    [[nodiscard]] Result<void> walk();
+    [[nodiscard]] Result<void> enter(MoveState to, std::string_view note, std::chrono::milliseconds patience = std::chrono::seconds(30));
+    void set_state(MoveState to);
+    void note(std::string text);
+    void tick();
+    void save_progress();
+    void abort(const Error& why);
+    [[nodiscard]] Result<void> drop_source();
+    void finish();
+    void close_sessions();
+    [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place, const std::string& name);
+
+    // move_steps.cpp: one function per state up to `catchup`
+    [[nodiscard]] Result<void> step_preflight();
+    [[nodiscard]] Result<void> step_schema();
+    [[nodiscard]] Result<void> create_target_database();
+    [[nodiscard]] Result<void> create_extensions();
+    [[nodiscard]] Result<void> step_gate();
+    [[nodiscard]] Result<void> step_slot();
+    [[nodiscard]] Result<void> step_copy();
+    [[nodiscard]] Result<void> step_index();
+    [[nodiscard]] Result<void> step_catchup();
+    [[nodiscard]] Result<void> emit_marker(const std::string& content);
+    [[nodiscard]] Result<void> reconnect();
+
+    // cutover.cpp: `verify` to `flipped`
+    [[nodiscard]] Result<void> step_verify();
+    [[nodiscard]] Result<void> verify_everything();
+    [[nodiscard]] Result<void> cut_over();  // until it has flipped
+    [[nodiscard]] Result<void> wait_for_request();
+    [[nodiscard]] Result<void> give_way(const Error& why);
+    [[nodiscard]] Result<void> prepare_cutover();
+    [[nodiscard]] Result<void> prepare_connections();
+    struct Pause;
+    [[nodiscard]] Result<void> hold_and_flip();
+    [[nodiscard]] Result<void> drain_and_fence(Pause& pause);
+    [[nodiscard]] Result<void> drain_stream(Pause& pause);
+    [[nodiscard]] Result<void> flip(Pause& pause);
+    [[nodiscard]] Error back_out(Pause& pause, Error why);
+    [[nodiscard]] Result<FenceState> fence_after_doubt(int backend_pid);
+
+    Mover::Ports ports_;
+    MoveObserver* observer_;
+    Interrupt interrupt_;
+    mutable std::mutex mutex_;
+    MoveRecord record_;
+    std::atomic<bool> cutover_requested_{false};
+    bool in_pause_ = false;
+    std::chrono::steady_clock::time_point saved_at_;
+
+    std::unique_ptr<MoveOwnership> ownership_;
+    std::optional<MoveServers> servers_;
+    std::unique_ptr<ServerSession> source_;
+    std::vector<SourceTable> tables_;
+    std::string signature_query_;
+    std::string signature_;
+    std::optional<Definitions> definitions_;
+    std::optional<ReplicationStream> snapshot_keeper_;
+    std::string snapshot_;
+    CopyCounters copied_;
+    FollowCounters followed_;
+    std::optional<Follower> follower_;
+    std::optional<Verifier> verifier_;
+    std::optional<FenceSession> fence_;
+    std::vector<SequenceValue> sequences_;  // as set on the target before the pause
+    std::uint32_t markers_ = 0;
+};
+
+// The journal is a UTF-8 database; errors come in the encoding of the tenant's.
+[[nodiscard]] std::string utf8_only(std::string_view text);
+
+}  // namespace pgporter

@@ -1,0 +1,24 @@
+#include "admin/mover/move_servers.hpp"
+
+namespace pgporter {
+
+Result<MoveServers> MoveServers::find(const Config& config, const Snapshot& snapshot, const Placement& source,
+                                      const Placement& target, const Interrupt& interrupt, MoveId move) {
+    MoveServers servers;
+    for (const auto& [placement, cluster] : {std::pair(&source, &servers.source_cluster_), {&target, &servers.target_cluster_}}) {
+        const auto* found = snapshot.find_cluster(placement->cluster);
+        if (found == nullptr) {
+            return fail(ErrorKind::not_found, "there is no cluster named \"" + placement->cluster + "\"", {},
+                        "add it with pgporter apply");
+        }
+        *cluster = *found;
+    }
+    servers.config_ = &config;
+    servers.interrupt_ = &interrupt;
+    servers.move_ = move;
+    servers.source_ = source;
+    servers.target_ = target;
+    return servers;
+}
+
+}  // namespace pgporter

@@ -1,0 +1,60 @@
+// MoveServers: opens connections to the two ends of one move, as the mover's own user. Immutable once built; any of the move's threads.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "admin/mover/interrupt.hpp"
+#include "admin/mover/replication_stream.hpp"
+#include "admin/mover/server_session.hpp"
+#include "catalog/config.hpp"
+#include "catalog/move.hpp"
+#include "catalog/snapshot.hpp"
+
+namespace pgporter {
+
+class MoveServers {
+  public:
+    // not_found: a cluster that the catalog doesn't know.
+    [[nodiscard]] static Result<MoveServers> find(const Config& config, const Snapshot& snapshot, const Placement& source,
+                                                  const Placement& target, const Interrupt& interrupt, MoveId move);
+
+    [[nodiscard]] LibpqParams source_params() const { return params(source_cluster_, source_.database); }
+    [[nodiscard]] LibpqParams target_params() const { return params(target_cluster_, target_.database); }
+    [[nodiscard]] Result<std::unique_ptr<ServerSession>> source() const { return open(source_params()); }
+    [[nodiscard]] Result<std::unique_ptr<ServerSession>> target() const { return open(target_params()); }
+    // The target server's maintenance database: where databases are made and dropped.
+    [[nodiscard]] Result<std::unique_ptr<ServerSession>> target_server() const {
+        return open(params(target_cluster_, config_->mover.maintenance_database));
+    }
+    [[nodiscard]] Result<ReplicationStream> replication() const {
+        return ReplicationStream::connect(source_params(), *interrupt_, config_->mover.connect_timeout_ms);
+    }
+
+    [[nodiscard]] const Config& config() const { return *config_; }
+    [[nodiscard]] const Placement& source_placement() const { return source_; }
+    [[nodiscard]] const Placement& target_placement() const { return target_; }
+    [[nodiscard]] const std::string& schema() const { return source_.schema; }
+    [[nodiscard]] MoveId move() const { return move_; }
+    [[nodiscard]] const Interrupt& interrupt() const { return *interrupt_; }
+
+  private:
+    MoveServers() = default;
+    [[nodiscard]] LibpqParams params(const Cluster& cluster, std::string_view database) const {
+        return libpq_params(*config_, cluster, database, config_->mover.user, "mover " + std::to_string(move_.value));
+    }
+    [[nodiscard]] Result<std::unique_ptr<ServerSession>> open(const LibpqParams& params) const {
+        return ServerSession::connect(params, *interrupt_, {.connect_timeout = config_->mover.connect_timeout_ms});
+    }
+
+    const Config* config_ = nullptr;
+    const Interrupt* interrupt_ = nullptr;
+    MoveId move_;
+    Placement source_;
+    Placement target_;
+    Cluster source_cluster_;
+    Cluster target_cluster_;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,238 @@
+// The states from `preflight` to `catchup`, one function each.
+#include "admin/mover/apply.hpp"
+#include "admin/mover/move_names.hpp"
+#include "admin/mover/move_run.hpp"
+#include "admin/mover/preflight.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr std::chrono::seconds slot_timeout{60};
+constexpr std::chrono::milliseconds caught_up_within{300};
+constexpr std::chrono::seconds reconnect_for{60};
+
+// Who keeps a snapshot from being taken: transactions with an id that began before it was asked for.
+std::string transactions_in_the_way(ServerSession& source) {
+    auto rows = source.exec(
+        "SELECT string_agg('pid ' || pid || ' (' || coalesce(usename, '?') || ', since ' || to_char(xact_start, 'HH24:MI:SS') || ')', ', ') FROM "
+        "(SELECT * FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5) AS a");
+    auto prepared = source.exec("SELECT string_agg('prepared transaction ' || gid, ', ') FROM pg_prepared_xacts");
+    std::string text;
+    if (rows && !rows->is_null(0, 0)) text = rows->string(0, 0);
+    if (prepared && !prepared->is_null(0, 0)) text += (text.empty() ? "" : ", ") + prepared->string(0, 0);
+    return text;
+}
+
+}  // namespace
+
+Result<void> MoveRun::step_preflight() {
+    PP_TRY(enter(MoveState::preflight, "looking for what could go wrong"));
+    auto report = run_preflight(*servers_);
+    if (!report) return report.error();
+    {
+        const std::lock_guard lock(mutex_);
+        record_.progress.rows_total_estimate = report->rows_estimate;
+    }
+    if (!report->blockers.empty()) {
+        std::string list;
+        for (const auto& blocker : report->blockers) {
+            list += (list.empty() ? "" : "; ") + blocker.code + ": " + blocker.object + ": " + blocker.message + " (" + blocker.remedy + ")";
+        }
+        return fail(ErrorKind::conflict, "preflight found " + std::to_string(report->blockers.size()) + " blockers: " + list);
+    }
+    auto source = servers_->source();
+    if (!source) return source.error();
+    source_ = std::move(*source);
+    return {};
+}
+
+Result<void> MoveRun::create_target_database() {
+    auto opened = servers_->target_server();
+    if (!opened) return opened.error();
+    auto& server = **opened;
+    auto exists = server.exec("SELECT 1 FROM pg_database WHERE datname = $1", {record_.target.database});
+    if (!exists) return exists.error();
+    if (!exists->empty()) return {};
+    const bool providers = source_->server_version() >= 150000;
+    auto traits = source_->exec(std::string("SELECT pg_encoding_to_char(encoding), datcollate, datctype, ") +
+                                (providers ? "datlocprovider, " : "'c', ") +
+                                (!providers ? "NULL" : source_->server_version() >= 170000 ? "datlocale" : "daticulocale") +
+                                " FROM pg_database WHERE datname = current_database()");
+    if (!traits) return traits.error();
+    auto statement = "CREATE DATABASE " + quote_ident(record_.target.database) + " TEMPLATE template0 ENCODING " +
+                     quote_literal(traits->text(0, 0)) + " LC_COLLATE " + quote_literal(traits->text(0, 1)) + " LC_CTYPE " +
+                     quote_literal(traits->text(0, 2));
+    if (traits->text(0, 3) == "i") statement += " LOCALE_PROVIDER icu ICU_LOCALE " + quote_literal(traits->text(0, 4));
+    if (traits->text(0, 3) == "b") statement += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quote_literal(traits->text(0, 4));
+    PP_TRY(record_artefact(ArtefactKind::target_database, CleanupWhen::after_abort, record_.target, record_.target.database));
+    auto created = server.exec(statement);
+    if (created) return {};
+    if (created.error().sqlstate != "42P04") return created.error();
+    // Somebody was quicker: it isn't ours, and must never be dropped for ours.
+    auto records = ports_.journal.open_cleanups(record_.id);
+    if (!records) return records.error();
+    for (const auto& record : *records) {
+        if (record.kind == ArtefactKind::target_database) PP_TRY(ports_.journal.cleanup_done(record.id));
+    }
+    return fail(ErrorKind::conflict, "somebody else made the target database at the same moment");
+}
+
+Result<void> MoveRun::create_extensions() {
+    auto needed = read_needed_extensions(*source_, record_.source.schema);
+    if (!needed) return needed.error();
+    auto target = servers_->target();
+    if (!target) return target.error();
+    for (const auto& extension : *needed) {
+        PP_TRY((*target)->exec("CREATE SCHEMA IF NOT EXISTS " + quote_ident(extension.schema)));
+        PP_TRY((*target)->exec("CREATE EXTENSION IF NOT EXISTS " + quote_ident(extension.name) + " SCHEMA " +
+                               quote_ident(extension.schema) + " VERSION " + quote_literal(extension.version) + " CASCADE"));
+    }
+    return {};
+}
+
+Result<void> MoveRun::step_schema() {
+    PP_TRY(enter(MoveState::schema, "making the tenant's schema in the target database"));
+    // Read before anything is copied, so that whatever changes from now on is noticed.
+    auto query = signature_query(*source_, record_.source.schema, record_.id);
+    if (!query) return query.error();
+    signature_query_ = std::move(*query);
+    auto signature = source_->exec(signature_query_);
+    if (!signature) return signature.error();
+    signature_ = signature->string(0, 0);
+    auto tables = read_tables(*source_, record_.source.schema);
+    if (!tables) return tables.error();
+    tables_ = std::move(*tables);
+    auto indexes = read_identity_indexes(*source_, record_.source.schema);
+    if (!indexes) return indexes.error();
+
+    PP_TRY(create_target_database());
+    PP_TRY(create_extensions());
+    auto definitions = Definitions::dump(*servers_);
+    if (!definitions) return definitions.error();
+    definitions_.emplace(std::move(*definitions));
+    PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
+    PP_TRY(definitions_->restore_before_data(*servers_));
+    return definitions_->restore_keys(*servers_, tables_, *indexes);
+}
+
+Result<void> MoveRun::step_gate() {
+    PP_TRY(enter(MoveState::gate, "preparing the fence on the source, disabled"));
+    PP_TRY(record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
+    PP_TRY(create_fence_function(*source_, *servers_));
+    PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.source, fence_name(record_.id)));
+    return install_fence_triggers(*source_, *servers_, tables_);
+}
+
+Result<void> MoveRun::step_slot() {
+    PP_TRY(enter(MoveState::slot, "starting to collect the source's changes"));
+    const auto name = artefact_name(record_.id);
+    PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
+    std::string list;
+    for (const auto& table : tables_) {
+        if (!table.partitioned) list += (list.empty() ? " FOR TABLE ONLY " : ", ONLY ") + table.qualified_name();
+    }
+    PP_TRY(retry_locks(interrupt_, 600, [&] {
+        return locked_transaction(*source_, ports_.config.mover.lock_timeout_ms,
+                                  "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)");
+    }));
+    PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
+    auto stream = servers_->replication();
+    if (!stream) return stream.error();
+    snapshot_keeper_.emplace(std::move(*stream));
+    auto slot = snapshot_keeper_->create_slot(name, false, after(slot_timeout));
+    if (!slot) {
+        auto error = slot.error();
+        if (error.kind == ErrorKind::timeout) {
+            error.message = "no snapshot could be taken on the source's server within " + std::to_string(slot_timeout.count()) + " s";
+            error.detail = "in the way: " + transactions_in_the_way(*source_);
+            error.hint = "wait for these transactions to end, or end them, and start again";
+        }
+        return error;
+    }
+    snapshot_ = slot->snapshot;
+    return {};
+}
+
+Result<void> MoveRun::step_copy() {
+    PP_TRY(enter(MoveState::copy, "copying the rows"));
+    const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
+    PP_TRY(copy_tables(*servers_, tables_, snapshot_, jobs, copied_, [this] { tick(); }));
+    snapshot_keeper_.reset();
+    return {};
+}
+
+Result<void> MoveRun::step_index() {
+    PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
+    PP_TRY(definitions_->restore_after_data(*servers_));
+    definitions_.reset();
+    auto target = servers_->target();
+    if (!target) return target.error();
+    auto views = (*target)->exec(
+        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY oid",
+        {record_.source.schema});
+    if (!views) return views.error();
+    for (int row = 0; row < views->count(); ++row) {
+        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(record_.source.schema, views->text(row, 0))));
+    }
+    for (const auto& table : tables_) {
+        PP_TRY((*target)->exec("ANALYZE " + table.qualified_name()));
+        tick();
+    }
+    return {};
+}
+
+Result<void> MoveRun::emit_marker(const std::string& content) {
+    PP_TRY(source_->exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(record_.id)) + ", " + quote_literal(content) + ")"));
+    return {};
+}
+
+Result<void> MoveRun::step_catchup() {
+    PP_TRY(enter(MoveState::catchup, "applying what was written since the copy began"));
+    PP_TRY(record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
+    {
+        auto target = servers_->target();
+        if (!target) return target.error();
+        PP_TRY(create_progress_table(**target, record_.id));
+    }
+    auto path = operator_search_path(*source_);
+    if (!path) return path.error();
+    follower_.emplace(*servers_, tables_, std::move(*path), followed_);
+    follower_->set_tick([this] { tick(); });
+    PP_TRY(follower_->connect());
+    // A marker written now is seen when everything before it has been applied; when that takes no time, the target has caught up.
+    for (;;) {
+        const auto began = std::chrono::steady_clock::now();
+        const auto marker = "catchup:" + std::to_string(++markers_);
+        auto round = [&]() -> Result<void> {
+            PP_TRY(emit_marker(marker));
+            PP_TRY(follower_->follow_to_marker(marker, std::nullopt));
+            return follower_->commit(Durability::later, std::nullopt);
+        }();
+        if (!round && round.error().kind == ErrorKind::unavailable) {
+            PP_TRY(reconnect());
+            continue;
+        }
+        PP_TRY(round);
+        if (std::chrono::steady_clock::now() - began < caught_up_within) return {};
+    }
+}
+
+// A server was away. The stream goes on where the target's progress row says; nothing is applied twice.
+Result<void> MoveRun::reconnect() {
+    const auto deadline = after(reconnect_for);
+    std::chrono::milliseconds pause{100};
+    for (;;) {
+        follower_->close();
+        fence_.reset();
+        if (!interrupt_.sleep(pause)) return interrupt_.error();
+        pause = std::min(pause * 2, std::chrono::milliseconds(2'000));
+        auto source = servers_->source();
+        if (source) source_ = std::move(*source);
+        auto connected = source ? follower_->connect() : Result<void>{source.error()};
+        if (connected) return {};
+        if (passed(deadline) || connected.error().kind == ErrorKind::cancelled) return connected;
+        note("reconnecting: " + connected.error().message);
+    }
+}
+
+}  // namespace pgporter

@@ -1,0 +1,278 @@
+#include "admin/mover/mover.hpp"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "admin/mover/move_run.hpp"
+#include "admin/mover/preflight.hpp"
+#include "base/log.hpp"
+
+namespace pgporter {
+
+class Mover::Impl {
+  public:
+    explicit Impl(Ports ports)
+        : ports_(ports), observer_{ports.registry, [this](const char* type, const MoveRecord& record) { tell(type, record); }} {}
+    ~Impl() { stop(); }
+
+    struct Entry {
+        std::unique_ptr<MoveRun> run;
+        std::atomic<bool> ended{false};
+        bool completes = false;
+        std::unique_ptr<Entry> previous;  // of the same move: its thread ends before this one's begins its work
+        std::thread thread;
+    };
+
+    Result<PreflightReport> preflight(const MoveRequest& request);
+    Result<MoveRecord> start(const MoveRequest& request);
+    Result<MoveRecord> cancel(MoveId move);
+    Result<MoveRecord> cutover(MoveId move);
+    Result<MoveRecord> complete(MoveId move);
+    Result<MoveRecord> find(MoveId move);
+    Result<std::vector<MoveRecord>> list();
+    void recover();
+    void stop();
+
+    std::uint64_t subscribe(std::function<void(const MoveEvent&)> subscriber) {
+        const std::lock_guard lock(subscribers_mutex_);
+        subscribers_.emplace(++subscriptions_made_, std::move(subscriber));
+        return subscriptions_made_;
+    }
+    void unsubscribe(std::uint64_t subscription) {
+        const std::lock_guard lock(subscribers_mutex_);
+        subscribers_.erase(subscription);
+    }
+
+  private:
+    struct Ends {
+        TenantPtr tenant;
+        SnapshotPtr snapshot;
+        Placement target;
+    };
+    [[nodiscard]] Result<Ends> ends_of(const MoveRequest& request) const;
+    void launch(MoveRecord record, void (MoveRun::*body)());
+    void reap();
+    void overlay(MoveRecord& record);
+    void tell(const char* type, const MoveRecord& record);
+
+    Ports ports_;
+    MoveObserver observer_;
+    Interrupt preflight_interrupt_;
+    std::mutex mutex_;
+    std::map<MoveId, std::unique_ptr<Entry>> entries_;
+    bool stopping_ = false;
+    std::mutex subscribers_mutex_;
+    std::map<std::uint64_t, std::function<void(const MoveEvent&)>> subscribers_;
+    std::map<MoveId, std::uint64_t> sequences_;
+    std::uint64_t subscriptions_made_ = 0;
+};
+
+void Mover::Impl::tell(const char* type, const MoveRecord& record) {
+    // Under the lock: events of one move reach everybody in order, and nobody after unsubscribe() returned.
+    const std::lock_guard lock(subscribers_mutex_);
+    const MoveEvent event{++sequences_[record.id], type, record};
+    for (const auto& [number, subscriber] : subscribers_) subscriber(event);
+}
+
+Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const {
+    Ends ends;
+    ends.snapshot = ports_.publisher.current();
+    if (!ends.snapshot) return fail(ErrorKind::unavailable, "the catalog hasn't been read yet");
+    ends.tenant = ends.snapshot->find_tenant(request.tenant);
+    if (!ends.tenant) return fail(ErrorKind::not_found, "there is no tenant named \"" + request.tenant + "\"");
+    if (ends.snapshot->find_cluster(request.cluster) == nullptr) {
+        return fail(ErrorKind::not_found, "there is no cluster named \"" + request.cluster + "\"");
+    }
+    if (request.database.empty() || request.database.size() > 63) {
+        return fail(ErrorKind::invalid, "the target database's name must have 1 to 63 bytes");
+    }
+    const auto& source = ends.tenant->placement;
+    if (source.cluster == request.cluster && source.database == request.database) {
+        return fail(ErrorKind::invalid, "the tenant lives in that database already");
+    }
+    ends.target = {PlacementKind::database, request.cluster, request.database, source.schema};
+    return ends;
+}
+
+Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
+    auto ends = ends_of(request);
+    if (!ends) return ends.error();
+    auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target, preflight_interrupt_, MoveId{});
+    if (!servers) return servers.error();
+    auto report = run_preflight(*servers);
+    if (report && ends->tenant->placement.kind != PlacementKind::schema) {
+        report->blockers.push_back({"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});
+    }
+    return report;
+}
+
+void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
+    auto entry = std::make_unique<Entry>();
+    auto* raw = entry.get();
+    const auto id = record.id;
+    entry->completes = body == &MoveRun::run_complete;
+    entry->run = std::make_unique<MoveRun>(ports_, std::move(record), observer_);
+    if (const auto running = entries_.find(id); running != entries_.end()) entry->previous = std::move(running->second);
+    entry->thread = std::thread([raw, body, id] {
+        if (raw->previous) {
+            raw->previous->thread.join();
+            raw->previous.reset();
+        }
+        try {
+            (raw->run.get()->*body)();
+        } catch (const std::exception& bug) {
+            // The move stays in the journal as it is; the next start takes it up.
+            log::error("move_thread_failed", {{"move", std::to_string(id.value)}, {"reason", bug.what()}});
+        }
+        raw->ended.store(true);
+    });
+    entries_[id] = std::move(entry);
+}
+
+void Mover::Impl::reap() {
+    for (auto at = entries_.begin(); at != entries_.end();) {
+        auto& entry = *at->second;
+        if (!entry.ended.load()) {
+            ++at;
+            continue;
+        }
+        entry.thread.join();
+        at = entries_.erase(at);
+    }
+}
+
+Result<MoveRecord> Mover::Impl::start(const MoveRequest& request) {
+    auto ends = ends_of(request);
+    if (!ends) return ends.error();
+    if (ends->tenant->placement.kind != PlacementKind::schema) {
+        return fail(ErrorKind::conflict, "the tenant is not in a shared database");
+    }
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
+    reap();
+    if (entries_.size() >= ports_.config.mover.moves_max) {
+        return fail(ErrorKind::limit, "mover.moves_max moves are running already", {}, "wait for one to end");
+    }
+    auto record = ports_.journal.create_move(request, ends->tenant->placement, ends->target, ends->tenant->epoch);
+    if (!record) return record.error();
+    launch(*record, &MoveRun::run);
+    return *record;
+}
+
+Result<MoveRecord> Mover::Impl::cancel(MoveId move) {
+    {
+        const std::lock_guard lock(mutex_);
+        const auto entry = entries_.find(move);
+        if (entry != entries_.end() && !entry->second->ended.load()) {
+            auto record = entry->second->run->record();
+            if (is_before_flip(record.state) || record.state == MoveState::aborting) {
+                entry->second->run->cancel();
+                return record;
+            }
+        }
+    }
+    auto found = find(move);
+    if (!found) return found.error();
+    if (is_finished(found->state)) return fail(ErrorKind::conflict, "the move has ended");
+    if (!is_before_flip(found->state)) return fail(ErrorKind::conflict, "the tenant has been switched to its new database: this can't be cancelled");
+    return fail(ErrorKind::conflict, "the move isn't run by this instance");
+}
+
+Result<MoveRecord> Mover::Impl::cutover(MoveId move) {
+    {
+        const std::lock_guard lock(mutex_);
+        const auto entry = entries_.find(move);
+        if (entry != entries_.end() && !entry->second->ended.load()) {
+            auto record = entry->second->run->record();
+            if (is_before_flip(record.state) && record.state != MoveState::aborting) {
+                entry->second->run->request_cutover();
+                return record;
+            }
+        }
+    }
+    auto found = find(move);
+    if (!found) return found.error();
+    return fail(ErrorKind::conflict, "the move isn't waiting for a cutover here");
+}
+
+Result<MoveRecord> Mover::Impl::complete(MoveId move) {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
+    reap();
+    auto found = ports_.journal.find_move(move);
+    if (!found) return found.error();
+    if (found->state != MoveState::opened) return fail(ErrorKind::conflict, "only a move in state opened can be completed");
+    if (const auto running = entries_.find(move); running != entries_.end()) {
+        // The thread that opened it is on its last lines and is waited for; one that completes it already is enough.
+        if (running->second->completes) return *found;
+    }
+    launch(*found, &MoveRun::run_complete);
+    return *found;
+}
+
+void Mover::Impl::overlay(MoveRecord& record) {
+    const std::lock_guard lock(mutex_);
+    const auto entry = entries_.find(record.id);
+    if (entry == entries_.end()) return;
+    const auto live = entry->second->run->record();
+    record.progress = live.progress;
+    if (record.error.empty()) record.error = live.error;
+}
+
+Result<MoveRecord> Mover::Impl::find(MoveId move) {
+    auto record = ports_.journal.find_move(move);
+    if (record) overlay(*record);
+    return record;
+}
+
+Result<std::vector<MoveRecord>> Mover::Impl::list() {
+    auto records = ports_.journal.list_moves(false);
+    if (!records) return records;
+    for (auto& record : *records) overlay(record);
+    return records;
+}
+
+void Mover::Impl::recover() {
+    auto records = ports_.journal.list_moves(true);
+    if (!records) {
+        log::error("moves_not_recovered", {{"reason", records.error().message}});
+        return;
+    }
+    const std::lock_guard lock(mutex_);
+    for (auto& record : *records) {
+        if (stopping_ || entries_.contains(record.id)) continue;
+        if (record.state == MoveState::opened) continue;  // waits for an operator, in no thread
+        log::info("move_taken_up", {{"move", std::to_string(record.id.value)}, {"state", std::string(to_text(record.state))}});
+        launch(record, &MoveRun::recover);
+    }
+}
+
+void Mover::Impl::stop() {
+    preflight_interrupt_.stop();
+    std::map<MoveId, std::unique_ptr<Entry>> entries;
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+        entries.swap(entries_);
+    }
+    for (auto& [id, entry] : entries) entry->run->stop();
+    for (auto& [id, entry] : entries) entry->thread.join();
+}
+
+Mover::Mover(Ports ports) : impl_(std::make_unique<Impl>(ports)) {}
+Mover::~Mover() = default;
+Result<PreflightReport> Mover::preflight(const MoveRequest& request) { return impl_->preflight(request); }
+Result<MoveRecord> Mover::start(const MoveRequest& request) { return impl_->start(request); }
+Result<MoveRecord> Mover::cancel(MoveId move) { return impl_->cancel(move); }
+Result<MoveRecord> Mover::cutover(MoveId move) { return impl_->cutover(move); }
+Result<MoveRecord> Mover::complete(MoveId move) { return impl_->complete(move); }
+Result<MoveRecord> Mover::find(MoveId move) { return impl_->find(move); }
+Result<std::vector<MoveRecord>> Mover::list() { return impl_->list(); }
+void Mover::recover() { impl_->recover(); }
+std::uint64_t Mover::subscribe(std::function<void(const MoveEvent&)> subscriber) { return impl_->subscribe(std::move(subscriber)); }
+void Mover::unsubscribe(std::uint64_t subscription) { impl_->unsubscribe(subscription); }
+void Mover::stop() { impl_->stop(); }
+
+}  // namespace pgporter

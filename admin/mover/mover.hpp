@@ -1,0 +1,80 @@
+// Mover: runs moves. Each move has a thread of its own that walks the states of catalog/move.hpp; the state is in the journal before the
+// act. Owned by proxy/app; its public functions may be called from any control-plane thread and don't block on servers, except preflight().
+// It must not: touch a data-path thread other than through TenantGate; decide anything that the journal's rows don't say.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/metrics.hpp"
+#include "base/result.hpp"
+#include "catalog/config.hpp"
+#include "catalog/gate.hpp"
+#include "catalog/journal.hpp"
+#include "catalog/snapshot.hpp"
+
+namespace pgporter {
+
+struct MoveBlocker {
+    std::string code;    // stable, e.g. "table_without_key"
+    std::string object;  // what it is about, e.g. "acme.audit"
+    std::string message;
+    std::string remedy;
+};
+struct PreflightReport {
+    std::vector<MoveBlocker> blockers;  // empty: the move may start
+    std::vector<MoveBlocker> warnings;
+    std::uint64_t tables = 0;
+    std::uint64_t rows_estimate = 0;
+    std::uint64_t bytes = 0;  // tables with indexes and TOAST
+    double seconds_estimate = 0;
+    Placement source;
+    Placement target;
+};
+
+struct MoveEvent {
+    std::uint64_t sequence = 0;  // grows by one with each event of one move
+    std::string type;            // "state" or "progress"
+    MoveRecord record;
+};
+
+class Mover {
+  public:
+    struct Ports {
+        const Config& config;
+        MoveJournal& journal;
+        TenantGate& gate;
+        SnapshotPublisher& publisher;
+        metrics::Registry& registry;
+    };
+    explicit Mover(Ports ports);
+    ~Mover();  // stop()
+
+    // Looks, changes nothing (what it tries, it rolls back). not_found: tenant or cluster. invalid: the target is the source.
+    [[nodiscard]] Result<PreflightReport> preflight(const MoveRequest& request);
+    // Records the move and starts its thread; preflight is its first step (blockers abort it and are its error).
+    // conflict: the tenant is moving, or is not in a shared database. limit: mover.moves_max.
+    [[nodiscard]] Result<MoveRecord> start(const MoveRequest& request);
+    [[nodiscard]] Result<MoveRecord> cancel(MoveId move);    // conflict: past the flip, or finished
+    [[nodiscard]] Result<MoveRecord> cutover(MoveId move);   // for a move with request.cutover == false, or one out of attempts
+    [[nodiscard]] Result<MoveRecord> complete(MoveId move);  // drops the source's data; conflict unless `opened`
+    [[nodiscard]] Result<MoveRecord> find(MoveId move);      // with the progress of this moment
+    [[nodiscard]] Result<std::vector<MoveRecord>> list();
+
+    // Takes up what a previous process left: before the flip it is aborted and cleaned up, after it is finished.
+    void recover();
+    // Events of all moves from now on, called on the move's thread; must not block. Returns a number for unsubscribe().
+    std::uint64_t subscribe(std::function<void(const MoveEvent&)> subscriber);
+    void unsubscribe(std::uint64_t subscription);
+    // Stops all threads at the next safe point. Moves stay in the journal as they are; recover() takes them up.
+    void stop();
+
+  private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pgporter

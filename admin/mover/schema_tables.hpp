@@ -1,0 +1,53 @@
+// SourceTable: what a move must know of each table of the tenant's schema; and the signature of the whole schema's definition, by which
+// a change that the application makes during the move is noticed. Read once at the start, then immutable; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "admin/mover/server_session.hpp"
+#include "base/ids.hpp"
+
+namespace pgporter {
+
+struct TableColumn {
+    std::string name;
+    std::string type;  // as SQL names it, qualified, without modifier
+    std::uint32_t type_oid = 0;
+    std::int32_t type_modifier = -1;
+    bool key = false;              // part of the replica identity
+    bool identity_always = false;  // GENERATED ALWAYS AS IDENTITY
+    bool comparable = true;        // its type has an equality that means equality
+    bool text_only = false;        // its binary form means something else in another database (regclass), or it has none
+};
+
+struct SourceTable {
+    std::uint32_t oid = 0;
+    std::string schema;
+    std::string name;
+    bool partitioned = false;            // holds no rows itself; its partitions are tables of their own here
+    char replica_identity = 'd';         // as in pg_class.relreplident
+    std::vector<TableColumn> columns;    // those that hold data, in order: what the stream sends, without generated ones
+    std::vector<std::string> generated;  // names of generated columns
+    std::vector<std::size_t> key;        // into columns; empty with REPLICA IDENTITY FULL
+    std::uint64_t pages = 0;
+    std::uint64_t bytes = 0;  // with indexes and TOAST
+    std::uint64_t rows_estimate = 0;
+
+    [[nodiscard]] std::string qualified_name() const { return qualified(schema, name); }
+    [[nodiscard]] std::string plain_name() const { return schema + "." + name; }  // for people
+    [[nodiscard]] bool binary_copy() const;
+};
+
+[[nodiscard]] Result<std::vector<SourceTable>> read_tables(ServerSession& session, const std::string& schema);
+
+// A query of one text: the same as long as nobody changes the definition of anything in the schema. Touches catalogs by index only (a shared
+// database has very many tables), since it runs inside the pause. Ignores the fence of this move. VACUUM, REINDEX and TRUNCATE don't change it.
+[[nodiscard]] Result<std::string> signature_query(ServerSession& session, const std::string& schema, MoveId move);
+
+// search_path under which comparisons of the schema's key columns find their operators (those of extensions are outside pg_catalog).
+[[nodiscard]] Result<std::string> operator_search_path(ServerSession& session);
+
+}  // namespace pgporter

@@ -1,0 +1,48 @@
+#include "admin/mover/sequences.hpp"
+
+#include <algorithm>
+
+namespace pgporter {
+
+Result<std::vector<SequenceValue>> read_sequences(ServerSession& source, const std::string& schema) {
+    auto names = source.exec(
+        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) "
+        "ORDER BY oid",
+        {schema});
+    if (!names) return names.error();
+    std::vector<SequenceValue> sequences;
+    for (int row = 0; row < names->count(); ++row) sequences.push_back({schema, names->string(row, 0), 0, false});
+    auto rows = source.exec(sequence_values_query(sequences));
+    if (!rows) return rows.error();
+    return sequence_values(*rows);
+}
+
+std::string sequence_values_query(const std::vector<SequenceValue>& sequences) {
+    std::string query = "SELECT ''::text, ''::text, 0::bigint, false WHERE false";
+    for (const auto& sequence : sequences) {
+        query += " UNION ALL SELECT " + quote_literal(sequence.schema) + "::text, " + quote_literal(sequence.name) +
+                 "::text, last_value, is_called FROM " + qualified(sequence.schema, sequence.name);
+    }
+    return query;
+}
+
+std::vector<SequenceValue> sequence_values(const QueryRows& rows) {
+    std::vector<SequenceValue> sequences;
+    for (int row = 0; row < rows.count(); ++row) {
+        sequences.push_back({rows.string(row, 0), rows.string(row, 1), rows.number(row, 2), rows.flag(row, 3)});
+    }
+    return sequences;
+}
+
+std::string set_sequences_statement(const std::vector<SequenceValue>& values, const std::vector<SequenceValue>& known) {
+    std::string list;
+    for (const auto& value : values) {
+        if (std::find(known.begin(), known.end(), value) != known.end()) continue;
+        list += (list.empty() ? "(" : ", (") + quote_literal(qualified(value.schema, value.name)) + "::regclass, " +
+                std::to_string(value.last_value) + "::bigint, " + (value.is_called ? "true)" : "false)");
+    }
+    if (list.empty()) return {};
+    return "SELECT pg_catalog.setval(sequence, last_value, is_called) FROM (VALUES " + list + ") AS v (sequence, last_value, is_called)";
+}
+
+}  // namespace pgporter

@@ -1,0 +1,231 @@
+#include "admin/mover/verify.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+#include "admin/mover/move_names.hpp"
+
+namespace pgporter {
+namespace {
+
+constexpr std::chrono::seconds barrier_timeout{30};
+constexpr std::size_t keys_per_query_max = 5'000;
+
+std::uint64_t count_of(const QueryRows& rows, int row, int column) { return static_cast<std::uint64_t>(rows.number(row, column)); }
+
+bool same(const QueryRows& a, int a_row, const QueryRows& b, int b_row, int first_column) {
+    for (int column = first_column; column < first_column + 3; ++column) {
+        if (a.text(a_row, column) != b.text(b_row, column)) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+Verifier::Verifier(const MoveServers& servers, const std::vector<SourceTable>& tables, Follower& follower, std::uint32_t jobs)
+    : servers_(&servers), tables_(&tables), follower_(&follower), jobs_(std::max<std::uint32_t>(jobs, 1)) {}
+
+Error Verifier::mismatch(const std::vector<Difference>& differences) {
+    return fail(ErrorKind::conflict, "source and target differ: " + describe(differences), {},
+                "the tenant stays where it is; find out who else writes to the target, or whose triggers change what is stored");
+}
+
+Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
+    Barrier barrier;
+    auto keeper = servers_->replication();
+    if (!keeper) return keeper.error();
+    barrier.source_keeper = std::make_unique<ReplicationStream>(std::move(*keeper));
+    // Nothing is applied meanwhile: the target must not run past a point that isn't known yet.
+    auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), ++barriers_made_), true, after(barrier_timeout));
+    if (!slot) {
+        auto error = slot.error();
+        if (error.kind == ErrorKind::timeout) error.message = "a long transaction on the source's server kept a snapshot from being taken";
+        return error;
+    }
+    barrier.source_snapshot = slot->snapshot;
+    // Something behind the barrier, or a quiet source would never show that it was reached.
+    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) + ", 'barrier')"));
+    PP_TRY(follower_->follow_to_barrier(slot->consistent_point, std::nullopt));
+
+    auto target = servers_->target();
+    if (!target) return target.error();
+    barrier.target_keeper = std::move(*target);
+    auto snapshot = barrier.target_keeper->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot()");
+    if (!snapshot) return snapshot.error();
+    barrier.target_snapshot = snapshot->string(0, 0);
+    barrier.changed = follower_->take_changed();
+    follower_->record_changes(true);
+    follower_->leave_barrier();
+    return barrier;
+}
+
+Result<Verifier::Pair> Verifier::open_pair(const Barrier& barrier) const {
+    Pair pair;
+    auto source = servers_->source();
+    if (!source) return source.error();
+    pair.source = std::move(*source);
+    auto target = servers_->target();
+    if (!target) return target.error();
+    pair.target = std::move(*target);
+    auto path = operator_search_path(*pair.source);
+    if (!path) return path.error();
+    for (const auto& [session, snapshot] : {std::pair(pair.source.get(), &barrier.source_snapshot), {pair.target.get(), &barrier.target_snapshot}}) {
+        PP_TRY(session->exec("SET row_security = off; SET search_path = " + *path +
+                             "; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quote_literal(*snapshot)));
+    }
+    return pair;
+}
+
+Result<void> Verifier::compare_all(ServerSession& source) {
+    auto barrier = make_barrier(source);
+    if (!barrier) return barrier.error();
+    return follower_->follow_during([&] { return compare_tables(*barrier); });
+}
+
+Result<void> Verifier::compare_changed(ServerSession& source) {
+    auto barrier = make_barrier(source);
+    if (!barrier) return barrier.error();
+    if (barrier->changed.empty()) return {};
+    return follower_->follow_during([&] { return compare_rows(*barrier); });
+}
+
+Result<void> Verifier::compare_tables(const Barrier& barrier) {
+    std::vector<const SourceTable*> work;
+    for (const auto& table : *tables_) {
+        if (!table.partitioned) work.push_back(&table);
+    }
+    std::sort(work.begin(), work.end(), [](const auto* a, const auto* b) { return a->bytes > b->bytes; });
+    std::atomic<std::size_t> next{0};
+    std::mutex mutex;
+    std::vector<Difference> differences;
+    std::optional<Error> failure;
+
+    const auto compare = [&](Pair& pair, const SourceTable& table) -> Result<void> {
+        const auto query = fingerprint_query(table);
+        PP_TRY(pair.source->send(query));
+        PP_TRY(pair.target->send(query));
+        auto source = pair.source->receive();
+        if (!source) return source.error();
+        auto target = pair.target->receive();
+        if (!target) return target.error();
+        const std::lock_guard lock(mutex);
+        rows_verified_ += count_of(*source, 0, 0);
+        row_counts_[&table] = count_of(*source, 0, 0);
+        if (!same(*source, 0, *target, 0, 0)) {
+            differences.push_back({table.plain_name(), count_of(*source, 0, 0), count_of(*target, 0, 0)});
+        }
+        return {};
+    };
+    const auto worker = [&]() -> Result<void> {
+        auto pair = open_pair(barrier);
+        if (!pair) return pair.error();
+        for (auto at = next.fetch_add(1); at < work.size(); at = next.fetch_add(1)) PP_TRY(compare(*pair, *work[at]));
+        return {};
+    };
+    {
+        std::vector<std::jthread> threads;
+        for (std::size_t i = 0; i < std::min<std::size_t>(jobs_, work.size()); ++i) {
+            threads.emplace_back([&] {
+                auto done = worker();
+                if (done) return;
+                const std::lock_guard lock(mutex);
+                if (!failure) failure = done.error();
+                next.store(work.size());
+            });
+        }
+    }
+    if (failure) return *failure;
+    if (!differences.empty()) return mismatch(differences);
+    return {};
+}
+
+Result<void> Verifier::judge_rows(const ChangeQuery& query, const QueryRows& source, const QueryRows& target,
+                                  std::vector<Difference>& differences) {
+    const auto parts = static_cast<int>(query.tables.size());
+    if (source.count() != parts || target.count() != parts) {
+        return fail(ErrorKind::internal, "a comparison of changed rows gave an unexpected answer");
+    }
+    for (int part = 0; part < parts; ++part) {
+        const auto& table = *query.tables[static_cast<std::size_t>(part)];
+        const auto rows = count_of(source, part, 1);
+        rows_verified_ += rows;
+        if (query.whole[static_cast<std::size_t>(part)]) row_counts_[&table] = rows;
+        if (!same(source, part, target, part, 1)) differences.push_back({table.plain_name(), rows, count_of(target, part, 1)});
+    }
+    return {};
+}
+
+Result<void> Verifier::compare_rows(const Barrier& barrier) {
+    auto pair = open_pair(barrier);
+    if (!pair) return pair.error();
+    std::vector<Difference> differences;
+    for (const auto& query : change_queries(barrier.changed, keys_per_query_max)) {
+        PP_TRY(pair->source->send(query.sql));
+        PP_TRY(pair->target->send(query.sql));
+        auto source = pair->source->receive();
+        if (!source) return source.error();
+        auto target = pair->target->receive();
+        if (!target) return target.error();
+        PP_TRY(judge_rows(query, *source, *target, differences));
+    }
+    if (!differences.empty()) return mismatch(differences);
+    return {};
+}
+
+std::uint64_t Verifier::remaining_rows() const {
+    std::uint64_t rows = follower_->changed().keyed_rows();
+    for (const auto& [table, changes] : follower_->changed().tables()) {
+        if (!changes.whole) continue;
+        const auto known = row_counts_.find(table);
+        rows += known == row_counts_.end() ? table->rows_estimate + 1 : known->second + 1;
+    }
+    return rows;
+}
+
+Result<void> Verifier::prepare_pause() {
+    auto source = servers_->source();
+    if (!source) return source.error();
+    auto target = servers_->target();
+    if (!target) return target.error();
+    pause_ = {std::move(*source), std::move(*target)};
+    auto path = operator_search_path(*pause_.source);
+    if (!path) return path.error();
+    for (auto* session : {pause_.source.get(), pause_.target.get()}) {
+        PP_TRY(session->exec("SET row_security = off; SET jit = off; SET search_path = " + *path));
+        // Reads each table's definition into the connection's caches: a plan is made, nothing is read.
+        for (const auto& table : *tables_) {
+            if (!table.partitioned) PP_TRY(session->exec("EXPLAIN " + fingerprint_query(table)));
+        }
+    }
+    return {};
+}
+
+Result<void> Verifier::ask_source() {
+    pause_queries_ = change_queries(follower_->changed(), ChangedRows::keys_max);
+    return pause_queries_.empty() ? Result<void>{} : pause_.source->send(pause_queries_.front().sql);
+}
+
+Result<void> Verifier::ask_target() {
+    return pause_queries_.empty() ? Result<void>{} : pause_.target->send(pause_queries_.front().sql);
+}
+
+Result<void> Verifier::judge(Deadline deadline) {
+    std::vector<Difference> differences;
+    for (std::size_t i = 0; i < pause_queries_.size(); ++i) {
+        if (i > 0) {
+            PP_TRY(pause_.source->send(pause_queries_[i].sql));
+            PP_TRY(pause_.target->send(pause_queries_[i].sql));
+        }
+        auto source = pause_.source->receive(deadline);
+        if (!source) return source.error();
+        auto target = pause_.target->receive(deadline);
+        if (!target) return target.error();
+        PP_TRY(judge_rows(pause_queries_[i], *source, *target, differences));
+    }
+    if (!differences.empty()) return mismatch(differences);
+    return {};
+}
+
+}  // namespace pgporter

@@ -1,0 +1,130 @@
+// Config: the static configuration of one instance (pgporter.yaml). Read once at start; every bound of the product has its name and
+// default here. Loader: catalog/config_loader.hpp (errors with file, line and key). Plain values; any thread.
+// The tenants, clusters and users are not here but in the catalog: `pgporter apply -f tenants.yaml`.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/secret.hpp"
+
+namespace pgporter {
+
+using Milliseconds = std::chrono::milliseconds;
+
+enum class ClientTls { disable, allow, require };
+enum class ClientAuth {
+    scram,  // SCRAM-SHA-256 against a verifier
+    trust   // nobody is asked; only on loopback listeners
+};
+
+struct ListenConfig {                  // listen: a list
+    std::string address = "127.0.0.1";  // a numeric address
+    std::uint16_t port = 6432;
+    ClientTls tls = ClientTls::disable;
+    std::string tls_certificate_file;  // PEM chain; needed unless tls is disable
+    std::string tls_key_file;          // PEM
+    ClientAuth auth = ClientAuth::scram;
+};
+
+struct IdentifyConfig {          // identify: where a tenant may be named at startup; all that are present must agree
+    bool options = true;         // options='-c pgporter.tenant=acme', or the plain startup parameter pgporter.tenant
+    bool user_suffix = true;     // user 'app.acme'
+    bool database = true;        // database 'acme' or 'app@acme'
+    bool search_path = true;     // startup parameter search_path=acme,public
+};
+
+struct HomeConfig {  // home: where a session without a tenant runs; absent: such sessions are refused
+    std::string cluster;
+    std::string database;
+};
+
+struct AuthQueryConfig {  // auth_query: verifiers from PostgreSQL for users that the catalog has no verifier for
+    std::string cluster;
+    std::string database;
+    std::string user;  // logs in with server_logins; may read pg_catalog.pg_authid, or call a function that may
+    std::string query = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin "
+                        "AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())";
+    Milliseconds cache_ms{30'000};
+};
+
+struct ServerLoginConfig {       // server_logins: a list; the first entry that fits a cluster and user is used
+    std::string cluster = "*";
+    std::string user;            // "*" fits all
+    Secret password;             // from password, password_file (first line) or password_env
+};
+
+struct AdminConfig {  // admin
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 6480;
+    Secret token;  // from token_file or token_env; at least 16 characters
+    bool insecure_remote = false;  // must be true to listen anywhere else than loopback
+};
+
+struct CatalogConfig {        // catalog
+    std::string dsn;          // libpq connection string of the catalog database, without a password
+    Secret password;          // from password_file or password_env
+    std::string snapshot_file;  // the last snapshot is saved here; empty: not saved
+    Milliseconds resync_ms{60'000};
+    Milliseconds connect_timeout_ms{5'000};
+};
+
+struct MoverConfig {          // mover
+    std::string user;         // logs in to clusters for moves with server_logins; REPLICATION and rights on the tenants' tables
+    std::string maintenance_database = "postgres";  // where CREATE DATABASE runs
+    std::string pg_dump = "pg_dump";                // found on PATH unless absolute
+    std::string pg_restore = "pg_restore";
+    std::uint32_t copy_jobs = 2;                    // parallel COPY streams of one move
+    std::uint32_t moves_max = 4;                    // moves at once
+    std::uint32_t cutover_attempts_max = 10;        // gives way and tries again, then waits for the operator
+    std::uint32_t pause_verify_rows_max = 2000;     // rows that may be left to verify inside the pause
+    Milliseconds drain_ms_max{200};                 // of one cutover attempt
+    Milliseconds hold_ms_max{5'000};                // the gate opens by itself after this
+    Milliseconds lock_timeout_ms{100};              // of every lock the mover takes on a tenant's table
+    Milliseconds connect_timeout_ms{5'000};
+};
+
+struct LimitsConfig {  // limits
+    std::uint32_t startup_packet_bytes_max = 10'000;
+    Milliseconds login_ms_max{15'000};               // from accept to ReadyForQuery, without the wait for a server connection
+    std::uint32_t sessions_max = 10'000;             // client connections of this instance, logged in
+    std::uint32_t logins_max = 500;                  // client connections that haven't logged in yet
+    std::uint32_t auth_message_bytes_max = 4'096;    // a message before the login is complete
+    std::uint32_t statement_bytes_max = 16'777'216;  // a Parse that must be kept (named, or reused); longer ones can't be named
+    std::uint32_t prepared_statements_max = 10'000;  // names of one session
+    std::uint32_t server_statements_max = 500;       // statements kept prepared on one server connection (least recently used goes)
+    std::uint32_t pending_replies_max = 200'000;     // requests of one session in flight
+    std::uint32_t waiters_max = 10'000;              // transactions waiting for a server connection
+    Milliseconds wait_ms_max{30'000};                // of one of them
+    Milliseconds hold_wait_ms_max{10'000};           // of one transaction at a held tenant's gate
+    std::uint32_t hold_waiters_max = 10'000;         // transactions waiting at one gate
+    Milliseconds server_connect_ms_max{5'000};       // TCP, TLS and login
+    Milliseconds server_idle_ms_max{600'000};        // an idle server connection is closed after this
+    Milliseconds server_lifetime_ms_max{3'600'000};  // and any, when it is free, after this
+    Milliseconds prologue_ms_max{5'000};
+    Milliseconds client_write_ms_max{60'000};        // a client that doesn't read its reply
+    Milliseconds idle_in_transaction_ms_max{0};      // 0: no bound
+    Milliseconds cancel_ms_max{5'000};
+    std::uint32_t cancels_max = 100;                 // cancel requests in flight to servers
+    Milliseconds shutdown_ms_max{10'000};            // SIGTERM: transactions may finish for this long
+};
+
+struct Config {
+    std::vector<ListenConfig> listen;
+    std::uint32_t threads = 1;
+    IdentifyConfig identify;
+    std::optional<HomeConfig> home;
+    std::optional<AuthQueryConfig> auth_query;
+    std::vector<ServerLoginConfig> server_logins;
+    AdminConfig admin;
+    CatalogConfig catalog;
+    MoverConfig mover;
+    LimitsConfig limits;
+    std::uint32_t metrics_tenants_max = 100;  // tenants with a label of their own; the others are summed as "_other"
+    std::string log_level = "info";
+};
+
+}  // namespace pgporter

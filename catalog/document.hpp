@@ -1,0 +1,35 @@
+// tenants.yaml: clusters, databases, users and tenants as an operator writes them, and the report of applying them.
+// Parsing is pure (errors with name, line and key, as in catalog/config_loader.hpp); applying is CatalogStore::apply. Any thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "catalog/tenant.hpp"
+
+namespace pgporter {
+
+struct CatalogDocument {
+    std::vector<Cluster> clusters;
+    std::vector<Database> databases;
+    std::vector<User> users;
+    std::vector<Tenant> tenants;  // id and epoch are the store's
+};
+
+struct ApplyChange {
+    std::string action;  // "create", "change" or "unchanged"
+    std::string kind;    // "cluster", "database", "user", "tenant"
+    std::string name;
+    std::string what;    // for "change": the fields, never a secret
+};
+struct ApplyReport {
+    std::vector<ApplyChange> changes;  // without the unchanged ones
+    std::size_t created = 0;
+    std::size_t changed = 0;
+    std::size_t unchanged = 0;
+};
+
+[[nodiscard]] Result<CatalogDocument> parse_catalog_document(const std::string& yaml, const std::string& name);
+
+}  // namespace pgporter

@@ -1,0 +1,44 @@
+// MoveJournal: the durable record of moves. The PostgreSQL store (catalog/store.hpp) is the real one; unit tests use a fake.
+// Blocking; control-plane threads only; each call is one durable transaction (synchronous_commit on).
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "catalog/move.hpp"
+
+namespace pgporter {
+
+// Held while this process owns a move (an advisory lock of the catalog session). Dropped when destroyed or when the session dies.
+class MoveOwnership {
+  public:
+    virtual ~MoveOwnership() = default;
+};
+
+class MoveJournal {
+  public:
+    virtual ~MoveJournal() = default;
+
+    // conflict: the tenant already has an unfinished move. not_found: no such tenant.
+    virtual Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch) = 0;
+    // Compare-and-set of the state; also appends a row to the move's steps. conflict: the state isn't `from`.
+    // `note` becomes the step's text; with `to` == aborting it becomes the move's error.
+    virtual Result<void> advance(MoveId move, MoveState from, MoveState to, std::string_view note) = 0;
+    virtual Result<void> save_progress(MoveId move, const MoveProgress& progress) = 0;
+    // THE commit point: in one transaction sets the tenant's placement and epoch = expected + 1 where its epoch = expected, and the
+    // move's state drained > flipped. conflict: somebody else changed either. Returns the tenant as it is now.
+    virtual Result<Tenant> flip(MoveId move, Epoch expected, CatalogVersion& version_out) = 0;
+    virtual Result<MoveRecord> find_move(MoveId move) = 0;
+    virtual Result<std::vector<MoveRecord>> list_moves(bool unfinished_only) = 0;  // newest first, at most 1000
+
+    virtual Result<std::int64_t> add_cleanup(const CleanupRecord& record) = 0;
+    virtual Result<void> cleanup_done(std::int64_t id) = 0;
+    virtual Result<std::vector<CleanupRecord>> open_cleanups(MoveId move) = 0;  // newest first: undo in reverse order
+
+    // conflict: another instance (or another thread here) owns it.
+    virtual Result<std::unique_ptr<MoveOwnership>> own_move(MoveId move) = 0;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,92 @@
+// A move's states, request and records: pure values and one transition function. The mover (admin/mover) acts on them, the journal
+// (catalog/journal.hpp) keeps them. Any thread.
+//
+//   planned > preflight > schema > gate > slot > copy > index > catchup > verify > hold > fenced > drained
+//     > [flip: compare-and-set of the tenant's epoch] flipped > opened > completed
+//   every state before `flipped` > aborting > aborted
+//
+// `gate` installs the fence's triggers, disabled. `flipped` is the point of no return: before it the source owns the tenant and every
+// failure goes to `aborting`; after it the target does and every failure goes forward. `hold`, `fenced` and `drained` may go back to
+// `verify` when a cutover attempt gives way.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "catalog/config.hpp"
+#include "catalog/tenant.hpp"
+
+namespace pgporter {
+
+enum class MoveState {
+    planned, preflight, schema, gate, slot, copy, index, catchup, verify, hold, fenced, drained,
+    flipped, opened, completed, aborting, aborted
+};
+
+[[nodiscard]] std::string_view to_text(MoveState state);  // "planned" ...
+[[nodiscard]] std::optional<MoveState> move_state_from(std::string_view text);
+[[nodiscard]] bool may_follow(MoveState from, MoveState to);
+[[nodiscard]] bool is_finished(MoveState state);          // completed or aborted: the tenant may be moved again
+[[nodiscard]] bool is_before_flip(MoveState state);       // aborting is still possible
+
+struct MoveRequest {
+    std::string tenant;
+    std::string cluster;   // target; may be the source's own
+    std::string database;  // target; created if it doesn't exist
+    std::uint32_t copy_jobs = 0;  // 0: mover.copy_jobs
+    bool cutover = true;          // false: waits, caught up, until cutover is asked for
+};
+
+struct MoveProgress {
+    std::uint64_t rows_total_estimate = 0;
+    std::uint64_t rows_copied = 0;
+    std::uint64_t bytes_copied = 0;
+    std::uint64_t changes_applied = 0;       // row changes of the stream
+    std::uint64_t transactions_applied = 0;
+    std::uint64_t rows_verified = 0;
+    std::uint64_t lag_bytes = 0;             // WAL between the source's end and what the target has durably applied
+    std::uint32_t cutover_attempts = 0;
+    double pause_ms = 0;                     // of the successful cutover: from hold to release
+    std::string note;                        // what it does now, or why the last cutover attempt gave way
+};
+
+struct MoveRecord {
+    MoveId id;
+    MoveRequest request;
+    Placement source;
+    Placement target;
+    Epoch epoch;  // the tenant's epoch when the move began; the flip makes it epoch + 1
+    MoveState state = MoveState::planned;
+    MoveProgress progress;
+    std::string error;       // why it was aborted
+    std::string created_at;  // RFC 3339, UTC
+    std::string updated_at;
+    std::string finished_at;  // empty while it isn't
+};
+
+// What a move made outside the catalog. The record is written before the thing is made, and done only when it is gone or belongs.
+enum class ArtefactKind { replication_slot, publication, fence_triggers, fence_function, progress_table, target_schema, target_database };
+enum class CleanupWhen {
+    always,       // whenever the move ends (slot, publication, fence, progress table)
+    after_abort,  // only when it is aborted (what was made on the target)
+};
+struct CleanupRecord {
+    std::int64_t id = 0;
+    MoveId move;
+    ArtefactKind kind = ArtefactKind::replication_slot;
+    CleanupWhen when = CleanupWhen::always;
+    std::string cluster;
+    std::string database;
+    std::string name;
+    bool done = false;
+};
+[[nodiscard]] std::string_view to_text(ArtefactKind kind);
+[[nodiscard]] std::optional<ArtefactKind> artefact_kind_from(std::string_view text);
+[[nodiscard]] std::string_view to_text(CleanupWhen when);
+[[nodiscard]] std::optional<CleanupWhen> cleanup_when_from(std::string_view text);
+
+}  // namespace pgporter

@@ -1,0 +1,158 @@
+#include "proxy/app/serve.hpp"
+
+#include <pthread.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <csignal>
+#include <thread>
+
+#include "admin/api/http_server.hpp"
+#include "admin/mover/mover.hpp"
+#include "base/log.hpp"
+#include "base/metrics.hpp"
+#include "catalog/config_loader.hpp"
+#include "catalog/follower.hpp"
+#include "catalog/snapshot.hpp"
+#include "catalog/store.hpp"
+#include "proxy/session/acceptor.hpp"
+#include "proxy/session/gate_impl.hpp"
+#include "proxy/session/worker.hpp"
+
+namespace pgporter {
+namespace {
+
+sigset_t awaited_signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    return set;
+}
+
+void set_up_log(const std::string& level) {
+    auto logger = std::make_shared<spdlog::logger>("pgporter", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+    logger->set_level(spdlog::level::debug);
+    logger->flush_on(spdlog::level::debug);
+    log::set_level(level == "debug"     ? log::Level::debug
+                   : level == "warning" ? log::Level::warning
+                   : level == "error"   ? log::Level::error
+                                        : log::Level::info);
+    log::set_sink([logger](log::Level line_level, const std::string& line) {
+        switch (line_level) {
+            case log::Level::debug: logger->debug("{}", line); break;
+            case log::Level::info: logger->info("{}", line); break;
+            case log::Level::warning: logger->warn("{}", line); break;
+            case log::Level::error: logger->error("{}", line); break;
+        }
+    });
+}
+
+// The data path: workers and listeners.
+class DataPath {
+  public:
+    DataPath(const Config& config, metrics::Registry& registry) : shared_(config, registry) {
+        for (std::size_t i = 0; i < config.threads; ++i) shared_.workers.push_back(std::make_unique<Worker>(shared_, i));
+    }
+    ~DataPath() { stop(); }
+
+    Result<void> listen() {
+        for (const ListenConfig& address : shared_.config.listen) {
+            Result<std::shared_ptr<Acceptor>> acceptor = Acceptor::open(shared_, address);
+            if (!acceptor) return acceptor.error();
+            acceptors_.push_back(*acceptor);
+        }
+        return {};
+    }
+    void start(SnapshotPublisher& publisher) {
+        publisher.subscribe([this](const SnapshotPtr& snapshot) {
+            for (const auto& worker : shared_.workers) {
+                worker->thread().post([raw = worker.get(), snapshot] { raw->set_snapshot(snapshot); });
+            }
+        });
+        for (const auto& worker : shared_.workers) worker->thread().start();
+        for (const auto& acceptor : acceptors_) {
+            acceptor->run();
+            log::info("listening", {{"address", acceptor->address()}, {"port", std::to_string(acceptor->port())}});
+        }
+    }
+    // No new client; transactions may finish until limits.shutdown_ms_max.
+    void drain() {
+        shared_.draining = true;
+        for (const auto& acceptor : acceptors_) {
+            shared_.workers.front()->thread().post([acceptor] { acceptor->stop(); });
+        }
+        const auto deadline = std::chrono::steady_clock::now() + shared_.config.limits.shutdown_ms_max;
+        for (const auto& worker : shared_.workers) worker->thread().post([raw = worker.get()] { raw->drain(); });
+        wait_for_sessions(deadline);
+        for (const auto& worker : shared_.workers) worker->thread().post([raw = worker.get()] { raw->end_all(); });
+        wait_for_sessions(std::chrono::steady_clock::now() + std::chrono::milliseconds(500));
+    }
+    void stop() {
+        for (const auto& worker : shared_.workers) worker->thread().stop();
+        acceptors_.clear();
+    }
+    [[nodiscard]] DataPathShared& shared() { return shared_; }
+
+  private:
+    void wait_for_sessions(std::chrono::steady_clock::time_point deadline) {
+        while (shared_.sessions.load() + shared_.logins.load() != 0 && std::chrono::steady_clock::now() < deadline) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
+    }
+
+    DataPathShared shared_;
+    std::vector<std::shared_ptr<Acceptor>> acceptors_;
+};
+
+}  // namespace
+
+void block_signals() {
+    const sigset_t set = awaited_signals();
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+}
+
+Result<void> serve(const std::string& config_file) {
+    Result<Config> config = load_config(config_file);
+    if (!config) return config.error();
+    set_up_log(config->log_level);
+
+    metrics::Registry registry;
+    SnapshotPublisher publisher;
+    DataPath data_path(*config, registry);
+    PP_TRY(data_path.listen());
+
+    CatalogStore store(config->catalog);
+    CatalogFollower follower(config->catalog, store, publisher, registry);
+    if (const Result<void> opened = store.open(); !opened) {
+        // A broken or newer catalog stops the start; one that can't be reached may be served from the saved snapshot.
+        if (opened.error().kind != ErrorKind::unavailable && opened.error().kind != ErrorKind::timeout) return opened.error();
+        log::warning("catalog_unreachable", {{"reason", opened.error().message}, {"detail", opened.error().detail}});
+    }
+    PP_TRY(follower.start());
+
+    DataPathGate gate(data_path.shared());
+    Mover mover({*config, store, gate, publisher, registry});
+    HttpServer api({*config, store, follower, publisher, mover, registry, [&data_path] { return data_path.shared().draining.load(); }});
+    PP_TRY(api.start());
+    data_path.start(publisher);
+    mover.recover();
+    log::info("serving", {{"version", PGPORTER_VERSION}, {"admin_port", std::to_string(api.port())}});
+
+    const sigset_t signals = awaited_signals();
+    int signal_number = 0;
+    sigwait(&signals, &signal_number);
+    log::info("stopping", {{"signal", std::to_string(signal_number)}});
+    mover.stop();
+    data_path.drain();
+    api.stop();
+    follower.stop();
+    data_path.stop();
+    log::info("stopped");
+    log::set_sink(nullptr);
+    return {};
+}
+
+}  // namespace pgporter

@@ -1,0 +1,70 @@
+// Stream: one connection, plain or TLS, non-blocking. Reads and writes never wait; who gets want_read or want_write
+// awaits readable() or writable() and tries again. Owned by a session or a server connection; used on its thread only.
+//
+// One reader and one writer at a time (TLS needs that). OpenSSL works on the socket directly: an idle TLS connection holds
+// no buffer of ours. It must not: know PostgreSQL, keep deadlines (the owner closes the stream to end a wait).
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "proxy/net/tls_context.hpp"
+#include "proxy/net/types.hpp"
+
+namespace pgporter {
+
+enum class IoStatus { ok, want_read, want_write, closed, failed };
+
+struct IoResult {
+    IoStatus status = IoStatus::ok;
+    std::size_t bytes = 0;  // only with ok
+};
+
+class Stream {
+  public:
+    explicit Stream(Socket socket);
+    Stream(const Stream&) = delete;
+    Stream& operator=(const Stream&) = delete;
+    ~Stream();
+
+    [[nodiscard]] IoResult read_some(char* into, std::size_t size);
+    [[nodiscard]] IoResult write_some(std::string_view bytes);
+    // True when the socket is ready; false when the stream was closed meanwhile.
+    [[nodiscard]] Task<bool> readable();
+    [[nodiscard]] Task<bool> writable();
+    // Waits for whatever a result asked for.
+    [[nodiscard]] Task<bool> ready_for(IoStatus wanted);
+    // Decrypted bytes that wait inside OpenSSL: the socket would not become readable for them.
+    [[nodiscard]] bool has_buffered_input() const;
+    // True when the peer has closed or sent something, without taking it (a look before an idle connection is lent).
+    [[nodiscard]] bool has_input_or_closed() const;
+
+    // True when the peer has closed and nothing is left to be read.
+    [[nodiscard]] bool is_closed_by_peer() const;
+
+    [[nodiscard]] Task<Result<void>> accept_tls(std::shared_ptr<TlsContext> context);
+    // `verify_host` empty: the name in the certificate isn't checked.
+    [[nodiscard]] Task<Result<void>> connect_tls(std::shared_ptr<TlsContext> context, std::string server_name, bool verify_host);
+    [[nodiscard]] bool is_tls() const { return tls_ != nullptr; }
+
+    // Writes all of `bytes`, waiting as needed.
+    [[nodiscard]] Task<bool> write_all(std::string bytes);
+
+    void close();
+    [[nodiscard]] bool is_open() const { return socket_.is_open(); }
+    [[nodiscard]] Socket& socket() { return socket_; }
+
+  private:
+    [[nodiscard]] IoResult tls_result(int returned);
+    [[nodiscard]] Task<Result<void>> handshake();
+
+    Socket socket_;
+    SSL* tls_ = nullptr;
+    std::shared_ptr<TlsContext> context_;
+};
+
+}  // namespace pgporter

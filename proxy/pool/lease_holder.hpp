@@ -1,0 +1,27 @@
+// LeaseHolder: what a server connection knows of whoever it is lent to. Implemented by proxy/session; same thread.
+#pragma once
+
+#include <string_view>
+
+#include "proxy/net/types.hpp"
+
+namespace pgporter {
+
+class ServerConnection;
+
+class LeaseHolder {
+  public:
+    virtual ~LeaseHolder() = default;
+    // Bytes from the server. Takes from the front; stops right after the message that ends the lease (the lease is given back
+    // inside this call). False: the server broke the protocol, the connection must end.
+    virtual bool on_server_bytes(ServerConnection& server, std::string_view& input) = 0;
+    // The client can't take more right now: the connection reads on only after flush_client().
+    [[nodiscard]] virtual bool is_client_blocked() const = 0;
+    [[nodiscard]] virtual Task<> flush_client() = 0;
+    // The client has everything of the chunk: a lease that only waited for that may end now.
+    virtual void on_client_flushed(ServerConnection& server) = 0;
+    // The connection is gone. The holder has lost its lease.
+    virtual void on_server_lost(ServerConnection& server) = 0;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,321 @@
+#include "proxy/pool/pool.hpp"
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
+#include "base/assert.hpp"
+#include "base/log.hpp"
+
+namespace pgporter {
+namespace {
+
+// Logins at once per pool: a restarted server isn't met by a thundering herd.
+constexpr std::size_t opening_max = 8;
+
+}  // namespace
+
+PoolMetrics::PoolMetrics(metrics::Registry& registry)
+    : server_connections(registry.gauge("pgporter_server_connections", "Open server connections.")),
+      leases(registry.gauge("pgporter_leases", "Server connections lent to sessions.")),
+      waiting(registry.gauge("pgporter_waiting_transactions", "Transactions waiting for a server connection.")),
+      wait_seconds(registry.histogram("pgporter_wait_seconds", "Time transactions waited for a server connection.")),
+      prologues(registry.counter("pgporter_prologues_total", "Contexts established on server connections.")),
+      connects(registry.counter("pgporter_server_connects_total", "Server connections opened.")),
+      connect_failures(registry.counter("pgporter_server_connect_failures_total", "Server connections that could not be opened.")),
+      wait_timeouts(registry.counter("pgporter_wait_timeouts_total", "Transactions that waited longer than limits.wait_ms_max.")) {}
+
+Pool::Pool(PoolSet& set, PoolKey key, BudgetCaps caps) : set_(set), key_(std::move(key)), caps_(caps) {}
+
+Pool::~Pool() {
+    *alive_ = nullptr;
+}
+
+void Pool::count_prologue() {
+    set_.metrics().prologues.inc();
+}
+
+ServerPtr Pool::try_take(SessionId session) {
+    if (waiting_ != 0) return nullptr;  // those who came before go first
+    while (!idle_.empty()) {
+        auto chosen = std::prev(idle_.end());
+        for (auto at = idle_.rbegin(); at != idle_.rend(); ++at) {
+            if ((*at)->last_session() == session) {
+                chosen = std::prev(at.base());
+                break;
+            }
+        }
+        ServerPtr server = std::move(*chosen);
+        idle_.erase(chosen);
+        if (server->is_alive() && !server->looks_dead()) return server;
+        server->close();  // its downlink reports the end
+    }
+    return nullptr;
+}
+
+void Pool::wait(PoolWaiter& waiter) {
+    auto& queue = waiters_[waiter.tenant];
+    if (queue.empty()) turn_.push_back(waiter.tenant);
+    queue.push_back(&waiter);
+    waiter.since = std::chrono::steady_clock::now();
+    ++waiting_;
+    set_.metrics().waiting.add(1);
+    dispatch();
+}
+
+void Pool::leave(PoolWaiter& waiter) {
+    const auto at = waiters_.find(waiter.tenant);
+    if (at == waiters_.end()) return;
+    const auto place = std::find(at->second.begin(), at->second.end(), &waiter);
+    if (place == at->second.end()) return;
+    at->second.erase(place);
+    --waiting_;
+    set_.metrics().waiting.add(-1);
+    if (at->second.empty()) {
+        turn_.erase(std::find(turn_.begin(), turn_.end(), waiter.tenant));
+        waiters_.erase(at);
+    }
+}
+
+PoolWaiter* Pool::next_waiter() {
+    if (turn_.empty()) return nullptr;
+    const std::string tenant = std::move(turn_.front());
+    turn_.pop_front();
+    const auto at = waiters_.find(tenant);
+    PP_ASSERT(at != waiters_.end() && !at->second.empty());
+    PoolWaiter* waiter = at->second.front();
+    at->second.pop_front();
+    --waiting_;
+    set_.metrics().waiting.add(-1);
+    if (at->second.empty()) {
+        waiters_.erase(at);
+    } else {
+        turn_.push_back(tenant);  // the next tenant's turn comes before this one's second
+    }
+    return waiter;
+}
+
+void Pool::finish(PoolWaiter& waiter, PoolWaiter::End end) {
+    waiter.end = end;
+    waiter.done.notify();
+}
+
+void Pool::serve(PoolWaiter& waiter, ServerPtr server) {
+    waiter.server = std::move(server);
+    finish(waiter, PoolWaiter::End::served);
+}
+
+void Pool::send_back(std::string_view tenant) {
+    const auto at = waiters_.find(tenant);
+    if (at == waiters_.end()) return;
+    const std::deque<PoolWaiter*> sent = at->second;
+    for (PoolWaiter* waiter : sent) {
+        leave(*waiter);
+        finish(*waiter, PoolWaiter::End::retry);
+    }
+}
+
+void Pool::fail_waiters(const Error& error) {
+    while (PoolWaiter* waiter = next_waiter()) {
+        waiter->error = error;
+        finish(*waiter, PoolWaiter::End::failed);
+    }
+}
+
+void Pool::dispatch() {
+    while (waiting_ != 0 && !idle_.empty()) {
+        ServerPtr server = std::move(idle_.back());
+        idle_.pop_back();
+        if (!server->is_alive() || server->looks_dead()) {
+            server->close();
+            continue;
+        }
+        serve(*next_waiter(), std::move(server));
+    }
+    while (opening_ < std::min(opening_max, waiting_ + spare_wanted_)) {
+        if (!open_one()) break;
+    }
+}
+
+bool Pool::open_one() {
+    if (starving_) return false;  // already waits for a place
+    const BudgetKey budget_key{key_.address.cluster, key_.database};
+    const auto wake = [&thread = set_.thread(), alive = alive_] {
+        thread.post([alive] {
+            if (*alive == nullptr) return;
+            (*alive)->starving_ = false;
+            (*alive)->dispatch();
+        });
+    };
+    starving_ = true;
+    if (!set_.budget().take_or_starve(budget_key, caps_, this, wake)) {
+        if (waiting_ == 0) {
+            spare_wanted_ = 0;  // nobody's idle connection is closed for a spare one
+            return false;
+        }
+        // Somebody's idle connection of the same server is worth less than a waiting transaction. Where the database's own cap
+        // is what stops us, only a connection to that database helps.
+        const bool cluster_is_full = set_.budget().used(key_.address.cluster) >= caps_.cluster_max;
+        const std::string database = cluster_is_full ? std::string() : key_.database;
+        if (!set_.close_one_idle_of(key_.address.cluster, database, this) && set_.ask_others_for_place) {
+            set_.ask_others_for_place(key_.address.cluster, database);
+        }
+        return false;
+    }
+    starving_ = false;
+    ++opening_;
+    if (spare_wanted_ > 0) --spare_wanted_;
+    asio::co_spawn(set_.thread().executor(), open_connection(alive_, this), asio::detached);
+    return true;
+}
+
+Task<> Pool::open_connection(std::shared_ptr<Pool*> alive, Pool* self) {
+    PoolSet& set = self->set_;
+    const BudgetKey budget_key{self->key_.address.cluster, self->key_.database};
+    ServerOptions options{self->key_.address, self->key_.database, self->key_.user, self->credential_,
+                          set.config().limits.server_connect_ms_max, set.config().limits.prologue_ms_max,
+                          set.config().limits.server_statements_max};
+    Result<ServerPtr> opened = co_await ServerConnection::open(set.thread(), std::move(options));
+    if (*alive == nullptr) {  // only at shutdown: unused pools have nothing under way
+        set.budget().give_back(budget_key);
+        co_return;
+    }
+    --self->opening_;
+    if (!opened) {
+        set.metrics().connect_failures.inc();
+        set.budget().give_back(budget_key);
+        log::warning("server_connect_failed", {{"cluster", self->key_.address.cluster},
+                                               {"database", self->key_.database},
+                                               {"user", self->key_.user},
+                                               {"reason", opened.error().message},
+                                               {"detail", opened.error().detail}});
+        // With a working connection at hand the waiters are still served in their turn.
+        if (self->all_.empty()) self->fail_waiters(opened.error());
+        co_return;
+    }
+    set.metrics().connects.inc();
+    set.metrics().server_connections.add(1);
+    self->fresh_parameters_ = (*opened)->reported();
+    self->all_.push_back(*opened);
+    (*opened)->run(self);
+    (*opened)->idle_since = std::chrono::steady_clock::now();
+    self->idle_.push_back(*opened);
+    self->dispatch();
+}
+
+void Pool::give_back(const ServerPtr& server) {
+    server->take_back();
+    if (!server->is_alive()) return;  // its downlink reports the end
+    const auto now = std::chrono::steady_clock::now();
+    if (server->retire || now - server->opened_at() > set_.config().limits.server_lifetime_ms_max) {
+        server->close();
+        return;
+    }
+    // A cancel request under way could hit whoever comes next: nobody comes before it has arrived.
+    if (server->cancels_in_flight != 0) return;
+    // Pools that share a cap take turns: with waiters of our own, every fourth connection goes to the others.
+    if (set_.budget().others_starve({key_.address.cluster, key_.database}, this) && (waiting_ == 0 || ++served_while_starving_ % 4 == 0)) {
+        server->close();
+        return;
+    }
+    server->idle_since = now;
+    idle_.push_back(server);
+    if (waiting_ != 0) dispatch();
+}
+
+void Pool::on_cancel_done(const ServerPtr& server) {
+    if (server->cancels_in_flight != 0 || server->state() != ServerConnection::State::idle) return;
+    server->forget_context();  // whatever the cancel did is reset before anybody uses the connection
+    give_back(server);
+}
+
+void Pool::on_server_closed(ServerConnection& server) {
+    const auto is_it = [&](const ServerPtr& other) { return other.get() == &server; };
+    std::erase_if(idle_, is_it);
+    const auto erased = std::erase_if(all_, is_it);
+    PP_ASSERT(erased == 1);
+    set_.metrics().server_connections.add(-1);
+    set_.budget().give_back({key_.address.cluster, key_.database});
+    if (waiting_ != 0) dispatch();
+}
+
+bool Pool::close_one_idle() {
+    if (idle_.empty()) return false;
+    const ServerPtr server = std::move(idle_.front());
+    idle_.erase(idle_.begin());
+    server->close();
+    return true;
+}
+
+void Pool::close_expired(SteadyTime now) {
+    const LimitsConfig& limits = set_.config().limits;
+    std::vector<ServerPtr> expired;
+    std::erase_if(idle_, [&](const ServerPtr& server) {
+        const bool old = now - server->idle_since > limits.server_idle_ms_max || now - server->opened_at() > limits.server_lifetime_ms_max;
+        if (old) expired.push_back(server);
+        return old;
+    });
+    for (const auto& server : expired) server->close();
+}
+
+void Pool::close_all_idle() {
+    while (close_one_idle()) {
+    }
+}
+
+void Pool::open_spare(std::size_t wanted) {
+    const std::size_t there = all_.size() + opening_;
+    spare_wanted_ = wanted > there ? wanted - there : 0;
+    dispatch();
+}
+
+PoolSet::PoolSet(IoThread& thread, const Config& config, ServerBudget& budget, PoolMetrics& metrics)
+    : thread_(thread), config_(config), budget_(budget), metrics_(metrics), sweep_deadline_(thread.wheel()) {}
+
+std::shared_ptr<Pool> PoolSet::find_or_create(const PoolKey& key, const BudgetCaps& caps) {
+    auto at = pools_.find(key);
+    if (at == pools_.end()) {
+        at = pools_.emplace(key, std::make_shared<Pool>(*this, key, caps)).first;
+        if (!sweep_deadline_.is_armed()) sweep_deadline_.arm(Milliseconds(1000), [this] { sweep(); });
+    }
+    at->second->set_caps(caps);
+    return at->second;
+}
+
+void PoolSet::sweep() {
+    const auto now = std::chrono::steady_clock::now();
+    for (auto at = pools_.begin(); at != pools_.end();) {
+        at->second->close_expired(now);
+        at = at->second->is_unused() && at->second.use_count() == 1 ? pools_.erase(at) : std::next(at);
+    }
+    if (!pools_.empty()) sweep_deadline_.arm(Milliseconds(1000), [this] { sweep(); });
+}
+
+bool PoolSet::close_one_idle_of(const std::string& cluster, const std::string& database, const Pool* except) {
+    Pool* richest = nullptr;
+    for (auto& [key, pool] : pools_) {
+        if (pool.get() == except || key.address.cluster != cluster) continue;
+        if (!database.empty() && key.database != database) continue;
+        if (pool->idle_count() != 0 && (richest == nullptr || pool->idle_count() > richest->idle_count())) richest = pool.get();
+    }
+    return richest != nullptr && richest->close_one_idle();
+}
+
+std::uint32_t PoolSet::count(const std::string& cluster, const std::string& database, bool opening) const {
+    std::size_t sum = 0;
+    for (const auto& [key, pool] : pools_) {
+        if (key.address.cluster != cluster || key.database != database) continue;
+        sum += opening ? pool->opening_count() : pool->ready_count();
+    }
+    return static_cast<std::uint32_t>(sum);
+}
+
+void PoolSet::send_back(std::string_view tenant) {
+    for (auto& [key, pool] : pools_) pool->send_back(tenant);
+}
+
+void PoolSet::close_all_idle() {
+    for (auto& [key, pool] : pools_) pool->close_all_idle();
+}
+
+}  // namespace pgporter

@@ -1,0 +1,147 @@
+// Pool: the server connections of one thread to one database as one user, and who waits for them. Same thread only; shares the
+// caps of all threads through ServerBudget.
+//
+// An idle connection that last served the asking session is lent first (nothing to reset), then the last used one (warm).
+// Waiters are served tenant by tenant in turn, first come first served within a tenant. It must not: know what a session does.
+#pragma once
+
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/metrics.hpp"
+#include "catalog/config.hpp"
+#include "proxy/net/event.hpp"
+#include "proxy/pool/server_budget.hpp"
+#include "proxy/pool/server_connection.hpp"
+
+namespace pgporter {
+
+struct PoolKey {
+    ServerAddress address;
+    std::string database;
+    std::string user;
+    friend auto operator<=>(const PoolKey&, const PoolKey&) = default;
+};
+
+struct PoolMetrics {
+    metrics::Gauge& server_connections;
+    metrics::Gauge& leases;
+    metrics::Gauge& waiting;
+    metrics::Histogram& wait_seconds;
+    metrics::Counter& prologues;
+    metrics::Counter& connects;
+    metrics::Counter& connect_failures;
+    metrics::Counter& wait_timeouts;
+    explicit PoolMetrics(metrics::Registry& registry);
+};
+
+// One transaction's place in the queue; lives in the waiting coroutine.
+struct PoolWaiter {
+    explicit PoolWaiter(const Executor& executor) : done(executor) {}
+    enum class End { none, served, failed, retry, cancelled, timed_out };
+    Event done;
+    End end = End::none;
+    ServerPtr server;
+    Error error;
+    std::string tenant;
+    SteadyTime since{};
+};
+
+class PoolSet;
+
+class Pool {
+  public:
+    Pool(PoolSet& set, PoolKey key, BudgetCaps caps);
+    ~Pool();
+
+    // An idle connection, at once, or null. `session`: prefer the one that this session used last.
+    [[nodiscard]] ServerPtr try_take(SessionId session);
+    // Queues the waiter; its `done` fires when `end` is set. The caller removes it again with leave() if it gives up.
+    void wait(PoolWaiter& waiter);
+    void leave(PoolWaiter& waiter);
+    // All waiters of this tenant look again where to go (a hold begins).
+    void send_back(std::string_view tenant);
+
+    void give_back(const ServerPtr& server);
+    void on_server_closed(ServerConnection& server);
+    void on_cancel_done(const ServerPtr& server);
+
+    void set_credential(ServerCredential credential) { credential_ = std::move(credential); }
+    [[nodiscard]] bool has_credential() const { return credential_.password || credential_.scram_keys; }
+    void set_caps(BudgetCaps caps) { caps_ = caps; }
+    void count_prologue();
+    [[nodiscard]] const PoolKey& key() const { return key_; }
+    // What a fresh connection reports; null until one was opened.
+    [[nodiscard]] const std::shared_ptr<const Settings>& fresh_parameters() const { return fresh_parameters_; }
+    [[nodiscard]] std::size_t idle_count() const { return idle_.size(); }
+    [[nodiscard]] bool is_unused() const { return all_.empty() && waiting_ == 0 && opening_ == 0; }
+
+    bool close_one_idle();                        // the least recently used; false: none is idle
+    void close_expired(SteadyTime now);           // idle too long, or too old
+    void close_all_idle();
+    void open_spare(std::size_t wanted);          // so that `wanted` connections are there or on their way
+    [[nodiscard]] std::size_t ready_count() const { return all_.size(); }
+    [[nodiscard]] std::size_t opening_count() const { return opening_ + spare_wanted_; }
+
+  private:
+    void dispatch();
+    void serve(PoolWaiter& waiter, ServerPtr server);
+    PoolWaiter* next_waiter();
+    void finish(PoolWaiter& waiter, PoolWaiter::End end);
+    bool open_one();
+    void fail_waiters(const Error& error);
+    static Task<> open_connection(std::shared_ptr<Pool*> alive, Pool* self);
+
+    PoolSet& set_;
+    PoolKey key_;
+    BudgetCaps caps_;
+    ServerCredential credential_;
+    std::vector<ServerPtr> idle_;  // last used at the back
+    std::vector<ServerPtr> all_;
+    std::map<std::string, std::deque<PoolWaiter*>, std::less<>> waiters_;  // by tenant
+    std::deque<std::string> turn_;                                          // tenants with waiters, next first
+    std::size_t waiting_ = 0;
+    std::size_t opening_ = 0;
+    std::size_t spare_wanted_ = 0;
+    std::uint32_t served_while_starving_ = 0;
+    bool starving_ = false;
+    std::shared_ptr<const Settings> fresh_parameters_;
+    std::shared_ptr<Pool*> alive_ = std::make_shared<Pool*>(this);  // detached work asks it whether the pool still exists
+};
+
+// The pools of one thread.
+class PoolSet {
+  public:
+    PoolSet(IoThread& thread, const Config& config, ServerBudget& budget, PoolMetrics& metrics);
+
+    // A session keeps the pointer between transactions; a pool that nobody keeps and nobody waits in is dropped.
+    std::shared_ptr<Pool> find_or_create(const PoolKey& key, const BudgetCaps& caps);
+    // `database` empty: any of the cluster.
+    [[nodiscard]] std::uint32_t count(const std::string& cluster, const std::string& database, bool opening) const;
+    bool close_one_idle_of(const std::string& cluster, const std::string& database, const Pool* except);
+    void send_back(std::string_view tenant);
+    void close_all_idle();
+    // Other threads may hold idle connections of a cluster that we lack a place on: set by proxy/session.
+    std::function<void(const std::string& cluster, const std::string& database)> ask_others_for_place;
+
+    [[nodiscard]] IoThread& thread() { return thread_; }
+    [[nodiscard]] const Config& config() const { return config_; }
+    [[nodiscard]] ServerBudget& budget() { return budget_; }
+    [[nodiscard]] PoolMetrics& metrics() { return metrics_; }
+
+  private:
+    void sweep();  // every second: expired connections, unused pools
+
+    IoThread& thread_;
+    const Config& config_;
+    ServerBudget& budget_;
+    PoolMetrics& metrics_;
+    std::map<PoolKey, std::shared_ptr<Pool>> pools_;
+    Deadline sweep_deadline_;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,159 @@
+// ServerConnection: one connection to a PostgreSQL server, from login to end. Owned by its Pool; used on one thread. Its
+// downlink coroutine reads as long as it lives: for whoever holds the lease, for our own queries, or (idle) to notice the end.
+//
+// It must not: decide who gets it (Pool does), or interpret a client's protocol (the session does).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/result.hpp"
+#include "proxy/net/deadline_wheel.hpp"
+#include "proxy/net/event.hpp"
+#include "proxy/net/io_thread.hpp"
+#include "proxy/net/stream.hpp"
+#include "proxy/net/write_buffer.hpp"
+#include "proxy/pool/context.hpp"
+#include "proxy/pool/lease_holder.hpp"
+#include "proxy/pool/server_address.hpp"
+#include "proxy/pool/statement_cache.hpp"
+#include "proxy/wire/frame_reader.hpp"
+#include "proxy/wire/server_login.hpp"
+
+namespace pgporter {
+
+class Pool;
+class ServerConnection;
+using ServerPtr = std::shared_ptr<ServerConnection>;
+
+// What a query of our own gave: the rows of its last result, in text.
+using TextRow = std::vector<std::optional<std::string>>;
+struct QueryAnswer {
+    std::vector<TextRow> rows;
+};
+
+struct ServerOptions {
+    ServerAddress address;
+    std::string database;
+    std::string user;
+    ServerCredential credential;
+    Milliseconds connect_ms_max{5000};
+    Milliseconds prologue_ms_max{5000};
+    std::size_t statements_max = 500;
+};
+
+class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
+  public:
+    // idle: in the pool. leased: lent. closing: no more.
+    enum class State { idle, leased, closing };
+
+    // Connects and logs in. The error's sqlstate is the server's own where it gave one.
+    static Task<Result<ServerPtr>> open(IoThread& thread, ServerOptions options);
+
+    ServerConnection(const ServerConnection&) = delete;
+    ServerConnection& operator=(const ServerConnection&) = delete;
+    ~ServerConnection();
+
+    // Starts the downlink; `pool` is told when the connection ends.
+    void run(Pool* pool);
+
+    // Makes the context true and proves it, for a session that is about to use the connection. No-op where that is known already.
+    // An error leaves the connection unfit: give it back, it will be closed or reset.
+    [[nodiscard]] Task<Result<void>> establish(ContextPtr context, SessionId session);
+    // The same for a session that stays: sets, without resetting what pins it.
+    [[nodiscard]] Task<Result<void>> establish_again(ContextPtr context, SessionId session);
+    [[nodiscard]] bool is_established(const ContextPtr& context, SessionId session) const {
+        return context_session_ == session && context_ == context && !needs_discard_all_;
+    }
+    // One simple Query of our own. Only while no client request is under way.
+    [[nodiscard]] Task<Result<QueryAnswer>> query(std::string sql, Milliseconds ms_max);
+    // The same with bind parameters (extended protocol, unnamed statement).
+    [[nodiscard]] Task<Result<QueryAnswer>> query_params(std::string sql, std::vector<std::optional<std::string>> parameters,
+                                                         Milliseconds ms_max);
+
+    void lend(std::shared_ptr<LeaseHolder> holder);
+    void take_back();  // the holder is done; the Pool decides what follows
+    void close();
+
+    // For the holder.
+    [[nodiscard]] bool send(std::string_view bytes) { return out_.write(*stream_, bytes); }
+    [[nodiscard]] bool is_send_blocked() const { return !out_.is_empty(); }
+    [[nodiscard]] Task<bool> flush() { return out_.flush(*stream_); }
+    [[nodiscard]] FrameReader& frames() { return frames_; }
+    [[nodiscard]] StatementCache& statements() { return statements_; }
+    [[nodiscard]] const std::shared_ptr<const Settings>& reported() const { return reported_; }
+    void report(std::string_view name, std::string_view value);  // a ParameterStatus came
+    // The session's state is now this, by its own doing and as the server said (see session/settings).
+    void adopt_context(ContextPtr context) { context_ = std::move(context); }
+    void forget_context() { context_session_ = SessionId{}; }
+    void require_discard_all() { needs_discard_all_ = true; }
+    // Who last sent an unnamed Parse here, as a number of the session's; 0: nobody.
+    std::uint64_t unnamed_statement = 0;
+
+    [[nodiscard]] State state() const { return state_; }
+    [[nodiscard]] bool is_establishing() const { return establishing_; }
+    [[nodiscard]] IoThread& thread() { return thread_; }
+    [[nodiscard]] bool is_alive() const { return state_ != State::closing && stream_->is_open(); }
+    [[nodiscard]] bool looks_dead() const { return stream_->has_input_or_closed(); }
+    [[nodiscard]] bool is_between_messages() const { return frames_.at_boundary() && out_.is_empty(); }
+    [[nodiscard]] SessionId last_session() const { return context_session_; }
+    [[nodiscard]] const ContextPtr& context() const { return context_; }
+    [[nodiscard]] const ServerAddress& address() const { return options_.address; }
+    [[nodiscard]] const ServerOptions& options() const { return options_; }
+    [[nodiscard]] std::uint32_t pid() const { return pid_; }
+    [[nodiscard]] const std::string& cancel_key() const { return cancel_key_; }
+    [[nodiscard]] SteadyTime opened_at() const { return opened_at_; }
+    SteadyTime idle_since{};
+    std::uint32_t cancels_in_flight = 0;
+    bool retire = false;  // close instead of keeping it idle
+
+  private:
+    struct OwnQuery {
+        explicit OwnQuery(const Executor& executor) : done(executor) {}
+        Event done;
+        QueryAnswer answer;
+        std::optional<Error> error;
+        std::string message;  // the message that is being read
+        bool finished = false;
+    };
+
+    ServerConnection(IoThread& thread, ServerOptions options, Socket socket);
+    [[nodiscard]] Task<Result<void>> log_in();
+    [[nodiscard]] Task<Result<void>> run_prologue(ContextPtr context);
+    [[nodiscard]] Task<Result<void>> negotiate_tls();
+    [[nodiscard]] Task<Result<QueryAnswer>> run_own_query(std::string request, Milliseconds ms_max);
+    [[nodiscard]] static Task<> downlink(ServerPtr self);
+    bool on_bytes(std::string_view& input);
+    bool on_own_query_bytes(std::string_view& input);
+    void on_own_query_message(char type, std::string_view body);
+    bool on_idle_bytes(std::string_view& input);
+    void lost();
+
+    IoThread& thread_;
+    ServerOptions options_;
+    std::unique_ptr<Stream> stream_;
+    WriteBuffer out_;
+    FrameReader frames_;
+    Deadline deadline_;
+    StatementCache statements_;
+    std::shared_ptr<const Settings> reported_ = std::make_shared<const Settings>();
+    std::uint32_t pid_ = 0;
+    std::string cancel_key_;
+    State state_ = State::idle;
+    Pool* pool_ = nullptr;
+    std::shared_ptr<LeaseHolder> holder_;
+    OwnQuery* own_query_ = nullptr;
+    std::string idle_message_;
+    ContextPtr context_;
+    SessionId context_session_;  // whose state it has; default: nobody's known
+    bool establishing_ = false;
+    bool untouched_ = true;      // nobody has used it since login: nothing to reset
+    bool needs_discard_all_ = false;
+    SteadyTime opened_at_;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,38 @@
+// Acceptor: one listening address. Accepts on the first worker's thread and hands each socket to the workers in turn. Owned by proxy/app.
+#pragma once
+
+#include <boost/asio/ip/tcp.hpp>
+#include <memory>
+#include <string>
+
+#include "base/result.hpp"
+#include "proxy/net/types.hpp"
+#include "proxy/session/session.hpp"
+
+namespace pgporter {
+
+class Acceptor : public std::enable_shared_from_this<Acceptor> {
+  public:
+    // Binds and listens, before the threads run. `conflict` when the port is in use.
+    static Result<std::shared_ptr<Acceptor>> open(DataPathShared& shared, const ListenConfig& config);
+    Acceptor(DataPathShared& shared, std::shared_ptr<const Listener> listener);
+
+    void run();   // once
+    void stop();  // on the first worker's thread
+    [[nodiscard]] const std::string& address() const { return listener_->config.address; }
+    [[nodiscard]] std::uint16_t port() const { return port_; }
+
+  private:
+    static Task<> accept_loop(std::shared_ptr<Acceptor> self);
+    void hand_over(int fd);
+
+    DataPathShared& shared_;
+    std::shared_ptr<const Listener> listener_;
+    asio::basic_socket_acceptor<asio::ip::tcp, Executor> acceptor_;
+    Timer pause_;  // after an accept that failed for lack of descriptors
+    std::size_t next_worker_ = 0;
+    std::uint16_t port_ = 0;
+    bool stopped_ = false;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,35 @@
+// Every error that pgporter itself says to clients, in one table: SQLSTATE, message, detail, hint. Messages stand alone (drivers drop
+// hints), are lower case, have no full stop and no address. Errors of the router carry their own SQLSTATE and pass through as_error().
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+
+namespace pgporter::client_error {
+
+[[nodiscard]] Error bad_password(std::string_view user);  // the same for an unknown user
+[[nodiscard]] Error tls_required();
+[[nodiscard]] Error no_replication();
+[[nodiscard]] Error login_timeout();
+[[nodiscard]] Error protocol_violation(std::string message);
+[[nodiscard]] Error invalid_message_type(char type);
+[[nodiscard]] Error too_many_sessions();
+[[nodiscard]] Error too_many_tenant_sessions(std::string_view tenant);
+[[nodiscard]] Error too_many_waiters();
+[[nodiscard]] Error wait_timeout(long ms);
+[[nodiscard]] Error hold_timeout(std::string_view tenant, long ms);
+[[nodiscard]] Error too_many_held(std::string_view tenant);
+[[nodiscard]] Error cancelled();
+[[nodiscard]] Error shutting_down();
+[[nodiscard]] Error server_lost();
+[[nodiscard]] Error statement_too_long(std::size_t bytes_max);
+[[nodiscard]] Error too_many_statements(std::size_t statements_max);
+[[nodiscard]] Error idle_in_transaction(long ms);
+[[nodiscard]] Error not_ready();
+
+// The whole 'E' message. An error without SQLSTATE gets one by its kind.
+[[nodiscard]] std::string to_message(const Error& error, std::string_view severity);
+
+}  // namespace pgporter::client_error

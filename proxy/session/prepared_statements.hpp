@@ -1,0 +1,61 @@
+// Prepared statements across pooled server connections. A client's statement name stands for a Statement; the server knows that
+// statement under a name of ours. Same text for the same tenant = same Statement, so that sessions share what is prepared.
+// Owned by a Worker (registry) and by sessions (names); same thread; pure.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "catalog/snapshot.hpp"
+#include "proxy/pool/statement_cache.hpp"
+#include "proxy/session/statement_scan.hpp"
+
+namespace pgporter {
+
+struct Statement {
+    StatementNumber number = 0;
+    std::string server_name;  // "PGPORTER_<number>"
+    std::string definition;   // a Parse message's body after the name: text and parameter types
+    StatementTraits traits;   // of the text
+};
+using StatementPtr = std::shared_ptr<const Statement>;
+
+inline constexpr std::string_view server_statement_prefix = "PGPORTER_";
+
+class StatementRegistry {
+  public:
+    // `owner` keeps tenants apart: equal texts of two of them are two statements.
+    StatementPtr find_or_create(std::string_view owner, std::string_view definition) {
+        std::string key(owner);
+        key += '\0';
+        key += definition;
+        auto& slot = statements_[key];
+        if (auto known = slot.lock()) return known;
+        auto made = std::make_shared<Statement>();
+        made->number = ++last_number_;
+        made->server_name = std::string(server_statement_prefix) + std::to_string(made->number);
+        made->definition = definition;
+        made->traits = scan_statement(definition.substr(0, definition.find('\0')));
+        slot = made;
+        if (++made_since_sweep_ > 4096) sweep();
+        return made;
+    }
+    [[nodiscard]] std::size_t size() const { return statements_.size(); }
+
+  private:
+    void sweep() {
+        std::erase_if(statements_, [](const auto& entry) { return entry.second.expired(); });
+        made_since_sweep_ = 0;
+    }
+    std::unordered_map<std::string, std::weak_ptr<const Statement>> statements_;
+    StatementNumber last_number_ = 0;
+    std::size_t made_since_sweep_ = 0;
+};
+
+// A session's names.
+using StatementNames = ByName<StatementPtr>;
+
+}  // namespace pgporter

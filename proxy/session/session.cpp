@@ -1,0 +1,140 @@
+#include "proxy/session/session.hpp"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
+#include "base/log.hpp"
+#include "proxy/wire/messages.hpp"
+
+namespace pgporter {
+
+void Session::start(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener) {
+    auto session = std::make_shared<Session>(worker, std::move(socket), std::move(listener));
+    worker.add(session);
+    asio::co_spawn(worker.thread().executor(), run(session), [session](std::exception_ptr failure) {
+        if (!failure) return;
+        // A bug: it ends this session and nobody else's.
+        try {
+            std::rethrow_exception(failure);
+        } catch (const std::exception& e) {
+            log::error("session_failed", {{"session", std::to_string(session->id().value)}, {"reason", e.what()}});
+        }
+        session->end(EndReason::client_lost, nullptr);
+        session->worker_.remove(session->id_);
+    });
+}
+
+Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener)
+    : worker_(worker),
+      id_(++worker.shared().last_session),
+      listener_(std::move(listener)),
+      client_(std::move(socket)),
+      login_deadline_(worker.thread().wheel()),
+      deadline_(worker.thread().wheel()),
+      idle_deadline_(worker.thread().wheel()),
+      wake_(worker.thread().executor()) {
+    const int on = 1;
+    ::setsockopt(client_.socket().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::setsockopt(client_.socket().native_handle(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ++worker.shared().logins;
+    worker.shared().session_metrics.logins.add(1);
+    counted_login_ = true;
+}
+
+Session::~Session() = default;
+
+Task<> Session::run(std::shared_ptr<Session> self) {
+    self->login_deadline_.arm(self->worker_.config().limits.login_ms_max, [raw = self.get()] {
+        const Error error = client_error::login_timeout();
+        raw->end(EndReason::login_timeout, &error);
+    });
+    const bool logged_in = co_await self->log_in();
+    self->login_deadline_.disarm();
+    if (logged_in && self->end_reason_ == EndReason::none) co_await self->uplink();
+    self->end(EndReason::client_lost, nullptr);  // unless a better reason was given before
+    self->worker_.remove(self->id_);
+}
+
+void Session::end(EndReason reason, const Error* error) {
+    if (end_reason_ != EndReason::none) return;
+    end_reason_ = reason;
+    if (error != nullptr && client_.is_open()) {
+        // One FATAL, in the place where the client expects a message; a client that can't take it now loses nothing by that.
+        client_out_.write(client_, client_error::to_message(*error, "FATAL"));
+    }
+    login_deadline_.disarm();
+    deadline_.disarm();
+    idle_deadline_.disarm();
+    if (server_) abandon_lease();
+    set_pins({});
+    if (current_wait_ != nullptr) {
+        current_wait_->end = PoolWaiter::End::cancelled;
+        current_wait_->done.notify();
+    }
+    wake_.notify();
+    client_.close();
+    if (has_cancel_key_) worker_.shared().cancels.remove(cancel_key_);
+    SessionMetrics& metrics = worker_.shared().session_metrics;
+    if (counted_login_) {
+        --worker_.shared().logins;
+        metrics.logins.add(-1);
+        counted_login_ = false;
+    }
+    if (counted_session_) {
+        --worker_.shared().sessions;
+        metrics.sessions.add(-1);
+        counted_session_ = false;
+        if (desk_ != nullptr) {
+            desk_->usage().sessions.fetch_sub(1, std::memory_order_relaxed);
+            desk_->counters().sessions.add(-1);
+        }
+    }
+    metrics.ended(reason).inc();
+    if (reason != EndReason::client_terminated && reason != EndReason::login_failed) {  // a refused login was logged where it was refused
+        log::info("session_ended", {{"session", std::to_string(id_.value)},
+                                    {"user", identity_.user},
+                                    {"tenant", identity_.tenant},
+                                    {"reason", std::string(to_text(reason))},
+                                    {"message", error == nullptr ? "" : error->message}});
+    }
+}
+
+void Session::cancel_request() {
+    if (end_reason_ != EndReason::none) return;
+    if (current_wait_ != nullptr) {
+        current_wait_->end = PoolWaiter::End::cancelled;
+        current_wait_->done.notify();
+        return;
+    }
+    // Only what the session runs now may be hit; between transactions the server connection isn't its own any more.
+    if (!server_ || inspecting_ || replies_.is_empty()) return;
+    auto& shared = worker_.shared();
+    if (shared.cancels_in_flight.load() >= worker_.config().limits.cancels_max) {
+        log::warning("cancel_dropped", {{"reason", "limits.cancels_max is reached"}});
+        return;
+    }
+    asio::co_spawn(worker_.thread().executor(), send_cancel(server_, pool_, &shared), asio::detached);
+}
+
+void Session::drain() {
+    draining_ = true;
+    if (end_reason_ != EndReason::none || counted_login_) return;
+    const bool idle = !server_ && current_wait_ == nullptr;
+    const bool idle_pinned = server_ && is_pinned() && replies_.is_idle() && !inspecting_;
+    if (idle || idle_pinned) {
+        const Error error = client_error::shutting_down();
+        end(EndReason::administrator, &error);
+    }
+}
+
+Task<> Session::flush_client() {
+    deadline_.arm(worker_.config().limits.client_write_ms_max, [this] { end(EndReason::client_too_slow, nullptr); });
+    const bool flushed = co_await client_out_.flush(client_);
+    deadline_.disarm();
+    if (!flushed) end(EndReason::client_lost, nullptr);
+}
+
+}  // namespace pgporter

@@ -1,0 +1,257 @@
+// From the server to the client: each reply is matched with what was asked for, then passed on, swallowed, or ends the lease.
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <charconv>
+
+#include "proxy/session/session.hpp"
+#include "proxy/wire/error_response.hpp"
+#include "proxy/wire/messages.hpp"
+
+namespace pgporter {
+namespace {
+
+// A reply in pieces that is no longer than this is put together first; a longer one is passed on as it comes.
+constexpr std::uint32_t gathered_reply_bytes_max = 8192;
+
+std::uint32_t be32(const char* bytes) {
+    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
+    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
+}
+
+}  // namespace
+
+bool Session::on_server_bytes(ServerConnection& server, std::string_view& input) {
+    const ServerPtr keep = server_;
+    bool sound = true;
+    while (sound && !input.empty() && server_.get() == &server) {
+        FrameReader& frames = server.frames();
+        const bool whole_header = frames.at_boundary() && input.size() >= 5;
+        const std::size_t size = whole_header ? std::size_t{be32(input.data() + 1)} + 1 : 0;
+        if (whole_header && size >= 5 && input.size() >= size) {
+            const std::string_view whole = input.substr(0, size);
+            input.remove_prefix(size);
+            sound = on_reply(whole.front(), whole.substr(5), whole);
+        } else {
+            sound = on_partial_reply(server, input);
+        }
+    }
+    flush_to_client();
+    if (uplink_waits_ && replies_.size() < worker_.config().limits.pending_replies_max / 2 + 1) wake_.notify();
+    return sound;
+}
+
+bool Session::on_partial_reply(ServerConnection& server, std::string_view& input) {
+    FrameReader& frames = server.frames();
+    std::string_view piece;
+    const FrameReader::Event event = frames.next(input, piece);
+    if (event == FrameReader::Event::need_more) return true;
+    if (event == FrameReader::Event::bad_length) return false;
+    if (event == FrameReader::Event::header) {
+        reply_.clear();
+        reply_streams_ = frames.body_length() > gathered_reply_bytes_max;
+        if (reply_streams_) {
+            const char type = frames.type();
+            const bool is_asynchronous = type == 'N' || type == 'A' || type == 'S';
+            ReplyQueue::Outcome outcome;
+            if (!is_asynchronous) outcome = replies_.on_server(type);
+            if (outcome.unexpected) return false;
+            for (const Expected& expected : replies_.trimmed()) {
+                if (type == 'E') undo(expected);
+            }
+            reply_forwarded_ = outcome.handling == Handling::forward;
+            const auto header = frame_header(type, frames.body_length());
+            if (reply_forwarded_) worker_.to_client().put_copy(std::string_view(header.data(), header.size()));
+            if (outcome.completed) complete(outcome.expected, type);
+        }
+    } else if (reply_streams_) {
+        if (reply_forwarded_) worker_.to_client().put(piece);
+        if (frames.body_complete()) say_simulated();
+        return true;
+    } else {
+        reply_.append(piece);
+    }
+    if (reply_streams_ || !frames.body_complete()) return true;
+    const auto header = frame_header(frames.type(), frames.body_length());
+    const std::string whole = std::string(header.data(), header.size()) + reply_;
+    const bool sound = on_reply(frames.type(), std::string_view(whole).substr(5), whole);
+    if (server_ || end_reason_ == EndReason::none) flush_to_client();  // `whole` ends here
+    return sound;
+}
+
+bool Session::on_reply(char type, std::string_view body, std::string_view whole) {
+    switch (type) {
+        case 'N':
+        case 'A': worker_.to_client().put(whole); return true;
+        case 'S':
+            if (const auto status = parse_parameter_status(body)) server_->report(status->first, status->second);
+            client_reported_ = server_->reported();
+            worker_.to_client().put(whole);
+            return true;
+        default: break;
+    }
+    const ReplyQueue::Outcome outcome = replies_.on_server(type, type == 'Z' && !body.empty() ? body.front() : '\0');
+    if (outcome.unexpected) return false;
+    if (type == 'E') {
+        on_error_reply(body, whole);
+        say_simulated();
+        return true;
+    }
+    if (outcome.handling == Handling::forward) worker_.to_client().put(whole);
+    if (type == 'C' && body.size() > 1 && body.front() == 'D') {
+        const std::string_view tag = body.substr(0, body.size() - 1);
+        if (tag == "DISCARD ALL" || tag == "DEALLOCATE ALL") {
+            names_.clear();
+            server_->statements().clear();
+            unnamed_serial_ = 0;
+            server_->unnamed_statement = 0;
+            if (tag == "DISCARD ALL") context_was_reset_ = true;
+        }
+    }
+    if (outcome.completed) complete(outcome.expected, type);
+    say_simulated();
+    if (type == 'Z') on_ready();
+    return true;
+}
+
+void Session::on_error_reply(std::string_view body, std::string_view whole) {
+    // Names first: undoing may forget the one that the text is about.
+    if (body.find(server_statement_prefix) != std::string_view::npos) {
+        worker_.to_client().put_copy(with_client_names(body, whole));
+    } else {
+        worker_.to_client().put(whole);
+    }
+    const ServerError error = parse_error(body);
+    if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
+    for (const Expected& expected : replies_.trimmed()) undo(expected);
+}
+
+// PostgreSQL speaks of our statement name where the client must read its own.
+std::string Session::with_client_names(std::string_view body, std::string_view whole) const {
+    const auto start = body.find(server_statement_prefix);
+    const auto digits_start = start + server_statement_prefix.size();
+    auto digits_end = digits_start;
+    while (digits_end < body.size() && body[digits_end] >= '0' && body[digits_end] <= '9') ++digits_end;
+    StatementNumber number = 0;
+    std::from_chars(body.data() + digits_start, body.data() + digits_end, number);
+    const std::string ours(body.substr(start, digits_end - start));
+    for (const Expected& expected : replies_.trimmed()) {
+        const auto operation = operations_.find(expected.tag);
+        if (operation != operations_.end() && operation->second.number == number && !operation->second.name.empty()) {
+            return rewrite_error_text(body, ours, operation->second.name);
+        }
+    }
+    for (const auto& [name, statement] : names_) {
+        if (statement->number == number) return rewrite_error_text(body, ours, name);
+    }
+    return std::string(whole);
+}
+
+// The server never did what this request was to do.
+void Session::undo(const Expected& expected) {
+    const auto at = operations_.find(expected.tag);
+    if (expected.tag == 0 || at == operations_.end()) return;
+    const Operation operation = std::move(at->second);
+    operations_.erase(at);
+    switch (operation.kind) {
+        case Operation::Kind::name_statement:
+            names_.erase(operation.name);
+            if (expected.handling != Handling::simulate) server_->statements().remove(operation.number);
+            break;
+        case Operation::Kind::prepare_on_server: server_->statements().remove(operation.number); break;
+        case Operation::Kind::close_name:
+            if (operation.statement) names_.try_emplace(operation.name, operation.statement);
+            break;
+        case Operation::Kind::evict_from_server:
+            // It is still there. One statement over the bound is closed with the next that comes.
+            if (!server_->statements().touch(operation.number)) server_->statements().add(operation.number);
+            break;
+        case Operation::Kind::unnamed_parse:
+            unnamed_serial_ = 0;
+            server_->unnamed_statement = 0;
+            break;
+        case Operation::Kind::local_query: break;
+    }
+}
+
+void Session::complete(const Expected& expected, char) {
+    if (expected.tag != 0) operations_.erase(expected.tag);
+}
+
+// Replies of our own whose turn it is.
+void Session::say_simulated() {
+    while (const auto expected = replies_.take_simulated()) {
+        const auto at = operations_.find(expected->tag);
+        switch (expected->request) {
+            case Request::parse: worker_.to_client().put_copy(message::parse_complete()); break;
+            case Request::close: worker_.to_client().put_copy(message::close_complete()); break;
+            case Request::query:
+                if (at != operations_.end()) worker_.to_client().put_copy(at->second.reply);
+                worker_.to_client().put_copy(message::ready_for_query(replies_.status()));
+                break;
+            case Request::bind:
+            case Request::describe:
+            case Request::execute:
+            case Request::function_call:
+            case Request::sync:
+            case Request::copy_end: break;  // never simulated
+        }
+        if (at != operations_.end()) operations_.erase(at);
+    }
+}
+
+void Session::flush_to_client() {
+    Coalescer& out = worker_.to_client();
+    const std::string_view bytes = out.bytes();
+    if (!bytes.empty()) {
+        if (desk_ != nullptr) desk_->counters().sent_bytes.inc(bytes.size());
+        const bool sent = client_out_.write(client_, bytes);
+        out.done();
+        if (!sent) end(EndReason::client_lost, nullptr);
+        return;
+    }
+    out.done();
+}
+
+// ReadyForQuery has just been passed on.
+void Session::on_ready() {
+    if (!replies_.is_empty()) return;
+    if (replies_.status() != 'I') {
+        const Milliseconds idle_max = worker_.config().limits.idle_in_transaction_ms_max;
+        idle_deadline_.arm(idle_max, [this, idle_max] {
+            const Error error = client_error::idle_in_transaction(idle_max.count());
+            end(EndReason::idle_in_transaction, &error);
+        });
+        return;
+    }
+    if (!replies_.is_idle() || partial_ == Partial::stream) return;
+    worker_.shared().session_metrics.transactions.inc();
+    if (desk_ != nullptr) desk_->counters().transactions.inc();
+    flush_to_client();
+    if (!server_ || end_reason_ != EndReason::none) return;
+    if (state_is_suspect_ || context_was_reset_) {
+        inspecting_ = true;
+        asio::co_spawn(worker_.thread().executor(), inspect(shared_from_this()), asio::detached);
+        return;
+    }
+    finish_transaction();
+}
+
+void Session::finish_transaction() {
+    if (is_pinned()) {
+        if (draining_) drain();
+        return;
+    }
+    if (is_client_blocked()) {
+        lease_ends_after_flush_ = true;  // a slow reader keeps its server connection until it has its reply
+        return;
+    }
+    end_lease();
+}
+
+void Session::on_client_flushed(ServerConnection& server) {
+    if (server_.get() != &server) return;
+    if (lease_ends_after_flush_) end_lease();
+    if (uplink_waits_) wake_.notify();
+}
+
+}  // namespace pgporter

@@ -1,0 +1,319 @@
+// Getting and returning a server connection: route, gate, the tenant's cap, pool, context.
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
+#include "base/assert.hpp"
+#include "base/log.hpp"
+#include "proxy/session/session.hpp"
+#include "proxy/wire/messages.hpp"
+
+namespace pgporter {
+
+Result<void> Session::refresh_route() {
+    const SnapshotPtr& snapshot = worker_.snapshot();
+    if (!snapshot) return client_error::not_ready();
+    if (has_route_ && route_version_ == snapshot->version() && pool_) return {};
+    const User* user = listener_->config.auth == ClientAuth::trust ? nullptr : snapshot->find_user(identity_.user);
+    // A user known by auth query alone has no entry that could limit it to some tenants.
+    Result<Route> found = route(*snapshot, worker_.config().home, user, identity_.tenant, identity_.database);
+    if (!found) return found.error();
+    std::shared_ptr<Pool> pool = worker_.pool_for(found->cluster, found->database, identity_.user, learned_keys_);
+    if (!pool) return fail(ErrorKind::internal, "the catalog has no cluster \"" + found->cluster + "\"", {}, {}, "58000");
+    pool_ = std::move(pool);
+    const bool changed = tenant_ && found->tenant && !(*tenant_ == *found->tenant);
+    if (changed) {
+        // What the session took over from the catalog follows the catalog; what it has set itself stays.
+        const std::string old_path = search_path_of(*tenant_);
+        const std::string new_path = search_path_of(*found->tenant);
+        for (Context* state : {&startup_state_, &own_state_}) {
+            if (state->role == tenant_->role) state->role = found->tenant->role;
+            if (state->search_path == old_path) state->search_path = new_path;
+        }
+        context_.reset();
+    }
+    tenant_ = found->tenant;
+    route_version_ = snapshot->version();
+    has_route_ = true;
+    return {};
+}
+
+ContextPtr Session::wanted_context() {
+    if (!context_ || !(*context_ == own_state_)) context_ = std::make_shared<const Context>(own_state_);
+    return context_;
+}
+
+bool Session::try_begin_lease() {
+    if (desk_ != nullptr && desk_->is_held()) return false;
+    if (draining_ || !context_ || !has_route_ || !pool_) return false;
+    if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
+    if (desk_ != nullptr && tenant_->server_connections_max != 0 &&
+        desk_->usage().leases.load(std::memory_order_relaxed) >= tenant_->server_connections_max) {
+        return false;
+    }
+    ServerPtr server = pool_->try_take(id_);
+    if (!server) return false;
+    if (!server->is_established(context_, id_)) {
+        // obtain_server() takes it (or a better one) again: it is the last used.
+        pool_->give_back(server);
+        return false;
+    }
+    start_lease(std::move(server));
+    return true;
+}
+
+void Session::start_lease(ServerPtr server) {
+    PP_ASSERT(!server_);
+    if (desk_ != nullptr) desk_->begin_lease();
+    worker_.shared().pool_metrics.leases.add(1);
+    server_ = std::move(server);
+    server_->lend(shared_from_this());
+    replies_.reset();
+    state_is_suspect_ = false;
+    context_was_reset_ = false;
+    tell_parameter_changes();
+}
+
+// A server connection may report other values than the one before (another server, another version): the client is told.
+void Session::tell_parameter_changes() {
+    if (client_reported_ == server_->reported()) return;
+    std::string changes;
+    for (const auto& [name, value] : *server_->reported()) {
+        const std::string* known = client_reported_ ? find_setting(*client_reported_, name) : nullptr;
+        if (known == nullptr || *known != value) changes += message::parameter_status(name, value);
+    }
+    client_reported_ = server_->reported();
+    if (!changes.empty()) client_out_.write(client_, changes);
+}
+
+void Session::end_lease() {
+    PP_ASSERT(server_);
+    const ServerPtr server = std::exchange(server_, nullptr);
+    lease_ends_after_flush_ = false;
+    worker_.shared().pool_metrics.leases.add(-1);
+    idle_deadline_.disarm();
+    operations_.clear();
+    pool_->give_back(server);
+    if (desk_ != nullptr) desk_->end_lease();
+    if (draining_) {
+        const Error error = client_error::shutting_down();
+        end(EndReason::administrator, &error);
+    }
+}
+
+// The session ends while it holds a lease.
+void Session::abandon_lease() {
+    const ServerPtr server = std::exchange(server_, nullptr);
+    worker_.shared().pool_metrics.leases.add(-1);
+    const bool nothing_owed = replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
+                              partial_ == Partial::none && server->is_between_messages() && server->is_alive();
+    if (nothing_owed && replies_.status() == 'I') {
+        server->forget_context();
+        pool_->give_back(server);
+    } else if (nothing_owed) {
+        // The transaction must be over before the tenant counts as drained.
+        server->take_back();
+        asio::co_spawn(worker_.thread().executor(), roll_back_and_return(server, pool_, desk_), asio::detached);
+        return;
+    } else {
+        // It runs something for nobody: end that too.
+        auto& shared = worker_.shared();
+        if (server->is_alive() && !replies_.is_empty() && shared.cancels_in_flight.load() < worker_.config().limits.cancels_max) {
+            asio::co_spawn(worker_.thread().executor(), send_cancel(server, pool_, &shared), asio::detached);
+        }
+        server->take_back();
+        server->close();
+    }
+    if (desk_ != nullptr) desk_->end_lease();
+}
+
+Task<> Session::roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, TenantDesk* desk) {
+    const Result<QueryAnswer> rolled_back = co_await server->query("ROLLBACK", server->options().prologue_ms_max);
+    server->forget_context();
+    if (rolled_back) {
+        pool->give_back(server);
+    } else {
+        server->close();
+    }
+    if (desk != nullptr) desk->end_lease();
+}
+
+// Quarantine: until PostgreSQL has closed the cancel connection, the signal may be on its way, and the server connection serves nobody else.
+Task<> Session::send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared) {
+    ++server->cancels_in_flight;
+    ++shared->cancels_in_flight;
+    IoThread& thread = server->thread();
+    Result<Socket> socket = co_await connect_socket(thread.executor(), server->address());
+    if (socket) {
+        Stream stream(std::move(*socket));
+        Deadline deadline(thread.wheel());
+        deadline.arm(shared->config.limits.cancel_ms_max, [&stream] { stream.close(); });
+        bool open = co_await stream.write_all(build_cancel_request(server->pid(), server->cancel_key()));
+        while (open) {
+            char ignored[64];
+            const IoResult result = stream.read_some(ignored, sizeof ignored);
+            if (result.status == IoStatus::ok) continue;
+            open = co_await stream.ready_for(result.status);
+        }
+    }
+    --shared->cancels_in_flight;
+    --server->cancels_in_flight;
+    if (server->is_alive()) pool->on_cancel_done(server);
+}
+
+// Waits for the waiter's end, the time bound, a cancel request or the client's leaving.
+Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout) {
+    current_wait_ = &waiter;
+    ++worker_.waiting;
+    deadline_.arm(ms_max, [this] {
+        if (current_wait_ == nullptr || current_wait_->end != PoolWaiter::End::none) return;
+        current_wait_->end = PoolWaiter::End::timed_out;
+        current_wait_->done.notify();
+    });
+    if (!watching_client_ && !client_.has_buffered_input()) {
+        watching_client_ = true;
+        asio::co_spawn(worker_.thread().executor(), watch_client(shared_from_this()), asio::detached);
+    }
+    while (waiter.end == PoolWaiter::End::none) co_await waiter.done.wait();
+    --worker_.waiting;
+    current_wait_ = nullptr;
+    if (end_reason_ == EndReason::none) deadline_.disarm();
+    switch (waiter.end) {
+        case PoolWaiter::End::none:
+        case PoolWaiter::End::served:
+        case PoolWaiter::End::retry: co_return Result<void>{};
+        case PoolWaiter::End::failed: co_return waiter.error;
+        case PoolWaiter::End::cancelled: co_return client_error::cancelled();
+        case PoolWaiter::End::timed_out: co_return timeout;
+    }
+    co_return client_error::cancelled();
+}
+
+// A client that leaves while it waits must not keep its place in a queue.
+Task<> Session::watch_client(std::shared_ptr<Session> self) {
+    const bool ready = co_await self->client_.readable();
+    self->watching_client_ = false;
+    if (!ready || self->current_wait_ == nullptr || self->end_reason_ != EndReason::none) co_return;
+    if (self->client_.is_closed_by_peer()) self->end(EndReason::client_lost, nullptr);
+}
+
+Task<Result<void>> Session::wait_at_gate() {
+    const LimitsConfig& limits = worker_.config().limits;
+    SessionMetrics& metrics = worker_.shared().session_metrics;
+    if (desk_->gate_waiters() >= limits.hold_waiters_max) co_return client_error::too_many_held(desk_->name());
+    PoolWaiter waiter(worker_.thread().executor());
+    metrics.gate_waits.inc();
+    const auto since = std::chrono::steady_clock::now();
+    desk_->join_gate(waiter);
+    Result<void> waited =
+        co_await wait(waiter, limits.hold_wait_ms_max, client_error::hold_timeout(desk_->name(), limits.hold_wait_ms_max.count()));
+    desk_->leave(waiter);
+    metrics.gate_wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count());
+    if (!waited && waited.error().kind == ErrorKind::timeout) metrics.gate_timeouts.inc();
+    co_return waited;
+}
+
+Task<Result<void>> Session::wait_for_cap() {
+    const LimitsConfig& limits = worker_.config().limits;
+    PoolWaiter waiter(worker_.thread().executor());
+    desk_->join_cap(waiter);
+    Result<void> waited = co_await wait(waiter, limits.wait_ms_max, client_error::wait_timeout(limits.wait_ms_max.count()));
+    desk_->leave(waiter);
+    co_return waited;
+}
+
+Task<Result<ServerPtr>> Session::wait_in_pool() {
+    const LimitsConfig& limits = worker_.config().limits;
+    PoolMetrics& metrics = worker_.shared().pool_metrics;
+    if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
+    const std::shared_ptr<Pool> pool = pool_;
+    PoolWaiter waiter(worker_.thread().executor());
+    waiter.tenant = identity_.tenant;
+    pool->wait(waiter);
+    Result<void> waited{};
+    if (waiter.end == PoolWaiter::End::none || waiter.end == PoolWaiter::End::failed) {
+        waited = co_await wait(waiter, limits.wait_ms_max, client_error::wait_timeout(limits.wait_ms_max.count()));
+    }
+    pool->leave(waiter);
+    metrics.wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - waiter.since).count());
+    if (waiter.server && (!waited || end_reason_ != EndReason::none)) {
+        pool->give_back(waiter.server);  // served and cancelled in the same moment
+        waiter.server.reset();
+    }
+    if (!waited) {
+        if (waiter.end == PoolWaiter::End::timed_out) metrics.wait_timeouts.inc();
+        co_return waited.error();
+    }
+    co_return waiter.server;  // null: look again where to go
+}
+
+Task<Result<void>> Session::obtain_server() {
+    constexpr int lost_connections_max = 3;
+    int lost_connections = 0;
+    while (true) {
+        if (end_reason_ != EndReason::none) co_return client_error::cancelled();
+        if (desk_ != nullptr && desk_->is_held()) {
+            Result<void> opened = co_await wait_at_gate();
+            if (!opened) co_return opened.error();
+            continue;
+        }
+        Result<void> routed = refresh_route();
+        if (!routed) co_return routed.error();
+        if (tenant_ && tenant_->server_connections_max != 0 && desk_->usage().leases.load() >= tenant_->server_connections_max) {
+            Result<void> freed = co_await wait_for_cap();
+            if (!freed) co_return freed.error();
+            continue;
+        }
+        ServerPtr server = pool_->try_take(id_);
+        if (!server) {
+            Result<ServerPtr> waited = co_await wait_in_pool();
+            if (!waited) co_return waited.error();
+            server = *waited;
+        }
+        if (!server) continue;
+        // The world may have moved while we waited: a hold, a flip, the tenant's cap.
+        const bool moved = (desk_ != nullptr && desk_->is_held()) || worker_.snapshot()->version() != route_version_ || !server->is_alive();
+        if (moved || end_reason_ != EndReason::none) {
+            pool_->give_back(server);
+            continue;
+        }
+        start_lease(server);
+        const ContextPtr context = wanted_context();
+        if (server->is_established(context, id_)) co_return Result<void>{};
+        Result<void> proven = co_await server->establish(context, id_);
+        if (end_reason_ != EndReason::none) co_return client_error::cancelled();
+        if (proven && server_ == server) {
+            tell_parameter_changes();
+            co_return Result<void>{};
+        }
+        // A cancel meant for an earlier holder may arrive now: no fault of this session.
+        const bool was_hit = proven.has_error() && proven.error().sqlstate == "57014";
+        const bool was_lost = !server->is_alive() || was_hit;
+        if (server_ == server) {
+            server->forget_context();
+            if (was_hit || (proven.has_error() && proven.error().kind != ErrorKind::invalid)) server->close();
+            end_lease();
+        }
+        // Not a byte of the client's was sent: another connection may be tried.
+        if (was_lost && ++lost_connections < lost_connections_max) continue;
+        if (proven.has_error()) co_return proven.error();
+        co_return client_error::server_lost();
+    }
+}
+
+void Session::on_server_lost(ServerConnection& server) {
+    if (server_.get() != &server) return;
+    const ServerPtr lost = std::exchange(server_, nullptr);
+    worker_.shared().pool_metrics.leases.add(-1);
+    if (desk_ != nullptr) desk_->end_lease();
+    if (end_reason_ != EndReason::none) return;
+    if (lost->is_establishing()) return;  // obtain_server() sees it, and no client byte was sent
+    // What the server said last (a FATAL of its own) has been passed on; else the client is told here, once.
+    if (server_said_fatal_) {
+        end(EndReason::server_lost, nullptr);
+        return;
+    }
+    const Error error = client_error::server_lost();
+    end(EndReason::server_lost, &error);
+}
+
+}  // namespace pgporter

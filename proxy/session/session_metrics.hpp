@@ -1,0 +1,34 @@
+// The metrics of sessions. Instruments live in the registry; touched from every I/O thread.
+#pragma once
+
+#include <array>
+
+#include "base/end_reason.hpp"
+#include "base/metrics.hpp"
+
+namespace pgporter {
+
+struct SessionMetrics {
+    explicit SessionMetrics(metrics::Registry& registry);
+
+    metrics::Counter& ended(EndReason reason);
+    metrics::Gauge& sessions;
+    metrics::Gauge& logins;
+    metrics::Counter& transactions;
+    metrics::Counter& cancels;
+    metrics::Counter& settings_inspections;
+    metrics::Counter& gate_waits;
+    metrics::Histogram& gate_wait_seconds;
+    metrics::Counter& gate_timeouts;
+    metrics::Gauge& pinned_listen;
+    metrics::Gauge& pinned_temporary_object;
+    metrics::Gauge& pinned_hold_cursor;
+    metrics::Gauge& pinned_advisory_lock;
+    metrics::Gauge& pinned_prepare;
+    metrics::Gauge& pinned_session_pooling;
+
+  private:
+    metrics::Registry& registry_;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,367 @@
+// What each request means for pooling. In session pooling everything is passed on as it is; in transaction pooling statement names are
+// translated, what a server connection lacks is prepared first, and what needs no server is answered here.
+#include <charconv>
+
+#include "proxy/session/session.hpp"
+#include "proxy/wire/messages.hpp"
+#include "proxy/wire/reader.hpp"
+#include "proxy/wire/writer.hpp"
+
+namespace pgporter {
+
+std::uint32_t Session::remember(Operation operation) {
+    if (++last_tag_ == 0) ++last_tag_;
+    operations_[last_tag_] = std::move(operation);
+    return last_tag_;
+}
+
+void Session::note_traits(const StatementTraits& traits) {
+    if (traits.may_change_settings || traits.listen || traits.temporary_object || traits.hold_cursor || traits.session_advisory_lock ||
+        traits.sql_prepare) {
+        state_is_suspect_ = true;
+    }
+    for (const auto& name : traits.custom_settings) {
+        if (custom_settings_.size() < 1000) custom_settings_.insert(name);
+    }
+}
+
+bool Session::needs_server(char type) const {
+    // Without a lease: Sync is answered here, Flush has nothing to flush, stray COPY messages are ignored as PostgreSQL does.
+    return std::string_view("SHdcfXp").find(type) == std::string_view::npos;
+}
+
+Session::Step Session::on_request(char type, std::string_view body, std::string_view whole) {
+    if (idle_deadline_.is_armed()) idle_deadline_.disarm();
+    if (type == 'X') {
+        end(EndReason::client_terminated, nullptr);
+        return Step::ended;
+    }
+    if (!server_) {
+        if (type == 'S') {
+            skip_to_sync_ = false;
+            say(message::ready_for_query('I'));
+            return Step::done;
+        }
+        if (!needs_server(type)) return Step::done;
+    } else if (replies_.is_skipping() && type != 'S') {
+        return Step::done;  // the server would skip it too
+    }
+    const bool translates = pool_mode_ == PoolMode::transaction;
+    switch (type) {
+        case 'Q': return on_query(body, whole);
+        case 'P': {
+            if (translates) return on_parse(body, whole);
+            Reader reader(body);
+            if (reader.cstring()) note_traits(scan_statement(reader.rest().substr(0, reader.rest().find('\0'))));
+            break;
+        }
+        case 'B': {
+            if (!translates) break;
+            Reader reader(body);
+            const auto portal = reader.cstring();
+            const auto statement = reader.cstring();
+            if (!portal || !statement) break;  // PostgreSQL says what is wrong with it
+            return on_bind(*portal, *statement, reader.rest(), static_cast<std::uint32_t>(body.size()));
+        }
+        case 'D':
+            if (translates) return on_describe(body, whole);
+            break;
+        case 'C':
+            if (translates) return on_close(body, whole);
+            break;
+        default: break;
+    }
+    const Step begun = begin_stream(type, static_cast<std::uint32_t>(body.size()));
+    if (begun == Step::done) to_server(body);
+    return begun;
+}
+
+// The header of a message that is passed on as it is, and what it will be owed.
+Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
+    if (!server_ && !needs_server(type)) {
+        partial_ = partial_ == Partial::none ? Partial::none : Partial::drop;
+        return Step::done;
+    }
+    if (!server_ && !try_begin_lease()) return Step::need_server;
+    switch (type) {
+        case 'Q':
+            state_is_suspect_ = true;  // too long to be looked at
+            unnamed_serial_ = 0;
+            server_->unnamed_statement = 0;
+            replies_.sent({Request::query});
+            break;
+        case 'P':
+            if (pool_mode_ == PoolMode::transaction && partial_ != Partial::none) {
+                const Error error = client_error::statement_too_long(worker_.config().limits.statement_bytes_max);
+                end(EndReason::limit, &error);
+                return Step::ended;
+            }
+            replies_.sent({Request::parse});
+            break;
+        case 'B': replies_.sent({Request::bind}); break;
+        case 'D': replies_.sent({Request::describe}); break;
+        case 'C': replies_.sent({Request::close}); break;
+        case 'E': replies_.sent({Request::execute}); break;
+        case 'F': replies_.sent({Request::function_call}); break;
+        case 'S': replies_.sent({Request::sync}); break;
+        case 'c':
+        case 'f': replies_.sent({Request::copy_end}); break;
+        case 'H':
+        case 'd': break;
+        default: {
+            const Error error = client_error::invalid_message_type(type);
+            end(EndReason::protocol_violation, &error);
+            return Step::ended;
+        }
+    }
+    const auto header = frame_header(type, body_length);
+    worker_.to_server().put_copy(std::string_view(header.data(), header.size()));
+    return Step::done;
+}
+
+// Statements about the session itself that need no server, or must not reach one in their client's words.
+bool Session::answer_locally(const StatementTraits& traits) {
+    std::string reply;
+    if (!server_ && traits.deallocate_all) {
+        names_.clear();
+        reply = message::command_complete("DEALLOCATE ALL");
+    } else if (!traits.deallocate_name.empty() && replies_.status() != 'E') {
+        const auto known = names_.find(traits.deallocate_name);
+        if (known == names_.end()) return false;
+        names_.erase(known);
+        reply = message::command_complete("DEALLOCATE");
+    } else {
+        return false;
+    }
+    if (server_) {
+        const std::uint32_t tag = remember({Operation::Kind::local_query, {}, nullptr, 0, reply});
+        if (replies_.sent({Request::query, Handling::simulate, tag})) say_simulated();
+        flush_to_client();
+        return true;
+    }
+    say(reply + message::ready_for_query('I'));
+    return true;
+}
+
+// DISCARD ALL and RESET ALL between transactions: the session's state becomes what it was at its start, tenant and all, which is not
+// what the server would make of them. A server connection is needed only if a value changes that the client is told.
+Session::Step Session::reset_session(const StatementTraits& traits) {
+    if (!resetting_) {
+        const std::string role = own_state_.role;
+        const bool changes = !(own_state_ == startup_state_);
+        own_state_ = startup_state_;
+        if (traits.discard_all) {
+            names_.clear();
+            unnamed_serial_ = 0;
+            custom_settings_.clear();
+        } else {
+            own_state_.role = role;  // RESET ALL leaves the role alone
+        }
+        context_.reset();
+        resetting_ = changes;
+    }
+    if (resetting_ && !server_ && !try_begin_lease()) return Step::need_server;
+    resetting_ = false;
+    const std::string reply = message::command_complete(traits.discard_all ? "DISCARD ALL" : "RESET") + message::ready_for_query('I');
+    if (server_) {
+        client_out_.write(client_, reply);
+        finish_transaction();
+    } else {
+        say(reply);
+    }
+    return Step::done;
+}
+
+Session::Step Session::on_query(std::string_view body, std::string_view whole) {
+    const std::string_view sql = body.substr(0, body.find('\0'));
+    const StatementTraits traits = scan_statement(sql);
+    if (pool_mode_ == PoolMode::transaction && !is_pinned()) {
+        if ((traits.discard_all || traits.reset_all) && (!server_ || resetting_)) return reset_session(traits);
+        if (answer_locally(traits)) return Step::done;
+    }
+    if (!server_ && !try_begin_lease()) return Step::need_server;
+    note_traits(traits);
+    unnamed_serial_ = 0;
+    server_->unnamed_statement = 0;
+    replies_.sent({Request::query});
+    to_server(whole);
+    return Step::done;
+}
+
+Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
+    Reader reader(body);
+    const auto name = reader.cstring();
+    const std::string_view definition = reader.rest();
+    if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (!name || definition.find('\0') == std::string_view::npos) {
+        replies_.sent({Request::parse});  // malformed: PostgreSQL says so
+        to_server(whole);
+        return Step::done;
+    }
+    if (name->empty()) {
+        auto traits = std::make_shared<StatementTraits>(scan_statement(definition.substr(0, definition.find('\0'))));
+        note_traits(*traits);
+        unnamed_traits_ = std::move(traits);
+        unnamed_definition_.assign(definition);
+        unnamed_serial_ = ++last_serial_;
+        server_->unnamed_statement = unnamed_serial_;
+        const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+        replies_.sent({Request::parse, Handling::forward, tag});
+        to_server(whole);
+        return Step::done;
+    }
+    if (!names_.contains(*name) && names_.size() >= worker_.config().limits.prepared_statements_max) {
+        const Error error = client_error::too_many_statements(worker_.config().limits.prepared_statements_max);
+        end(EndReason::limit, &error);
+        return Step::ended;
+    }
+    parse_named(*name, definition);
+    return Step::done;
+}
+
+void Session::parse_named(std::string_view name, std::string_view definition) {
+    if (const auto known = names_.find(name); known != names_.end()) {
+        // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
+        ensure_on_server(known->second);
+        std::string text;
+        const std::size_t mark = begin_message(text, 'P');
+        put_cstring(text, known->second->server_name);
+        text += definition;
+        end_message(text, mark);
+        replies_.sent({Request::parse});
+        worker_.to_server().put_copy(text);
+        return;
+    }
+    const std::string owner = identity_.tenant + '\n' + identity_.user + '\n' + pool_->key().database;
+    StatementPtr statement = worker_.statements().find_or_create(owner, definition);
+    note_traits(statement->traits);
+    names_.emplace(std::string(name), statement);
+    const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
+    if (!server_->statements().touch(statement->number)) {
+        prepare_on_server(statement, Handling::forward, tag);
+        return;
+    }
+    if (replies_.is_empty() && replies_.status() != 'E') {
+        replies_.sent({Request::parse, Handling::simulate, tag});
+        say_simulated();
+        flush_to_client();
+        return;
+    }
+    // What is under way may fail, and then PostgreSQL would refuse this Parse as well: it has to see it.
+    worker_.to_server().put_copy(message::close('S', statement->server_name));
+    const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, statement, statement->number, {}});
+    replies_.sent({Request::close, Handling::swallow, close_tag});
+    server_->statements().remove(statement->number);
+    prepare_on_server(statement, Handling::forward, tag);
+}
+
+// Sends the Parse under the server's name, after closing the statement that has to make room.
+void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag) {
+    if (const auto evicted = server_->statements().add(statement->number)) {
+        worker_.to_server().put_copy(message::close('S', std::string(server_statement_prefix) + std::to_string(*evicted)));
+        const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, nullptr, *evicted, {}});
+        replies_.sent({Request::close, Handling::swallow, close_tag});
+    }
+    std::string text;
+    const std::size_t mark = begin_message(text, 'P');
+    put_cstring(text, statement->server_name);
+    text += statement->definition;
+    end_message(text, mark);
+    worker_.to_server().put_copy(text);
+    replies_.sent({Request::parse, handling, tag});
+}
+
+void Session::ensure_on_server(const StatementPtr& statement) {
+    if (server_->statements().touch(statement->number)) return;
+    const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
+    prepare_on_server(statement, Handling::swallow, tag);
+}
+
+void Session::ensure_unnamed_on_server() {
+    if (unnamed_serial_ == 0 || server_->unnamed_statement == unnamed_serial_) return;
+    std::string text;
+    const std::size_t mark = begin_message(text, 'P');
+    put_cstring(text, "");
+    text += unnamed_definition_;
+    end_message(text, mark);
+    worker_.to_server().put_copy(text);
+    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+    replies_.sent({Request::parse, Handling::swallow, tag});
+    server_->unnamed_statement = unnamed_serial_;
+}
+
+// The name under which the server knows the client's statement, which is there when this returns. An unknown name stays as it is: PostgreSQL
+// answers it in the client's own words (a name that looks like ours is changed into one that doesn't exist).
+std::string Session::statement_for_server(std::string_view name) {
+    if (name.empty()) {
+        ensure_unnamed_on_server();
+        if (unnamed_serial_ != 0 && unnamed_traits_) note_traits(*unnamed_traits_);
+        return {};
+    }
+    const auto known = names_.find(name);
+    if (known == names_.end()) {
+        return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
+    }
+    const StatementPtr statement = known->second;
+    ensure_on_server(statement);
+    note_traits(statement->traits);
+    return statement->server_name;
+}
+
+Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
+    if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (replies_.is_skipping()) return Step::done;
+    const std::string server_name = statement_for_server(statement);
+    const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
+    std::string text(header.data(), header.size());
+    put_cstring(text, portal);
+    put_cstring(text, server_name);
+    worker_.to_server().put_copy(text);
+    to_server(rest);
+    replies_.sent({Request::bind});
+    return Step::done;
+}
+
+Session::Step Session::on_describe(std::string_view body, std::string_view whole) {
+    if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (body.size() >= 2 && body[0] == 'S') {
+        const std::string_view name = body.substr(1, body.find('\0', 1) - 1);
+        const std::string server_name = statement_for_server(name);
+        worker_.to_server().put_copy(message::describe('S', server_name));
+    } else {
+        to_server(whole);
+    }
+    replies_.sent({Request::describe});
+    return Step::done;
+}
+
+Session::Step Session::on_close(std::string_view body, std::string_view whole) {
+    const std::string name = body.size() >= 2 ? std::string(body.substr(1, body.find('\0', 1) - 1)) : std::string();
+    if (body.empty() || body[0] != 'S' || name.empty()) {
+        if (!server_ && !try_begin_lease()) return Step::need_server;
+        if (!body.empty() && body[0] == 'S') {
+            unnamed_serial_ = 0;
+            server_->unnamed_statement = 0;
+        }
+        replies_.sent({Request::close});
+        to_server(whole);
+        return Step::done;
+    }
+    // The server keeps the statement for the next one who needs it; closing an unknown name is no error either.
+    Operation operation{Operation::Kind::close_name, name, nullptr, 0, {}};
+    if (const auto known = names_.find(name); known != names_.end()) {
+        operation.statement = known->second;
+        names_.erase(known);
+    }
+    if (!server_) {
+        say(message::close_complete());
+        return Step::done;
+    }
+    const std::uint32_t tag = remember(std::move(operation));
+    replies_.sent({Request::close, Handling::simulate, tag});
+    say_simulated();
+    flush_to_client();
+    return Step::done;
+}
+
+}  // namespace pgporter

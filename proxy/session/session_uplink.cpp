@@ -1,0 +1,269 @@
+// From the client to the server: reading, framing, streaming. What a request means is in session_requests.cpp.
+//
+// A message that lies whole in the read buffer is handled there; one that doesn't is gathered when it must be understood, and
+// passed on as it comes otherwise. The uplink reads again only after everything it read is written: backpressure without a queue.
+#include "base/assert.hpp"
+#include "proxy/session/session.hpp"
+#include "proxy/wire/messages.hpp"
+
+namespace pgporter {
+namespace {
+
+// A Query that is longer than this is passed on while it comes, and its effects are looked up afterwards.
+constexpr std::uint32_t gathered_query_bytes_max = 262'144;
+// Portal and statement name of a Bind.
+constexpr std::size_t bind_names_bytes_max = 16'384;
+constexpr std::uint32_t small_message_bytes_max = 65'536;
+
+std::uint32_t be32(const char* bytes) {
+    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
+    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
+}
+
+bool is_frontend_type(char type) {
+    return std::string_view("QPBEDCSHFdcfXp").find(type) != std::string_view::npos;
+}
+
+}  // namespace
+
+Task<> Session::uplink() {
+    std::string held = std::move(login_input_);
+    std::string_view input = held;
+    bool more = !input.empty();
+    while (end_reason_ == EndReason::none) {
+        if (more) {
+            more = false;
+            Step step = process(input);
+            while (step != Step::done) {
+                if (step == Step::ended || end_reason_ != EndReason::none) co_return;
+                // The thread's read buffer is everybody's: what waits is kept here.
+                std::string rest(input);
+                held = std::move(rest);
+                input = held;
+                const bool go_on = co_await take_step(step, input);
+                if (!go_on) co_return;
+                step = process(input);
+            }
+            if (!held.empty()) std::string().swap(held);
+        }
+        if (!client_.has_buffered_input()) {
+            const bool ready = co_await client_.readable();
+            if (!ready) break;
+        }
+        const IoResult result = client_.read_some(worker_.thread().read_buffer(), IoThread::read_bytes);
+        if (result.status == IoStatus::ok) {
+            input = std::string_view(worker_.thread().read_buffer(), result.bytes);
+            more = true;
+            if (desk_ != nullptr) desk_->counters().received_bytes.inc(result.bytes);
+        } else if (result.status == IoStatus::want_write) {
+            const bool ready = co_await client_.writable();
+            if (!ready) break;
+        } else if (result.status != IoStatus::want_read) {
+            break;
+        }
+    }
+    // The client closed its side. Between transactions that is as good as Terminate.
+    end(server_ && !is_pinned() ? EndReason::client_lost : EndReason::client_terminated, nullptr);
+}
+
+// Does what process() can't do without waiting. False: the session is over.
+Task<bool> Session::take_step(Step step, std::string_view& input) {
+    switch (step) {
+        case Step::done:
+        case Step::ended: break;
+        case Step::need_server: {
+            Result<void> obtained = co_await obtain_server();
+            if (end_reason_ != EndReason::none) co_return false;
+            if (!obtained) fail_request(obtained.error(), input);  // the session goes on
+            break;
+        }
+        case Step::server_blocked: {
+            const ServerPtr server = server_;
+            if (!server) break;
+            const bool flushed = co_await server->flush();
+            if (!flushed) server->close();
+            break;
+        }
+        case Step::client_blocked: {
+            co_await flush_client();
+            break;
+        }
+        case Step::replies_full:
+        case Step::inspecting: {
+            uplink_waits_ = true;
+            co_await wake_.wait();
+            uplink_waits_ = false;
+            break;
+        }
+    }
+    co_return end_reason_ == EndReason::none;
+}
+
+Session::Step Session::process(std::string_view& input) {
+    while (true) {
+        if (end_reason_ != EndReason::none) return Step::ended;
+        if (inspecting_ || lease_ends_after_flush_) return Step::inspecting;
+        if (server_ && replies_.size() >= worker_.config().limits.pending_replies_max) {
+            if (!flush_to_server()) return Step::server_blocked;
+            return Step::replies_full;
+        }
+        if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
+        if (input.empty()) break;
+        Step step = Step::done;
+        if (partial_ != Partial::none) {
+            step = continue_partial(input);
+        } else if (client_frames_.at_boundary() && input.size() >= 5 && be32(input.data() + 1) >= 4 &&
+                   input.size() - 1 >= be32(input.data() + 1)) {
+            const std::size_t size = std::size_t{be32(input.data() + 1)} + 1;
+            const std::string_view whole = input.substr(0, size);
+            if (skip_to_sync_ && whole.front() != 'S' && whole.front() != 'X') {
+                input.remove_prefix(size);
+                continue;
+            }
+            step = on_request(whole.front(), whole.substr(5), whole);
+            if (step == Step::done) input.remove_prefix(size);
+        } else {
+            step = begin_partial(input);
+        }
+        if (step != Step::done) {
+            if (!flush_to_server() && step != Step::ended) return Step::server_blocked;
+            return step;
+        }
+    }
+    return flush_to_server() ? Step::done : Step::server_blocked;
+}
+
+// The start of a message that isn't whole in the buffer.
+Session::Step Session::begin_partial(std::string_view& input) {
+    std::string_view piece;
+    const FrameReader::Event event = client_frames_.next(input, piece);
+    if (event == FrameReader::Event::need_more) return Step::done;
+    const char type = client_frames_.type();
+    if (event == FrameReader::Event::bad_length) {
+        const Error error = client_error::protocol_violation("invalid message length");
+        end(EndReason::protocol_violation, &error);
+        return Step::ended;
+    }
+    PP_ASSERT(event == FrameReader::Event::header);
+    const std::uint32_t length = client_frames_.body_length();
+    gathered_.clear();
+    const std::uint32_t statement_max = worker_.config().limits.statement_bytes_max;
+    if (!is_frontend_type(type)) {
+        const Error error = client_error::invalid_message_type(type);
+        end(EndReason::protocol_violation, &error);
+        return Step::ended;
+    }
+    if (skip_to_sync_ && type != 'S' && type != 'X') {
+        partial_ = Partial::drop;
+    } else if (type == 'B' && pool_mode_ == PoolMode::transaction) {
+        partial_ = Partial::bind_names;
+    } else if ((type == 'Q' && length <= gathered_query_bytes_max) || (type == 'P' && length <= statement_max) ||
+               (type != 'Q' && type != 'P' && type != 'd' && type != 'F' && type != 'B' && length <= small_message_bytes_max)) {
+        partial_ = Partial::gather;
+    } else {
+        partial_ = Partial::stream_start;
+    }
+    return continue_partial(input);
+}
+
+Session::Step Session::continue_partial(std::string_view& input) {
+    if (partial_ == Partial::stream_start) {
+        const Step begun = begin_stream(client_frames_.type(), client_frames_.body_length());
+        if (begun != Step::done) return begun;
+        partial_ = Partial::stream;
+    }
+    if (partial_ == Partial::bind_ready) return start_bind();
+    std::string_view piece;
+    while (!client_frames_.body_complete()) {
+        if (client_frames_.next(input, piece) == FrameReader::Event::need_more) return Step::done;
+        if (partial_ == Partial::stream) {
+            to_server(piece);
+        } else if (partial_ != Partial::drop) {
+            gathered_.append(piece);
+        }
+        if (partial_ == Partial::bind_names) {
+            const auto portal_end = gathered_.find('\0');
+            if (portal_end != std::string::npos && gathered_.find('\0', portal_end + 1) != std::string::npos) {
+                partial_ = Partial::bind_ready;
+                return start_bind();
+            }
+            if (gathered_.size() > bind_names_bytes_max) break;
+        }
+    }
+    if (partial_ == Partial::bind_names) {
+        const Error error = client_error::protocol_violation("invalid string in message");
+        end(EndReason::protocol_violation, &error);
+        return Step::ended;
+    }
+    if (partial_ == Partial::gather) {
+        const auto header = frame_header(client_frames_.type(), client_frames_.body_length());
+        const std::string whole = std::string(header.data(), header.size()) + gathered_;
+        const Step step = on_request(client_frames_.type(), std::string_view(whole).substr(5), whole);
+        if (step != Step::done) return step;
+        const bool sent = flush_to_server();  // `whole` ends here
+        finish_partial();
+        return sent ? Step::done : Step::server_blocked;
+    }
+    finish_partial();
+    return Step::done;
+}
+
+// Both names of a Bind are known: its start is rewritten, what follows is passed on as it comes.
+Session::Step Session::start_bind() {
+    const std::string_view all = gathered_;
+    const auto portal_end = all.find('\0');
+    const auto statement_end = all.find('\0', portal_end + 1);
+    const Step step = on_bind(all.substr(0, portal_end), all.substr(portal_end + 1, statement_end - portal_end - 1),
+                              all.substr(statement_end + 1), client_frames_.body_length());
+    if (step != Step::done) return step;
+    const bool sent = flush_to_server();  // `gathered_` ends here
+    const bool complete = client_frames_.body_complete();
+    finish_partial();
+    if (!complete) partial_ = Partial::stream;
+    return sent ? Step::done : Step::server_blocked;
+}
+
+void Session::finish_partial() {
+    partial_ = Partial::none;
+    std::string().swap(gathered_);
+}
+
+void Session::to_server(std::string_view bytes) {
+    worker_.to_server().put(bytes);
+}
+
+// False: the server can't take more now; what is left is kept in its buffer.
+bool Session::flush_to_server() {
+    Coalescer& out = worker_.to_server();
+    const std::string_view bytes = out.bytes();
+    if (server_ && !bytes.empty()) {
+        if (!server_->send(bytes)) server_->close();  // its downlink reports the loss
+    }
+    out.done();
+    return !server_ || !server_->is_send_blocked();
+}
+
+void Session::say(std::string_view bytes) {
+    PP_ASSERT(!server_);
+    if (desk_ != nullptr) desk_->counters().sent_bytes.inc(bytes.size());
+    if (!client_out_.write(client_, bytes)) end(EndReason::client_lost, nullptr);
+}
+
+// A request that could get no server connection: answered as PostgreSQL answers a failed request of that protocol, and skipped.
+void Session::fail_request(const Error& error, std::string_view& input) {
+    const char type = partial_ == Partial::none ? input.front() : client_frames_.type();
+    if (partial_ == Partial::none) {
+        input.remove_prefix(std::size_t{be32(input.data() + 1)} + 1);
+    } else {
+        partial_ = Partial::drop;
+    }
+    std::string text = client_error::to_message(error, "ERROR");
+    if (type == 'Q' || type == 'F') {
+        text += message::ready_for_query('I');
+    } else {
+        skip_to_sync_ = true;
+    }
+    say(text);
+}
+
+}  // namespace pgporter

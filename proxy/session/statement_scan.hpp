@@ -1,0 +1,45 @@
+// scan_statement: one pass over an SQL text that says what it may do to the session it runs in. Pure; any thread;
+// linear in the text, no recursion, no allocation for a text that touches no setting. It is no parser: it knows
+// comments, strings, quoted names, dollar quotes, keywords and where statements end, with standard_conforming_strings
+// on. It sees what stands in the text; what a function does inside is out of its sight, and the reset of a server
+// connection between sessions covers that.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgporter {
+
+struct StatementTraits {
+    // Reasons to pin the session, true if any statement in the text is one.
+    bool listen = false;            // LISTEN
+    bool temporary_object = false;  // CREATE [LOCAL|GLOBAL] TEMP|TEMPORARY .., SELECT .. INTO TEMP, the name pg_temp
+    bool hold_cursor = false;       // DECLARE .. WITH HOLD
+    bool session_advisory_lock = false;  // pg_[try_]advisory_lock[_shared] called; the _xact_ ones end by themselves
+    bool sql_prepare = false;            // PREPARE name AS; not PREPARE TRANSACTION
+
+    // SET (not SET LOCAL, SET TRANSACTION, SET CONSTRAINTS), RESET, DISCARD ALL, a call of set_config, DO, CALL.
+    bool may_change_settings = false;
+    // set_config whose name isn't a plain string literal, UPDATE pg_settings, DO, CALL, a setting named with Unicode
+    // escapes.
+    bool changes_unknown_setting = false;
+    std::vector<std::string>
+        custom_settings;  // names with a dot that SET, RESET or set_config('..') touch (LOCAL too), in lower case
+    // Who the session is or which schemas it sees changes: SET or RESET of search_path, role or session authorization
+    // in any spelling (SET SCHEMA and set_config too), RESET ALL, DISCARD ALL. With SET LOCAL as well: that alone
+    // leaves may_change_settings false, so the two together tell whether the change outlives the transaction.
+    bool resets_context = false;
+
+    // The whole text is exactly one such statement (comments, white space and semicolons around it don't count).
+    bool discard_all = false;
+    bool reset_all = false;
+    bool deallocate_all = false;
+    std::string deallocate_name;  // DEALLOCATE [PREPARE] name, folded or unquoted as PostgreSQL does it
+
+    bool empty = false;  // no statement at all
+};
+
+[[nodiscard]] StatementTraits scan_statement(std::string_view sql);
+
+}  // namespace pgporter

@@ -1,0 +1,121 @@
+#include "proxy/session/worker.hpp"
+
+#include <openssl/rand.h>
+
+#include "base/assert.hpp"
+#include "base/log.hpp"
+#include "catalog/server_access.hpp"
+#include "proxy/session/session.hpp"
+
+namespace pgporter {
+
+DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& metric_registry)
+    : config(configuration),
+      registry(metric_registry),
+      ledger(metric_registry, configuration.metrics_tenants_max),
+      pool_metrics(metric_registry),
+      session_metrics(metric_registry),
+      mock_secret(32, '\0') {
+    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(mock_secret.data()), static_cast<int>(mock_secret.size())) == 1);
+}
+
+Worker::Worker(DataPathShared& shared, std::size_t index)
+    : shared_(shared), thread_(index), pools_(thread_, shared.config, shared.budget, shared.pool_metrics) {
+    pools_.ask_others_for_place = [this](const std::string& cluster, const std::string& database) {
+        for (const auto& other : shared_.workers) {
+            if (other.get() == this) continue;
+            other->thread().post([worker = other.get(), cluster, database] {
+                worker->pools().close_one_idle_of(cluster, database, nullptr);
+            });
+        }
+    };
+}
+
+Worker::~Worker() {
+    thread_.stop();
+}
+
+void Worker::set_snapshot(SnapshotPtr snapshot) {
+    snapshot_ = std::move(snapshot);
+}
+
+void Worker::add(const std::shared_ptr<Session>& session) {
+    sessions_[session->id()] = session;
+}
+
+void Worker::remove(SessionId session) {
+    sessions_.erase(session);
+}
+
+std::shared_ptr<Session> Worker::find(SessionId session) const {
+    const auto at = sessions_.find(session);
+    return at == sessions_.end() ? nullptr : at->second;
+}
+
+TenantDesk& Worker::desk(const std::string& tenant) {
+    auto& slot = desks_[tenant];
+    if (!slot) slot = std::make_unique<TenantDesk>(index(), thread_.wheel(), tenant, shared_.ledger);
+    return *slot;
+}
+
+void Worker::cancel(SessionId session) {
+    if (const auto found = find(session)) found->cancel_request();
+}
+
+std::shared_ptr<Pool> Worker::pool_for(const std::string& cluster, const std::string& database, const std::string& user,
+                                       const std::shared_ptr<const ScramKeys>& learned) {
+    const Cluster* entry = snapshot_ ? snapshot_->find_cluster(cluster) : nullptr;
+    if (entry == nullptr) return nullptr;
+    const Database* database_entry = snapshot_->find_database(cluster, database);
+    const BudgetCaps caps{entry->server_connections_max, database_entry == nullptr ? 0 : database_entry->server_connections_max};
+    std::shared_ptr<Pool> pool = pools_.find_or_create({ServerAddress(*entry), database, user}, caps);
+    const Secret* configured = find_server_login(config(), cluster, user);
+    if (configured != nullptr || learned != nullptr) {
+        pool->set_credential({configured == nullptr ? std::nullopt : std::optional<Secret>(*configured), learned});
+    }
+    return pool;
+}
+
+void Worker::warm(const std::string& tenant, const Placement& target) {
+    constexpr std::size_t warm_max = 16;
+    struct Speaker {
+        std::size_t sessions = 0;
+        std::shared_ptr<const ScramKeys> keys;
+    };
+    std::map<std::string, Speaker> speakers;
+    for (const auto& [id, session] : sessions_) {
+        if (session->tenant_name() != tenant) continue;
+        Speaker& speaker = speakers[session->user()];
+        ++speaker.sessions;
+        speaker.keys = session->learned_keys();
+    }
+    for (const auto& [user, speaker] : speakers) {
+        if (const auto pool = pool_for(target.cluster, target.database, user, speaker.keys)) {
+            pool->open_spare(std::min(speaker.sessions, warm_max));
+        }
+    }
+}
+
+std::uint32_t Worker::count_opening(const Placement& target) const {
+    return pools_.count(target.cluster, target.database, true);
+}
+
+std::uint32_t Worker::count_ready(const Placement& target) const {
+    return pools_.count(target.cluster, target.database, false);
+}
+
+void Worker::drain() {
+    std::vector<std::shared_ptr<Session>> all;
+    for (const auto& [id, session] : sessions_) all.push_back(session);
+    for (const auto& session : all) session->drain();
+}
+
+void Worker::end_all() {
+    std::vector<std::shared_ptr<Session>> all;
+    for (const auto& [id, session] : sessions_) all.push_back(session);
+    const Error error = client_error::shutting_down();
+    for (const auto& session : all) session->end(EndReason::administrator, &error);
+    pools_.close_all_idle();
+}
+
+}  // namespace pgporter

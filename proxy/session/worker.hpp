@@ -1,0 +1,94 @@
+// Worker: everything of the data path on one I/O thread: its sessions, pools, tenant desks and its copy of the snapshot pointer.
+// DataPath: the workers and what they share. Owned by proxy/app. A Worker is used on its own thread only; others post.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/metrics.hpp"
+#include "catalog/config.hpp"
+#include "catalog/snapshot.hpp"
+#include "proxy/net/io_thread.hpp"
+#include "proxy/pool/pool.hpp"
+#include "proxy/session/cancel_registry.hpp"
+#include "proxy/session/coalescer.hpp"
+#include "proxy/session/prepared_statements.hpp"
+#include "proxy/session/session_metrics.hpp"
+#include "proxy/session/tenant_desk.hpp"
+#include "proxy/session/verifier_cache.hpp"
+
+namespace pgporter {
+
+class Session;
+class Worker;
+
+// Shared by all workers; each member is thread-safe by itself.
+struct DataPathShared {
+    DataPathShared(const Config& configuration, metrics::Registry& registry);
+
+    const Config& config;
+    metrics::Registry& registry;
+    TenantLedger ledger;
+    ServerBudget budget;
+    PoolMetrics pool_metrics;
+    SessionMetrics session_metrics;
+    CancelRegistry cancels;
+    VerifierCache verifiers;
+    std::string mock_secret;  // random per process: makes unknown users look alike and stable
+    std::atomic<std::uint64_t> last_session{0};
+    std::atomic<std::uint32_t> sessions{0};  // logged in
+    std::atomic<std::uint32_t> logins{0};    // not yet
+    std::atomic<std::uint32_t> cancels_in_flight{0};
+    std::atomic<bool> draining{false};
+    std::vector<std::unique_ptr<Worker>> workers;
+};
+
+class Worker {
+  public:
+    Worker(DataPathShared& shared, std::size_t index);
+    ~Worker();
+
+    // On the thread.
+    void set_snapshot(SnapshotPtr snapshot);
+    void add(const std::shared_ptr<Session>& session);
+    void remove(SessionId session);
+    [[nodiscard]] std::shared_ptr<Session> find(SessionId session) const;
+    TenantDesk& desk(const std::string& tenant);
+    void cancel(SessionId session);
+    void warm(const std::string& tenant, const Placement& target);
+    [[nodiscard]] std::uint32_t count_ready(const Placement& target) const;    // server connections to there
+    [[nodiscard]] std::uint32_t count_opening(const Placement& target) const;  // wanted or on their way
+    void drain();    // idle sessions end now, the others at their next safe point
+    void end_all();  // now
+    // The pool for a place and a user, with the credential that the configuration has for it, if any.
+    std::shared_ptr<Pool> pool_for(const std::string& cluster, const std::string& database, const std::string& user,
+                                   const std::shared_ptr<const ScramKeys>& learned);
+
+    [[nodiscard]] DataPathShared& shared() { return shared_; }
+    [[nodiscard]] const Config& config() const { return shared_.config; }
+    [[nodiscard]] IoThread& thread() { return thread_; }
+    [[nodiscard]] PoolSet& pools() { return pools_; }
+    [[nodiscard]] const SnapshotPtr& snapshot() const { return snapshot_; }
+    [[nodiscard]] StatementRegistry& statements() { return statements_; }
+    [[nodiscard]] std::size_t index() const { return thread_.index(); }
+    [[nodiscard]] Coalescer& to_client() { return to_client_; }
+    [[nodiscard]] Coalescer& to_server() { return to_server_; }
+    std::size_t waiting = 0;  // transactions in some queue of this thread
+
+  private:
+    DataPathShared& shared_;
+    IoThread thread_;
+    PoolSet pools_;
+    StatementRegistry statements_;
+    SnapshotPtr snapshot_;
+    std::unordered_map<std::string, std::unique_ptr<TenantDesk>> desks_;
+    std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
+    Coalescer to_client_;
+    Coalescer to_server_;
+};
+
+}  // namespace pgporter

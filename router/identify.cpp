@@ -1,0 +1,203 @@
+#include "router/identify.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "router/search_path.hpp"
+
+namespace pgporter {
+namespace {
+
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+constexpr std::string_view invalid_authorization = "28000";
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+bool starts_ignoring_case(std::string_view text, std::string_view prefix) {
+    return text.size() >= prefix.size() && equal_ignoring_case(text.substr(0, prefix.size()), prefix);
+}
+
+// One way's answer. Several tenants: any of them, because schemas of one name are in several databases.
+struct Claim {
+    std::string way;
+    std::vector<std::string> tenants;
+};
+
+std::string quoted(std::string_view name) {
+    return '"' + std::string(name) + '"';
+}
+
+std::string_view parameter(const LoginRequest& request, std::string_view name) {
+    std::string_view value;
+    for (const auto& [key, text] : request.parameters) {
+        if (key == name) value = text;  // the last one counts, as in PostgreSQL
+    }
+    return value;
+}
+
+// The user without the suffix, and the suffix (empty: there is none).
+std::pair<std::string_view, std::string_view> split_user(const IdentifyConfig& config, const Snapshot& snapshot, std::string_view raw) {
+    const auto dot = raw.rfind('.');
+    const bool has_both = dot != std::string_view::npos && dot > 0 && dot + 1 < raw.size();
+    if (!config.user_suffix || !has_both || snapshot.find_user(raw) != nullptr) return {raw, {}};
+    return {raw.substr(0, dot), raw.substr(dot + 1)};
+}
+
+void claim_by_options(const LoginRequest& request, std::vector<Claim>& claims) {
+    const auto look = [&](const Settings& settings, std::string_view way) {
+        for (const auto& [name, value] : settings) {
+            if (equal_ignoring_case(name, "pgporter.tenant") && !value.empty()) claims.push_back({std::string(way), {value}});
+        }
+    };
+    look(request.option_settings, "options");
+    look(request.parameters, "startup parameter pgporter.tenant");
+}
+
+// Returns the database that is left when the tenant is taken out of the name.
+std::string claim_by_database(const IdentifyConfig& config, const Snapshot& snapshot, std::string_view database,
+                              std::vector<Claim>& claims) {
+    if (!config.database || database.empty()) return std::string(database);
+    const auto at = database.rfind('@');
+    if (at != std::string_view::npos && at + 1 < database.size()) {
+        claims.push_back({"database name", {std::string(database.substr(at + 1))}});
+        return std::string(database.substr(0, at));
+    }
+    if (snapshot.find_tenant(database) == nullptr) return std::string(database);
+    claims.push_back({"database name", {std::string(database)}});
+    return {};
+}
+
+// Schemas that every database has: a tenant with a database of its own may well live in one of them, but naming it names nobody.
+bool is_everybodys_schema(std::string_view schema) {
+    return schema == "public" || schema == "information_schema" || schema == "$user" || schema.starts_with("pg_");
+}
+
+Result<void> claim_by_search_path(const Snapshot& snapshot, std::string_view list, std::vector<Claim>& claims) {
+    const auto schemas = split_search_path(list);
+    if (!schemas) return {};  // PostgreSQL itself will refuse it; no tenant is named by it
+    std::string named_by;
+    for (const auto& schema : *schemas) {
+        if (is_everybodys_schema(schema) || schema == named_by) continue;
+        const auto tenants = snapshot.tenants_of_schema(schema);
+        if (tenants.empty()) continue;
+        if (!named_by.empty()) {
+            return fail(ErrorKind::invalid,
+                        "search_path has the schemas of different tenants: " + quoted(named_by) + " and " + quoted(schema), {},
+                        "name one tenant's schema only", std::string(invalid_authorization));
+        }
+        named_by = schema;
+        Claim claim{"search_path", {}};
+        for (const auto& tenant : tenants) claim.tenants.push_back(tenant->name);
+        std::sort(claim.tenants.begin(), claim.tenants.end());
+        claims.push_back(std::move(claim));
+    }
+    return {};
+}
+
+Result<void> claim_by_search_paths(const Snapshot& snapshot, const LoginRequest& request, std::vector<Claim>& claims) {
+    for (const auto* settings : {&request.option_settings, &request.parameters}) {
+        for (const auto& [name, value] : *settings) {
+            if (equal_ignoring_case(name, "search_path")) PP_TRY(claim_by_search_path(snapshot, value, claims));
+        }
+    }
+    return {};
+}
+
+bool holds(const Claim& claim, const std::string& tenant) {
+    return std::find(claim.tenants.begin(), claim.tenants.end(), tenant) != claim.tenants.end();
+}
+
+Error contradiction(const std::string& tenant, const std::string& way, const Claim& other) {
+    return fail(ErrorKind::invalid,
+                "the connection names different tenants: " + quoted(tenant) + " (" + way + ") and " + quoted(other.tenants.front()) +
+                    " (" + other.way + ")",
+                {}, "name the tenant in one way, or the same tenant in each", std::string(invalid_authorization));
+}
+
+// The one tenant that all claims allow; empty: there are no claims.
+Result<std::string> agree(const std::vector<Claim>& claims) {
+    const Claim* certain = nullptr;
+    for (const auto& claim : claims) {
+        if (claim.tenants.size() == 1 && certain == nullptr) certain = &claim;
+    }
+    if (certain == nullptr && claims.empty()) return std::string();
+    if (certain == nullptr) {
+        // Only search_path says anything, perhaps twice: what both allow may still be one.
+        std::vector<std::string> common;
+        for (const auto& tenant : claims.front().tenants) {
+            if (std::all_of(claims.begin(), claims.end(), [&](const Claim& c) { return holds(c, tenant); })) common.push_back(tenant);
+        }
+        if (common.size() == 1) return common.front();
+        return fail(ErrorKind::invalid, "search_path names a schema that several databases have, so the tenant is not clear", {},
+                    "name the tenant in another way as well: -c pgporter.tenant=<tenant> in options, user <user>.<tenant> or "
+                    "database <database>@<tenant>",
+                    std::string(invalid_authorization));
+    }
+    const std::string& tenant = certain->tenants.front();
+    for (const auto& claim : claims) {
+        if (!holds(claim, tenant)) return contradiction(tenant, certain->way, claim);
+    }
+    return tenant;
+}
+
+bool is_run_time_parameter(std::string_view name) {
+    for (const std::string_view other : {"user", "database", "options", "replication"}) {
+        if (name == other) return false;  // exactly these words, as in PostgreSQL
+    }
+    return !starts_ignoring_case(name, "pgporter.") && !starts_ignoring_case(name, "_pq_.");
+}
+
+Settings settings_of(const LoginRequest& request) {
+    Settings settings;
+    for (const auto* source : {&request.option_settings, &request.parameters}) {
+        for (const auto& [name, value] : *source) {
+            if (!is_run_time_parameter(name)) continue;
+            const auto found = std::find_if(settings.begin(), settings.end(),
+                                            [&](const auto& setting) { return equal_ignoring_case(setting.first, name); });
+            if (found == settings.end()) {
+                settings.emplace_back(name, value);
+            } else {
+                found->second = value;
+            }
+        }
+    }
+    return settings;
+}
+
+}  // namespace
+
+Result<Identity> identify(const IdentifyConfig& config, const Snapshot& snapshot, const LoginRequest& request) {
+    const std::string_view raw_user = parameter(request, "user");
+    if (raw_user.empty()) {
+        return fail(ErrorKind::invalid, "no PostgreSQL user name specified in startup packet", {}, {},
+                    std::string(invalid_authorization));
+    }
+    Identity identity;
+    std::vector<Claim> claims;
+    if (config.options) claim_by_options(request, claims);
+    const auto [user, suffix] = split_user(config, snapshot, raw_user);
+    identity.user = user;
+    if (!suffix.empty()) claims.push_back({"user name", {std::string(suffix)}});
+    // libpq names the database after the user when nobody does: that says nothing.
+    const std::string_view database = parameter(request, "database");
+    if (database != raw_user) identity.database = claim_by_database(config, snapshot, database, claims);
+    if (config.search_path) PP_TRY(claim_by_search_paths(snapshot, request, claims));
+    auto tenant = agree(claims);
+    if (!tenant) return tenant.error();
+    identity.tenant = *std::move(tenant);
+    identity.settings = settings_of(request);
+    return identity;
+}
+
+std::string login_user(const IdentifyConfig& config, const Snapshot& snapshot, const LoginRequest& request) {
+    return std::string(split_user(config, snapshot, parameter(request, "user")).first);
+}
+
+}  // namespace pgporter
