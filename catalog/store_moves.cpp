@@ -58,6 +58,16 @@ Result<void> check_target(PgConnection& sql, const Placement& source, const Plac
     return fail(ErrorKind::conflict, "tenant \"" + owner->string(0, 0) + "\" lives in the move's target already");
 }
 
+// The shared database's name stays a known one after its last tenant left it: those who log in with that name go on doing so.
+Result<void> keep_source_database_known(PgConnection& sql, const Placement& source) {
+    const PgParams key{source.cluster, source.database};
+    const auto known = sql.exec_params("SELECT 1 FROM pgporter.databases WHERE cluster = $1 AND name = $2", key);
+    if (!known) return known.error();
+    if (!known->empty()) return {};
+    PP_TRY(sql.exec_params("INSERT INTO pgporter.databases (cluster, name) VALUES ($1, $2)", key));
+    return {};
+}
+
 Result<MoveRecord> insert_move(PgConnection& sql, const MoveRequest& request, const std::string& tenant_id,
                                const Placement& source, const Placement& target, Epoch epoch, const std::string& token) {
     auto row = sql.exec_params(
@@ -91,9 +101,11 @@ Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const P
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     auto& sql = transaction->sql();
+    PP_TRY(sql.exec("SELECT version FROM pgporter.catalog_version FOR UPDATE"));  // first, as every change of the catalog does it
     const auto tenant_id = lock_tenant_for_move(sql, request, source, epoch);
     if (!tenant_id) return tenant_id.error();
     PP_TRY(check_target(sql, source, target));
+    PP_TRY(keep_source_database_known(sql, source));
     auto move = insert_move(sql, request, *tenant_id, source, target, epoch, *token);
     if (!move) return move;
     const auto committed = transaction->commit();

@@ -62,7 +62,7 @@ class Builder {
             image_columns += (image_columns.empty() ? "" : ", ") + name;
             image_values += (image_values.empty() ? "" : ", ") + placeholder + "::" + column.type;
         }
-        if (!image_columns.empty()) add(" ORDER BY (ROW(" + image_columns + ") *= ROW(" + image_values + ")) DESC");
+        if (!image_columns.empty()) add(" ORDER BY (ROW(" + image_columns + ")::record *= ROW(" + image_values + ")::record) DESC");
         add(" LIMIT 1)");
     }
 

@@ -35,8 +35,15 @@ struct MoveRun::Pause {
     Deadline deadline;
     std::string marker;
     bool fenced = false;    // the fence is on, or may be
-    bool backed_out = false;
     std::vector<SequenceValue> sequences;
+    std::string phases;  // what took how long, for the log
+    std::chrono::steady_clock::time_point phase_began;
+
+    void end_phase(const char* name) {
+        const auto now = std::chrono::steady_clock::now();
+        const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now - std::exchange(phase_began, now)).count();
+        phases += (phases.empty() ? "" : " ") + std::string(name) + " " + std::to_string(us);
+    }
 };
 
 Result<void> MoveRun::step_verify() {
@@ -177,7 +184,7 @@ Result<void> MoveRun::hold_and_flip() {
     Pause pause;
     pause.marker = "fence:" + std::to_string(++markers_);
     PP_TRY(enter(MoveState::hold, "holding new transactions", std::chrono::seconds(2)));
-    pause.began = std::chrono::steady_clock::now();
+    pause.began = pause.phase_began = std::chrono::steady_clock::now();
     // Four fifths: what remains is for backing out before the gate opens by itself.
     pause.deadline = pause.began + ports_.config.mover.hold_ms_max * 4 / 5;
     auto hold = ports_.gate.hold(record_.request.tenant, ports_.config.mover.hold_ms_max);
@@ -193,7 +200,7 @@ Result<void> MoveRun::hold_and_flip() {
     if (done) done = drain_stream(pause);
     if (done) done = flip(pause);
     if (!done) return back_out(pause, done.error());
-
+    pause.end_phase("flip");
     const bool in_time = ports_.gate.release(pause.hold);
     const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - pause.began).count();
     observer_->registry.histogram("pgporter_move_pause_seconds", "Time from hold to release of successful cutovers.").observe_seconds(seconds);
@@ -204,6 +211,7 @@ Result<void> MoveRun::hold_and_flip() {
         record_.progress.note.clear();
     }
     set_state(MoveState::flipped);
+    log::info("move_cut_over", {{"move", std::to_string(record_.id.value)}, {"pause_ms", std::to_string(seconds * 1'000)}, {"phases_us", pause.phases}});
     if (!in_time) log::warning("move_hold_expired", {{"move", std::to_string(record_.id.value)}});
     tick();
     save_progress();
@@ -213,10 +221,13 @@ Result<void> MoveRun::hold_and_flip() {
 Result<void> MoveRun::drain_and_fence(Pause& pause) {
     // Written while the last transactions end; from now on the fence may be on.
     PP_TRY(enter(MoveState::fenced, "waiting for running transactions, then fencing the source", std::chrono::seconds(1)));
+    pause.end_phase("journal");
     const auto status = ports_.gate.wait_drained(pause.hold, ports_.config.mover.drain_ms_max);
     if (!status.drained) return fail(ErrorKind::timeout, why_not_drained(status));
+    pause.end_phase("drain");
     const auto pid = fence_->session().backend_pid();
     auto outcome = fence_->enable(signature_, pause.marker, ports_.config.mover.lock_timeout_ms, pause.deadline);
+    pause.end_phase("fence");
     if (outcome) {
         pause.fenced = true;
         pause.sequences = std::move(outcome->sequences);
@@ -252,13 +263,18 @@ Result<FenceState> MoveRun::fence_after_doubt(int backend_pid) {
 
 Result<void> MoveRun::drain_stream(Pause& pause) {
     PP_TRY(follower_->follow_to_marker(pause.marker, pause.deadline));
+    pause.end_phase("stream");
     if (const auto set = set_sequences_statement(pause.sequences, sequences_); !set.empty()) PP_TRY(follower_->applier().run(set));
     // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal does.
     PP_TRY(verifier_->ask_source());
     PP_TRY(follower_->commit(Durability::now, pause.deadline));
+    pause.end_phase("target");
     PP_TRY(verifier_->ask_target());
     PP_TRY(enter(MoveState::drained, "the target holds everything", std::chrono::seconds(1)));
-    return verifier_->judge(pause.deadline);
+    pause.end_phase("journal");
+    PP_TRY(verifier_->judge(pause.deadline));
+    pause.end_phase("compare");
+    return {};
 }
 
 Result<void> MoveRun::flip(Pause&) {

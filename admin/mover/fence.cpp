@@ -71,9 +71,9 @@ Result<void> create_fence_function(ServerSession& source, const MoveServers& ser
                                     "    HINT = 'Connect through pgporter, which knows where the tenant lives.';\n"
                                     "END") +
                       "; CREATE FUNCTION " + schema +
-                      ".expect_unchanged(expected text, found text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS " +
+                      ".expect_unchanged(known text, present text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS " +
                       quote_literal(std::string("BEGIN\n"
-                                                "  IF found IS DISTINCT FROM expected THEN\n"
+                                                "  IF present IS DISTINCT FROM known THEN\n"
                                                 "    RAISE EXCEPTION USING ERRCODE = '") +
                                     drift_sqlstate + "', MESSAGE = 'the definition of the schema has changed';\n  END IF;\nEND");
     return locked_transaction(source, servers.config().mover.lock_timeout_ms, text);

@@ -140,7 +140,7 @@ const std::vector<Finding>& warnings() {
          "an oid means something else in another database", "make sure that it isn't the number of a large object or of a table"},
         {"long_transaction",
          "SELECT format('pid %s of %s in %s, since %s', pid, coalesce(usename, '?'), coalesce(datname, '?'), "
-         "to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS')) FROM pg_stat_activity WHERE $1 IS NOT NULL "
+         "to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS')) FROM pg_stat_activity WHERE $1::text IS NOT NULL "
          "AND xact_start < now() - interval '5 minutes' AND backend_xid IS NOT NULL",
          "the move can't take its snapshot before this transaction ends", "end it"},
         {"published",
@@ -160,10 +160,10 @@ const std::vector<Finding>& warnings() {
          "its tablespace isn't kept: it is made in the target database's own", "move it afterwards"},
         {"database_settings",
          "SELECT format('%s%s', unnest(s.setconfig), CASE WHEN s.setrole = 0 THEN '' ELSE ' for ' || s.setrole::regrole END) "
-         "FROM pg_db_role_setting s WHERE $1 IS NOT NULL AND s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())",
+         "FROM pg_db_role_setting s WHERE $1::text IS NOT NULL AND s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())",
          "a setting of the source database isn't carried over", "ALTER DATABASE ... SET it in the new database, or in the tenant's settings"},
         {"database_privileges",
-         "SELECT datacl::text FROM pg_database WHERE $1 IS NOT NULL AND datname = current_database() AND datacl IS NOT NULL",
+         "SELECT datacl::text FROM pg_database WHERE $1::text IS NOT NULL AND datname = current_database() AND datacl IS NOT NULL",
          "privileges on the source database aren't carried over", "GRANT them on the new database where they are needed"},
         {"extension_unused",
          references + "SELECT e.extname FROM pg_extension e WHERE e.oid >= 16384 AND e.oid NOT IN (SELECT extension FROM owned "

@@ -99,6 +99,8 @@ Result<void> ServerSession::finish_connecting(const Deadline& deadline) {
         switch (PQconnectPoll(raw())) {
             case PGRES_POLLING_OK:
                 if (PQsetnonblocking(raw(), 1) != 0) return connection_error();
+                // libpq would print them on our stderr.
+                PQsetNoticeReceiver(raw(), [](void*, const PGresult*) {}, nullptr);
                 return {};
             case PGRES_POLLING_FAILED:
                 return connection_error();

@@ -31,6 +31,12 @@ class StatementCache {
         remove(oldest);
         return oldest;
     }
+    // It was to be closed but wasn't. The bound may be passed by it until the next add() brings the size down again.
+    void restore(StatementNumber number) {
+        if (where_.contains(number)) return;
+        order_.push_back(number);
+        where_[number] = std::prev(order_.end());
+    }
     void remove(StatementNumber number) {
         const auto at = where_.find(number);
         if (at == where_.end()) return;

@@ -115,6 +115,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<> uplink();
     Task<bool> take_step(Step step, std::string_view& input);
     Step process(std::string_view& input);
+    Step process_all(std::string_view& input);
     Step begin_partial(std::string_view& input);
     Step continue_partial(std::string_view& input);
     Step start_bind();

@@ -3,6 +3,7 @@
 #include <boost/asio/detached.hpp>
 #include <charconv>
 
+#include "base/assert.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/wire/error_response.hpp"
 #include "proxy/wire/messages.hpp"
@@ -22,6 +23,7 @@ std::uint32_t be32(const char* bytes) {
 
 bool Session::on_server_bytes(ServerConnection& server, std::string_view& input) {
     const ServerPtr keep = server_;
+    PP_ASSERT(worker_.to_client().bytes().empty());
     bool sound = true;
     while (sound && !input.empty() && server_.get() == &server) {
         FrameReader& frames = server.frames();
@@ -162,8 +164,7 @@ void Session::undo(const Expected& expected) {
             if (operation.statement) names_.try_emplace(operation.name, operation.statement);
             break;
         case Operation::Kind::evict_from_server:
-            // It is still there. One statement over the bound is closed with the next that comes.
-            if (!server_->statements().touch(operation.number)) server_->statements().add(operation.number);
+            server_->statements().restore(operation.number);  // it is still there
             break;
         case Operation::Kind::unnamed_parse:
             unnamed_serial_ = 0;

@@ -58,6 +58,7 @@ bool Session::try_begin_lease() {
         return false;
     }
     start_lease(std::move(server));
+    tell_parameter_changes();
     return true;
 }
 
@@ -70,12 +71,15 @@ void Session::start_lease(ServerPtr server) {
     replies_.reset();
     state_is_suspect_ = false;
     context_was_reset_ = false;
-    tell_parameter_changes();
 }
 
 // A server connection may report other values than the one before (another server, another version): the client is told.
 void Session::tell_parameter_changes() {
     if (client_reported_ == server_->reported()) return;
+    if (!client_reported_) {  // the welcome tells them all
+        client_reported_ = server_->reported();
+        return;
+    }
     std::string changes;
     for (const auto& [name, value] : *server_->reported()) {
         const std::string* known = client_reported_ ? find_setting(*client_reported_, name) : nullptr;
@@ -278,7 +282,10 @@ Task<Result<void>> Session::obtain_server() {
         }
         start_lease(server);
         const ContextPtr context = wanted_context();
-        if (server->is_established(context, id_)) co_return Result<void>{};
+        if (server->is_established(context, id_)) {
+            tell_parameter_changes();
+            co_return Result<void>{};
+        }
         Result<void> proven = co_await server->establish(context, id_);
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
         if (proven && server_ == server) {

@@ -333,6 +333,7 @@ Task<Result<void>> Session::welcome() {
     client_out_.write(client_, text);
     if (server_) {
         if (pool_mode_ == PoolMode::session) {
+            server_->require_discard_all();  // for whoever comes next: the client's own statement names are there
             set_pins({"session_pooling"});
         } else {
             end_lease();

@@ -100,6 +100,15 @@ Task<bool> Session::take_step(Step step, std::string_view& input) {
 }
 
 Session::Step Session::process(std::string_view& input) {
+    // The thread's buffer must never carry one session's bytes into another's stream.
+    PP_ASSERT(worker_.to_server().bytes().empty());
+    const Step step = process_all(input);
+    if (step == Step::ended) worker_.to_server().done();
+    PP_ASSERT(worker_.to_server().bytes().empty());
+    return step;
+}
+
+Session::Step Session::process_all(std::string_view& input) {
     while (true) {
         if (end_reason_ != EndReason::none) return Step::ended;
         if (inspecting_ || lease_ends_after_flush_) return Step::inspecting;
@@ -170,7 +179,7 @@ Session::Step Session::continue_partial(std::string_view& input) {
     if (partial_ == Partial::stream_start) {
         const Step begun = begin_stream(client_frames_.type(), client_frames_.body_length());
         if (begun != Step::done) return begun;
-        partial_ = Partial::stream;
+        if (partial_ == Partial::stream_start) partial_ = Partial::stream;
     }
     if (partial_ == Partial::bind_ready) return start_bind();
     std::string_view piece;
@@ -224,8 +233,10 @@ Session::Step Session::start_bind() {
 }
 
 void Session::finish_partial() {
-    partial_ = Partial::none;
+    const bool was_streamed = std::exchange(partial_, Partial::none) == Partial::stream;
     std::string().swap(gathered_);
+    // The transaction may have ended while its last message was still on its way (a COPY that failed early).
+    if (was_streamed && server_ && replies_.is_idle() && !inspecting_ && !lease_ends_after_flush_ && flush_to_server()) on_ready();
 }
 
 void Session::to_server(std::string_view bytes) {

@@ -118,7 +118,11 @@ void TenantDesk::end_lease() {
     --active_;
     usage_->leases.fetch_sub(1, std::memory_order_relaxed);
     tell();
-    if (!cap_waiters_.empty()) wake_one_cap_waiter();
+    if (!cap_waiters_.empty()) {
+        wake_one_cap_waiter();
+    } else if (usage_->cap_waiters.load(std::memory_order_relaxed) != 0 && wake_other_threads) {
+        wake_other_threads();
+    }
 }
 
 void TenantDesk::pin() {

@@ -97,6 +97,8 @@ class TenantDesk {
     void leave(PoolWaiter& waiter);
     [[nodiscard]] std::size_t gate_waiters() const { return gate_waiters_.size(); }
     void wake_one_cap_waiter();
+    // Tells the other threads that a lease of this tenant ended, for those who wait there for its cap.
+    std::function<void()> wake_other_threads;
 
     [[nodiscard]] TenantUsage& usage() { return *usage_; }
     [[nodiscard]] const TenantCounters& counters() const { return counters_; }

@@ -54,7 +54,15 @@ std::shared_ptr<Session> Worker::find(SessionId session) const {
 
 TenantDesk& Worker::desk(const std::string& tenant) {
     auto& slot = desks_[tenant];
-    if (!slot) slot = std::make_unique<TenantDesk>(index(), thread_.wheel(), tenant, shared_.ledger);
+    if (!slot) {
+        slot = std::make_unique<TenantDesk>(index(), thread_.wheel(), tenant, shared_.ledger);
+        slot->wake_other_threads = [this, tenant] {
+            for (const auto& other : shared_.workers) {
+                if (other.get() == this) continue;
+                other->thread().post([worker = other.get(), tenant] { worker->desk(tenant).wake_one_cap_waiter(); });
+            }
+        };
+    }
     return *slot;
 }
 

@@ -318,7 +318,7 @@ def print_result(result, errors):
     say(f"  the neighbours    p99 {result['neighbours_p99_ms']['before']:.1f} ms before, {result['neighbours_p99_ms']['during']:.1f} ms "
         "during the move")
     for error in errors[:10]:
-        say(f"  error             {error['count']} x {error['tenant']}: {error['sqlstate']} {error['message']}")
+        say(f"  error             {error['count']} x {error['tenant']}, {error['tried']}: {error['sqlstate']} {error['message']}")
     if result["broken"]:
         say(f"  DID NOT HOLD      {', '.join(result['broken'])}")
     say()

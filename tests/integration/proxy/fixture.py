@@ -253,7 +253,7 @@ class Pgporter:
             'server_logins': [{'cluster': '*', 'user': role, 'password_file': secrets[role]} for role in ('app', 'other', 'mover')],
             'mover': {'user': 'mover', 'pg_dump': os.path.join(PG_BIN, 'pg_dump'), 'pg_restore': os.path.join(PG_BIN, 'pg_restore')},
             'limits': dict({'wait_ms_max': 10000}, **(limits or {})),
-            'log_level': log_level,
+            'log': {'level': log_level},
         }
         workspace.servers.append(self)
 

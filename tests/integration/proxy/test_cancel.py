@@ -130,7 +130,11 @@ class Cancel(unittest.TestCase):
         backend = active('wrong key')()[0][0]
         for secret in (b'\0\0\0\0', bytes(reversed(self.b.secret)), b'', b'\xff' * 4, self.b.secret + b'x', self.b.secret[:3]):
             if secret != self.b.secret:
-                self.assertEqual(self.b.cancel(secret), b'')
+                answer = self.b.cancel(secret)
+                if len(secret) >= 4:
+                    self.assertEqual(answer, b'', secret)
+                else:  # malformed: PostgreSQL 15 says so in its log only, an error is as good
+                    self.assertIn(answer[:1], (b'', b'E'))
         right_pid, self.b.pid = self.b.pid, backend
         self.b.cancel()
         self.b.pid = right_pid

@@ -161,7 +161,7 @@ class Catalog(unittest.TestCase):
                 ('unknown top key', good + 'tennants: []\n', ['tennants']),
                 ('wrong type', good.replace('port: %d' % server.port, 'port: "many"'), ['port']),
                 ('unknown cluster', good.replace('cluster: "main"', 'cluster: "mian"'), ['mian']),
-                ('bad tenant name', good.replace('name: "acme"', 'name: "Ac me"'), ['Ac me']),
+                ('bad tenant name', good.replace('name: "acme"', 'name: "Ac me"'), ['name']),
                 ('broken YAML', good + '  - [\n', ['tenants.yaml'])):
             with self.subTest(name):
                 self.assertNotEqual(text, good)

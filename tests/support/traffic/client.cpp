@@ -16,12 +16,12 @@ std::int64_t now_us() {
 
 }  // namespace
 
-void ErrorCounts::add(const std::string& tenant, const Error& error) {
+void ErrorCounts::add(const std::string& tenant, const std::string& tried, const Error& error) {
     const std::lock_guard lock(mutex_);
-    ++counts_[{tenant, error.sqlstate, error.message}];
+    ++counts_[{tenant, tried, error.sqlstate, error.message}];
 }
 
-std::map<std::tuple<std::string, std::string, std::string>, std::uint64_t> ErrorCounts::all() const {
+std::map<ErrorCounts::Key, std::uint64_t> ErrorCounts::all() const {
     const std::lock_guard lock(mutex_);
     return counts_;
 }
@@ -32,9 +32,9 @@ Client::Client(ClientOptions options, const std::vector<std::string>& tenant_nam
     records_.reserve(4096);
 }
 
-void Client::note_error(const std::string& tenant, const Error& error) {
+void Client::note_error(const std::string& tenant, const std::string& tried, const Error& error) {
     ++state_.failed;
-    state_.errors.add(tenant, error);
+    state_.errors.add(tenant, tried, error);
 }
 
 void Client::disconnect() {
@@ -45,7 +45,7 @@ void Client::disconnect() {
 bool Client::connect() {
     auto database = Database::connect(options_.dsn, &socket_);
     if (!database) {
-        note_error(views_.begin()->second.name, database.error());
+        note_error(views_.begin()->second.name, "connect", database.error());
         ++failed_logins_;
         const auto pause = std::chrono::milliseconds(std::min(1000U, 50U * failed_logins_));
         std::this_thread::sleep_for(pause);
@@ -79,10 +79,12 @@ void Client::one_transaction() {
     record.start_us = now_us();
     const auto started = std::chrono::steady_clock::now();
     Attempt attempt;
+    std::string tried = to_text(record.kind);
     if (auto entered = enter_tenant(tenant); !entered) {
         attempt.outcome = Outcome::failed;
         attempt.error = entered.error();
         record.kind = Kind::read_simple;
+        tried = "enter";
     } else {
         attempt = workload_.run(*database_, tenant, record.kind);
     }
@@ -92,7 +94,7 @@ void Client::one_transaction() {
     record.outcome = attempt.outcome;
     records_.push_back(record);
     ++state_.transactions;
-    if (attempt.error) note_error(tenant.name, *attempt.error);
+    if (attempt.error) note_error(tenant.name, tried, *attempt.error);
     if (attempt.outcome == Outcome::unknown) ++state_.unknown;
     for (const Violation violation : attempt.violations) {
         if (violation == Violation::wrong_tenant) ++state_.wrong_tenant;

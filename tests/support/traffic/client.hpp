@@ -15,16 +15,16 @@
 
 namespace pgporter::traffic {
 
-// What went wrong, by tenant, SQLSTATE and message. Any thread.
+// What went wrong, by tenant, what was tried, SQLSTATE and message. Any thread.
 class ErrorCounts {
   public:
-    void add(const std::string& tenant, const Error& error);
-    // (tenant, SQLSTATE, message) and how often.
-    [[nodiscard]] std::map<std::tuple<std::string, std::string, std::string>, std::uint64_t> all() const;
+    using Key = std::tuple<std::string, std::string, std::string, std::string>;
+    void add(const std::string& tenant, const std::string& tried, const Error& error);
+    [[nodiscard]] std::map<Key, std::uint64_t> all() const;
 
   private:
     mutable std::mutex mutex_;
-    std::map<std::tuple<std::string, std::string, std::string>, std::uint64_t> counts_;
+    std::map<Key, std::uint64_t> counts_;
 };
 
 // Shared by all clients of a run: its phase, its end, and the counters that a status line shows. Any thread.
@@ -64,7 +64,7 @@ class Client {
     [[nodiscard]] bool connect();
     void one_transaction();
     [[nodiscard]] Result<void> enter_tenant(TenantView& tenant);
-    void note_error(const std::string& tenant, const Error& error);
+    void note_error(const std::string& tenant, const std::string& tried, const Error& error);
     void think();
 
     ClientOptions options_;

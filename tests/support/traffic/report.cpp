@@ -97,8 +97,9 @@ json::object tenants_of(const RunResult& result) {
 json::array errors_of(const RunState& state) {
     json::array out;
     for (const auto& [key, count] : state.errors.all()) {
-        const auto& [tenant, sqlstate, message] = key;
-        out.push_back(json::object{{"tenant", tenant}, {"sqlstate", sqlstate}, {"message", message}, {"count", count}});
+        const auto& [tenant, tried, sqlstate, message] = key;
+        out.push_back(json::object{
+            {"tenant", tenant}, {"tried", tried}, {"sqlstate", sqlstate}, {"message", message}, {"count", count}});
     }
     return out;
 }

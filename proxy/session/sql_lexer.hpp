@@ -1,0 +1,106 @@
+// SqlLexer: cuts an SQL text into the tokens that statement_scan looks at. Owned by one scan, on its thread. It knows
+// comments, strings of all spellings, quoted names and dollar quotes as PostgreSQL's lexer does with
+// standard_conforming_strings on; it doesn't know the grammar. Linear in the text, no recursion, no allocation; its
+// tokens are views into the text.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace pgporter {
+
+// Words that mean something to statement_scan.
+enum class SqlKeyword : std::uint8_t {
+    none,
+    all,
+    authorization,
+    call,
+    constraints,
+    create,
+    deallocate,
+    declare,
+    discard,
+    do_,
+    global,
+    hold,
+    insert,
+    into,
+    listen,
+    local,
+    merge,
+    or_,
+    prepare,
+    replace,
+    reset,
+    schema,
+    session,
+    set,
+    temporary,
+    transaction,
+    update,
+    with,
+    // names, which may be quoted too
+    advisory_lock,
+    pg_settings,
+    pg_temp,
+    set_config
+};
+
+struct SqlToken {
+    enum class Kind : std::uint8_t { end, semicolon, word, quoted, string, other };
+
+    Kind kind = Kind::end;
+    SqlKeyword keyword = SqlKeyword::none;
+    bool plain = true;      // quoted, string: `text` is the value itself, without escapes or doubled quotes
+    bool unicode = false;   // quoted: written with U&
+    char character = 0;     // other: the character, or 0 for numbers and parameters
+    std::string_view text;  // word: as written; quoted, string: between the quotes
+
+    [[nodiscard]] bool at_end() const { return kind == Kind::end || kind == Kind::semicolon; }
+    [[nodiscard]] bool is_name() const { return kind == Kind::word || kind == Kind::quoted; }
+};
+
+// `name` is in lower case; the case of ASCII letters in `word` doesn't matter.
+[[nodiscard]] bool equals_folded(std::string_view word, std::string_view name);
+// ASCII letters in lower case, as PostgreSQL folds what isn't quoted.
+[[nodiscard]] std::string folded(std::string_view text);
+
+// Keeps its token and writes it field by field: handing it out by value costs more than finding it.
+class SqlLexer {
+  public:
+    explicit SqlLexer(std::string_view sql) : sql_(sql) {}
+
+    [[nodiscard]] const SqlToken& token() const { return token_; }
+
+    // Goes on to the next token; at the end of the text, kind end again and again.
+    void next();
+    // A comment, string or quoted name didn't end.
+    [[nodiscard]] bool broken() const { return broken_; }
+
+  private:
+    [[nodiscard]] char peek(std::size_t ahead) const { return at_ + ahead < sql_.size() ? sql_[at_ + ahead] : '\0'; }
+
+    void skip_space_and_comments();
+    void skip_comment();
+    void word();
+    void unicode_quoted();
+    void quoted_name();
+    // Behind the opening quote; a doubled quote stands for itself.
+    void quoted_until(char quote, SqlToken::Kind kind);
+    void escape_string();
+    // Letters behind the digits are a word of their own, as they are for PostgreSQL before 15; later ones refuse them.
+    void number();
+    // $1, $$text$$ or $tag$text$tag$.
+    void dollar();
+    // PostgreSQL refuses the whole text, whatever stands before.
+    void unterminated();
+
+    std::string_view sql_;
+    std::size_t at_ = 0;
+    SqlToken token_;
+    bool broken_ = false;
+};
+
+}  // namespace pgporter

@@ -1,0 +1,59 @@
+#include "proxy/pool/server_budget.hpp"
+
+#include <doctest/doctest.h>
+
+#include "proxy/pool/statement_cache.hpp"
+
+using namespace pgporter;
+
+TEST_CASE("caps of cluster and database hold, and a free place wakes those who starve") {
+    ServerBudget budget;
+    const BudgetCaps caps{3, 2};
+    const BudgetKey a{"c", "a"};
+    const BudgetKey b{"c", "b"};
+    int me = 0;
+    int other = 0;
+    int woken = 0;
+    const auto wake = [&] { ++woken; };
+    CHECK(budget.take_or_starve(a, caps, &me, wake));
+    CHECK(budget.take_or_starve(a, caps, &me, wake));
+    CHECK_FALSE(budget.take_or_starve(a, caps, &me, wake));  // the database's cap
+    CHECK(budget.take_or_starve(b, caps, &other, wake));
+    CHECK_FALSE(budget.take_or_starve(b, caps, &other, wake));  // the cluster's cap
+    CHECK(budget.used("c") == 3);
+    budget.give_back(b);
+    CHECK(woken == 2);
+    CHECK(budget.take_or_starve(b, caps, &other, wake));
+}
+
+TEST_CASE("a pool is told of others that starve, not of itself, and only where its place would help") {
+    ServerBudget budget;
+    int me = 0;
+    int other = 0;
+    const auto wake = [] {};
+    CHECK(budget.take_or_starve({"c", "a"}, {1, 0}, &me, wake));
+    CHECK_FALSE(budget.take_or_starve({"c", "a"}, {1, 0}, &me, wake));
+    CHECK_FALSE(budget.others_starve({"c", "a"}, &me));
+    CHECK_FALSE(budget.take_or_starve({"c", "b"}, {1, 0}, &other, wake));
+    CHECK(budget.others_starve({"c", "a"}, &me));
+
+    ServerBudget by_database;
+    CHECK(by_database.take_or_starve({"c", "a"}, {9, 1}, &me, wake));
+    CHECK_FALSE(by_database.take_or_starve({"c", "a"}, {9, 1}, &other, wake));
+    CHECK(by_database.others_starve({"c", "a"}, &me));
+    CHECK_FALSE(by_database.others_starve({"c", "z"}, &me));
+}
+
+TEST_CASE("the least recently used statement makes room") {
+    StatementCache cache(2);
+    CHECK_FALSE(cache.add(1));
+    CHECK_FALSE(cache.add(2));
+    CHECK(cache.touch(1));
+    CHECK(cache.add(3) == std::optional<StatementNumber>(2));
+    CHECK(cache.touch(1));
+    CHECK_FALSE(cache.touch(2));
+    cache.remove(1);
+    CHECK_FALSE(cache.touch(1));
+    cache.clear();
+    CHECK(cache.size() == 0);
+}
