@@ -21,13 +21,25 @@ std::string joined(std::initializer_list<std::string_view> parts) {
     return key;
 }
 
-std::string key_of(const Cluster& cluster) { return cluster.name; }
-std::string key_of(const Database& database) { return joined({database.cluster, database.name}); }
-std::string key_of(const User& user) { return user.name; }
-std::string key_of(const Tenant& tenant) { return tenant.name; }
-std::string shown_name(const Database& database) { return database.cluster + "/" + database.name; }
+std::string key_of(const Cluster& cluster) {
+    return cluster.name;
+}
+std::string key_of(const Database& database) {
+    return joined({database.cluster, database.name});
+}
+std::string key_of(const User& user) {
+    return user.name;
+}
+std::string key_of(const Tenant& tenant) {
+    return tenant.name;
+}
+std::string shown_name(const Database& database) {
+    return database.cluster + "/" + database.name;
+}
 template <class T>
-std::string shown_name(const T& item) { return item.name; }
+std::string shown_name(const T& item) {
+    return item.name;
+}
 
 template <class T>
 Index<T> index_of(const std::vector<T>& items) {
@@ -50,9 +62,13 @@ class Fields {
 };
 
 std::string differences(const Cluster& a, const Cluster& b) {
-    return Fields{}.add(a.host != b.host, "host").add(a.port != b.port, "port").add(a.tls != b.tls, "tls")
+    return Fields{}
+        .add(a.host != b.host, "host")
+        .add(a.port != b.port, "port")
+        .add(a.tls != b.tls, "tls")
         .add(a.tls_ca_file != b.tls_ca_file, "tls_ca_file")
-        .add(a.server_connections_max != b.server_connections_max, "server_connections_max").text();
+        .add(a.server_connections_max != b.server_connections_max, "server_connections_max")
+        .text();
 }
 
 std::string differences(const Database& a, const Database& b) {
@@ -65,10 +81,15 @@ std::string differences(const User& a, const User& b) {
 }
 
 std::string differences(const Tenant& a, const Tenant& b) {
-    return Fields{}.add(a.state != b.state, "state").add(a.pool_mode != b.pool_mode, "pool_mode").add(a.role != b.role, "role")
+    return Fields{}
+        .add(a.state != b.state, "state")
+        .add(a.pool_mode != b.pool_mode, "pool_mode")
+        .add(a.role != b.role, "role")
         .add(a.shared_schemas != b.shared_schemas, "shared_schemas")
         .add(a.server_connections_max != b.server_connections_max, "server_connections_max")
-        .add(a.sessions_max != b.sessions_max, "sessions_max").add(a.settings != b.settings, "settings").text();
+        .add(a.sessions_max != b.sessions_max, "sessions_max")
+        .add(a.settings != b.settings, "settings")
+        .text();
 }
 
 // Adds what differs of one kind to the plan and its report.
@@ -92,7 +113,8 @@ void compare(std::string_view kind, const std::vector<T>& wanted, const Index<T>
 }
 
 Error unknown_name(const std::string& who, const std::string& what, const std::string& name) {
-    return fail(ErrorKind::invalid, who + " names " + what + " \"" + name + "\", which neither the document nor the catalog has");
+    return fail(ErrorKind::invalid,
+                who + " names " + what + " \"" + name + "\", which neither the document nor the catalog has");
 }
 
 std::string place_of(const Placement& placement) {
@@ -106,7 +128,8 @@ Result<void> check_clusters_exist(const CatalogDocument& document, const Index<C
     const auto wanted = index_of(document.clusters);
     const auto exists = [&](const std::string& name) { return present.contains(name) || wanted.contains(name); };
     for (const auto& database : document.databases) {
-        if (!exists(database.cluster)) return unknown_name("database \"" + database.name + "\"", "cluster", database.cluster);
+        if (!exists(database.cluster))
+            return unknown_name("database \"" + database.name + "\"", "cluster", database.cluster);
     }
     for (const auto& tenant : document.tenants) {
         const auto& cluster = tenant.placement.cluster;
@@ -127,7 +150,8 @@ Result<void> check_users(const CatalogDocument& document, const Index<Tenant>& p
 }
 
 // Only a move changes where a tenant lives, and no two tenants live in one place.
-Result<void> check_placements(const CatalogDocument& document, const SnapshotContent& catalog, const Index<Tenant>& present) {
+Result<void> check_placements(const CatalogDocument& document, const SnapshotContent& catalog,
+                              const Index<Tenant>& present) {
     std::unordered_map<std::string, const std::string*> owners;
     const auto place_key = [](const Placement& p) { return joined({p.cluster, p.database, p.schema}); };
     for (const auto& tenant : catalog.tenants) owners.emplace(place_key(tenant.placement), &tenant.name);

@@ -6,7 +6,8 @@ namespace pgporter {
 namespace {
 
 Error unknown_value(std::string_view what, std::string_view value) {
-    return fail(ErrorKind::internal, "the catalog has an unknown " + std::string(what) + " \"" + std::string(value) + "\"");
+    return fail(ErrorKind::internal,
+                "the catalog has an unknown " + std::string(what) + " \"" + std::string(value) + "\"");
 }
 
 std::uint32_t count_from(const PgResult& result, int row, int column) {
@@ -14,13 +15,15 @@ std::uint32_t count_from(const PgResult& result, int row, int column) {
 }
 
 Result<void> read_clusters(PgConnection& sql, SnapshotContent& content) {
-    const auto rows = sql.exec("SELECT name, host, port, tls, tls_ca_file, server_connections_max FROM pgporter.clusters");
+    const auto rows =
+        sql.exec("SELECT name, host, port, tls, tls_ca_file, server_connections_max FROM pgporter.clusters");
     if (!rows) return rows.error();
     for (int i = 0; i < rows->rows(); ++i) {
         const auto tls = server_tls_from(rows->text(i, 3));
         if (!tls) return unknown_value("tls mode", rows->text(i, 3));
-        content.clusters.push_back({rows->string(i, 0), rows->string(i, 1), static_cast<std::uint16_t>(rows->integer(i, 2)),
-                                    *tls, rows->string(i, 4), count_from(*rows, i, 5)});
+        content.clusters.push_back({rows->string(i, 0), rows->string(i, 1),
+                                    static_cast<std::uint16_t>(rows->integer(i, 2)), *tls, rows->string(i, 4),
+                                    count_from(*rows, i, 5)});
     }
     return {};
 }
@@ -65,8 +68,10 @@ const std::string& tenant_columns() {
     static const std::string columns =
         "t.id, t.name, t.kind, t.cluster, t.database, t.schema, t.state, t.pool_mode, t.role, t.shared_schemas, "
         "t.server_connections_max, t.sessions_max, "
-        "CASE WHEN t.settings <> '{}'::jsonb THEN (SELECT array_agg(coalesce(x.part, '') ORDER BY s.key COLLATE \"C\", x.place) "
-        "FROM jsonb_each_text(t.settings) AS s, unnest(ARRAY[s.key, s.value]) WITH ORDINALITY AS x (part, place)) END, t.epoch";
+        "CASE WHEN t.settings <> '{}'::jsonb THEN (SELECT array_agg(coalesce(x.part, '') ORDER BY s.key COLLATE \"C\", "
+        "x.place) "
+        "FROM jsonb_each_text(t.settings) AS s, unnest(ARRAY[s.key, s.value]) WITH ORDINALITY AS x (part, place)) END, "
+        "t.epoch";
     return columns;
 }
 
@@ -120,8 +125,10 @@ Result<CatalogRead> read_catalog(PgConnection& sql) {
 }
 
 Result<std::vector<Tenant>> read_changed_tenants(PgConnection& sql, CatalogVersion after, std::size_t rows_max) {
-    const auto rows = sql.exec_params("SELECT " + tenant_columns() + " FROM pgporter.tenants AS t WHERE t.changed_version > $1::bigint LIMIT $2::bigint",
-                                      {std::to_string(after.value), std::to_string(rows_max + 1)});
+    const auto rows =
+        sql.exec_params("SELECT " + tenant_columns() +
+                            " FROM pgporter.tenants AS t WHERE t.changed_version > $1::bigint LIMIT $2::bigint",
+                        {std::to_string(after.value), std::to_string(rows_max + 1)});
     if (!rows) return rows.error();
     return tenants_from(*rows);
 }

@@ -50,7 +50,8 @@ void read_file_path(YamlMapping& mapping, std::string_view key, std::string& out
 ListenConfig read_listener(YamlMapping mapping, const std::string& directory) {
     ListenConfig listener;
     read_address(mapping, listener.address, listener.port);
-    mapping.choice("tls", listener.tls, {{"disable", ClientTls::disable}, {"allow", ClientTls::allow}, {"require", ClientTls::require}});
+    mapping.choice("tls", listener.tls,
+                   {{"disable", ClientTls::disable}, {"allow", ClientTls::allow}, {"require", ClientTls::require}});
     read_file_path(mapping, "tls_certificate_file", listener.tls_certificate_file, directory);
     read_file_path(mapping, "tls_key_file", listener.tls_key_file, directory);
     mapping.choice("auth", listener.auth, {{"scram", ClientAuth::scram}, {"trust", ClientAuth::trust}});
@@ -79,7 +80,8 @@ void read_listeners(YamlMapping& top, YamlProblems& problems, const std::string&
         config.listen.push_back(read_listener(mapping, directory));
         const auto& listener = config.listen.back();
         if (!seen.emplace(listener.address, listener.port).second) {
-            mapping.problem("port", listener.address + " port " + std::to_string(listener.port) + " is listened on twice");
+            mapping.problem("port",
+                            listener.address + " port " + std::to_string(listener.port) + " is listened on twice");
         }
     }
     if (items.empty()) top.problem("listen", "needs at least one entry");
@@ -146,8 +148,9 @@ void read_admin(YamlMapping& top, const std::string& directory, Config& config) 
         mapping->problem(key, "the token must have at least " + std::to_string(token_length_min) + " characters");
     }
     if (kind_of_address(admin.address) == AddressKind::other && !admin.insecure_remote) {
-        mapping->problem("address", "is no loopback address, and the admin interface has no TLS: put a proxy with TLS in "
-                                    "front of it, or say insecure_remote: true");
+        mapping->problem("address",
+                         "is no loopback address, and the admin interface has no TLS: put a proxy with TLS in "
+                         "front of it, or say insecure_remote: true");
     }
     mapping->finish();
 }
@@ -156,9 +159,10 @@ void read_admin(YamlMapping& top, const std::string& directory, Config& config) 
 void check_dsn(YamlMapping& mapping, const std::string& dsn) {
     char* message = nullptr;
     const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(PQconninfoParse(dsn.c_str(), &message),
-                                                                              &PQconninfoFree);
+                                                                               &PQconninfoFree);
     if (message != nullptr) PQfreemem(message);
-    if (options == nullptr) return mapping.problem("dsn", "is no libpq connection string (key=value ... or postgresql://...)");
+    if (options == nullptr)
+        return mapping.problem("dsn", "is no libpq connection string (key=value ... or postgresql://...)");
     for (const auto* option = options.get(); option->keyword != nullptr; ++option) {
         const std::string_view keyword = option->keyword;
         if (option->val == nullptr || (keyword != "password" && keyword != "sslpassword")) continue;
@@ -239,8 +243,11 @@ void read_the_rest(YamlMapping& top, Config& config) {
         mapping->finish();
     }
     if (auto mapping = top.mapping("log")) {
-        mapping->choice("level", config.log_level, {{"debug", std::string("debug")}, {"info", std::string("info")},
-                                                    {"warning", std::string("warning")}, {"error", std::string("error")}});
+        mapping->choice("level", config.log_level,
+                        {{"debug", std::string("debug")},
+                         {"info", std::string("info")},
+                         {"warning", std::string("warning")},
+                         {"error", std::string("error")}});
         mapping->finish();
     }
 }
@@ -264,8 +271,9 @@ Result<Config> parse_config(const std::string& yaml, const std::string& name, co
     read_mover(top, config);
     read_limits(top, config);
     if (config.limits.hold_wait_ms_max < config.mover.hold_ms_max) {
-        top.problem(top.has("mover") ? "mover" : "limits",
-                    "mover.hold_ms_max is longer than limits.hold_wait_ms_max: a move would fail the transactions it holds");
+        top.problem(
+            top.has("mover") ? "mover" : "limits",
+            "mover.hold_ms_max is longer than limits.hold_wait_ms_max: a move would fail the transactions it holds");
     }
     top.finish();
     if (problems.any()) return problems.error();

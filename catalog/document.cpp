@@ -23,7 +23,8 @@ void read_identifier(YamlMapping& mapping, std::string_view key, std::string& ou
 class UniqueNames {
   public:
     void check(YamlMapping& mapping, const std::string& what, const std::string& name) {
-        if (!name.empty() && !seen_.insert(name).second) mapping.problem("name", "there is another " + what + " " + name);
+        if (!name.empty() && !seen_.insert(name).second)
+            mapping.problem("name", "there is another " + what + " " + name);
     }
 
   private:
@@ -54,15 +55,16 @@ bool is_scram_verifier(std::string_view text) {
     const bool counted = !iterations.empty() && iterations.size() <= 9 && iterations.front() != '0' &&
                          iterations.find_first_not_of("0123456789") == std::string_view::npos;
     return counted && is_base64(first.substr(first_colon + 1), 0) &&
-           is_base64(second.substr(0, second_colon), key_bytes) && is_base64(second.substr(second_colon + 1), key_bytes);
+           is_base64(second.substr(0, second_colon), key_bytes) &&
+           is_base64(second.substr(second_colon + 1), key_bytes);
 }
 
 bool is_setting_name(std::string_view name) {
     const auto is_start = [](unsigned char c) { return std::isalpha(c) != 0 || c == '_'; };
-    if (name.empty() || name.size() > identifier_bytes_max || !is_start(static_cast<unsigned char>(name.front()))) return false;
-    return std::all_of(name.begin(), name.end(), [&](unsigned char c) {
-        return is_start(c) || std::isdigit(c) != 0 || c == '.' || c == '$';
-    });
+    if (name.empty() || name.size() > identifier_bytes_max || !is_start(static_cast<unsigned char>(name.front())))
+        return false;
+    return std::all_of(name.begin(), name.end(),
+                       [&](unsigned char c) { return is_start(c) || std::isdigit(c) != 0 || c == '.' || c == '$'; });
 }
 
 // What the proxy itself sets for each tenant, and what would let a tenant be another one.
@@ -76,10 +78,11 @@ Cluster read_cluster(YamlMapping& mapping) {
     mapping.text("name", cluster.name);
     mapping.text("host", cluster.host);
     mapping.number("port", cluster.port, 1, 65'535);
-    mapping.choice("tls", cluster.tls, {{to_text(ServerTls::disable), ServerTls::disable},
-                                        {to_text(ServerTls::require), ServerTls::require},
-                                        {to_text(ServerTls::verify_ca), ServerTls::verify_ca},
-                                        {to_text(ServerTls::verify_full), ServerTls::verify_full}});
+    mapping.choice("tls", cluster.tls,
+                   {{to_text(ServerTls::disable), ServerTls::disable},
+                    {to_text(ServerTls::require), ServerTls::require},
+                    {to_text(ServerTls::verify_ca), ServerTls::verify_ca},
+                    {to_text(ServerTls::verify_full), ServerTls::verify_full}});
     mapping.text("tls_ca_file", cluster.tls_ca_file);
     mapping.number("server_connections_max", cluster.server_connections_max, 1, 100'000);
     const bool verifies = cluster.tls == ServerTls::verify_ca || cluster.tls == ServerTls::verify_full;
@@ -131,8 +134,9 @@ void read_placement(YamlMapping& mapping, Placement& placement) {
     auto inner = mapping.mapping("placement");
     if (!inner) return;
     inner->require({"kind", "cluster", "database"});
-    inner->choice("kind", placement.kind, {{to_text(PlacementKind::schema), PlacementKind::schema},
-                                           {to_text(PlacementKind::database), PlacementKind::database}});
+    inner->choice("kind", placement.kind,
+                  {{to_text(PlacementKind::schema), PlacementKind::schema},
+                   {to_text(PlacementKind::database), PlacementKind::database}});
     inner->text("cluster", placement.cluster);
     read_identifier(*inner, "database", placement.database);
     read_identifier(*inner, "schema", placement.schema);
@@ -149,10 +153,12 @@ Tenant read_tenant(YamlMapping& mapping) {
         mapping.problem("name", "must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit");
     }
     read_placement(mapping, tenant.placement);
-    mapping.choice("state", tenant.state, {{to_text(TenantState::active), TenantState::active},
-                                           {to_text(TenantState::suspended), TenantState::suspended}});
-    mapping.choice("pool_mode", tenant.pool_mode, {{to_text(PoolMode::transaction), PoolMode::transaction},
-                                                   {to_text(PoolMode::session), PoolMode::session}});
+    mapping.choice("state", tenant.state,
+                   {{to_text(TenantState::active), TenantState::active},
+                    {to_text(TenantState::suspended), TenantState::suspended}});
+    mapping.choice(
+        "pool_mode", tenant.pool_mode,
+        {{to_text(PoolMode::transaction), PoolMode::transaction}, {to_text(PoolMode::session), PoolMode::session}});
     read_identifier(mapping, "role", tenant.role);
     mapping.texts("shared_schemas", tenant.shared_schemas);
     for (const auto& schema : tenant.shared_schemas) {

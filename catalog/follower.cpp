@@ -34,10 +34,15 @@ constexpr Milliseconds sync_wait_extra{20'000};  // above the store's own bound 
 class CatalogFollower::Impl {
   public:
     Impl(const CatalogConfig& config, CatalogStore& store, SnapshotPublisher& publisher, metrics::Registry& registry)
-        : config_(config), store_(store), publisher_(publisher),
-          connected_gauge_(registry.gauge("pgporter_catalog_connected", "1 while this instance is connected to the catalog database")),
-          version_gauge_(registry.gauge("pgporter_catalog_version", "Version of the catalog that this instance serves")),
-          tenants_gauge_(registry.gauge("pgporter_catalog_tenants", "Tenants in the catalog that this instance serves")),
+        : config_(config),
+          store_(store),
+          publisher_(publisher),
+          connected_gauge_(registry.gauge("pgporter_catalog_connected",
+                                          "1 while this instance is connected to the catalog database")),
+          version_gauge_(
+              registry.gauge("pgporter_catalog_version", "Version of the catalog that this instance serves")),
+          tenants_gauge_(
+              registry.gauge("pgporter_catalog_tenants", "Tenants in the catalog that this instance serves")),
           resyncs_(registry.counter("pgporter_catalog_resyncs_total", "Times that the whole catalog was read")),
           wake_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
         PP_ASSERT(wake_fd_ >= 0);
@@ -175,16 +180,20 @@ void CatalogFollower::Impl::run() {
     connection_.close();
 }
 
-// Waits for a notification, a request or the next appointed time; then does what there is to do. Notifications that arrived
-// together are one update.
+// Waits for a notification, a request or the next appointed time; then does what there is to do. Notifications that
+// arrived together are one update.
 void CatalogFollower::Impl::follow_once() {
     save_if_due(/*at_end=*/false);
-    const auto wait = std::chrono::ceil<Milliseconds>(next_wake() - Clock::now());
-    (void)connection_.wait_readable(wait, wake_fd_);
-    drain_wakes();
-    if (stopping_) return;
+    // A notification may have come in together with the answer to the last statement: then the socket stays silent.
+    auto notes = connection_.notifications();
+    if (notes && notes->empty()) {
+        const auto wait = std::chrono::ceil<Milliseconds>(next_wake() - Clock::now());
+        (void)connection_.wait_readable(wait, wake_fd_);
+        drain_wakes();
+        if (stopping_) return;
+        notes = connection_.notifications();
+    }
     const std::uint64_t serving = asked();
-    const auto notes = connection_.notifications();
     bool is_asked = false;
     {
         const std::lock_guard lock(mutex_);

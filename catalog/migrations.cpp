@@ -6,8 +6,10 @@ namespace pgporter {
 namespace {
 
 // Version 1. How changes are followed:
-// - catalog_version is one row. A statement that changes clusters, databases, users or tenants first raises its version, which
-//   locks the row until the transaction ends: versions are given in the order of the commits, and none is ever seen out of order.
+// - catalog_version is one row. A statement that changes clusters, databases, users or tenants first raises its
+// version, which
+//   locks the row until the transaction ends: versions are given in the order of the commits, and none is ever seen out
+//   of order.
 // - a tenant's row keeps the version that changed it last, so that a follower can read just those.
 // - others_version and tenants_removed tell the follower when that isn't enough and everything must be read.
 constexpr std::string_view version_1 = R"sql(
@@ -112,8 +114,8 @@ CREATE TABLE pgporter.moves (
     target_database text NOT NULL,
     target_schema text NOT NULL,
     epoch bigint NOT NULL,
-    state text NOT NULL CHECK (state IN ('planned', 'preflight', 'schema', 'gate', 'slot', 'copy', 'index', 'catchup', 'verify',
-        'hold', 'fenced', 'drained', 'flipped', 'opened', 'completed', 'aborting', 'aborted')),
+    state text NOT NULL CHECK (state IN ('planned', 'preflight', 'schema', 'gate', 'slot', 'copy', 'index', 'catchup',
+        'verify', 'hold', 'fenced', 'drained', 'flipped', 'opened', 'completed', 'aborting', 'aborted')),
     rows_total_estimate numeric(20) NOT NULL DEFAULT 0,
     rows_copied numeric(20) NOT NULL DEFAULT 0,
     bytes_copied numeric(20) NOT NULL DEFAULT 0,
@@ -181,17 +183,19 @@ Result<void> check_known(int installed) {
     const int known = all_migrations.back().version;
     if (installed <= known) return {};
     return fail(ErrorKind::invalid,
-                "the catalog's schema has version " + std::to_string(installed) + ", this pgporter knows up to version " +
-                    std::to_string(known),
+                "the catalog's schema has version " + std::to_string(installed) +
+                    ", this pgporter knows up to version " + std::to_string(known),
                 {}, "run the pgporter that upgraded the catalog, or a newer one");
 }
 
-// One migration, if there is one to do. Under the lock the version is read again: another instance may have been quicker.
+// One migration, if there is one to do. Under the lock the version is read again: another instance may have been
+// quicker.
 Result<bool> migrate_once(PgConnection& connection) {
     PP_TRY(connection.exec(std::string(lock_sql)));
-    PP_TRY(connection.exec("CREATE SCHEMA IF NOT EXISTS pgporter; "
-                           "CREATE TABLE IF NOT EXISTS pgporter.schema_migrations (version integer PRIMARY KEY, "
-                           "applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"));
+    PP_TRY(
+        connection.exec("CREATE SCHEMA IF NOT EXISTS pgporter; "
+                        "CREATE TABLE IF NOT EXISTS pgporter.schema_migrations (version integer PRIMARY KEY, "
+                        "applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"));
     const auto installed = installed_version(connection);
     if (!installed) return installed.error();
     PP_TRY(check_known(*installed));
@@ -215,7 +219,8 @@ Result<void> migrate(PgConnection& connection) {
     const auto installed = installed_version(connection);
     if (!installed) return installed.error();
     PP_TRY(check_known(*installed));
-    bool more = *installed < all_migrations.back().version;  // up to date: no lock and no right to create anything needed
+    bool more =
+        *installed < all_migrations.back().version;  // up to date: no lock and no right to create anything needed
     while (more) {
         PP_TRY(connection.exec("BEGIN ISOLATION LEVEL READ COMMITTED"));
         const auto migrated = migrate_once(connection);

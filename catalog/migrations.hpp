@@ -1,5 +1,6 @@
-// The catalog's schema `pgporter` and its versions. Each migration is one transaction under an advisory lock, so instances that start
-// together don't collide; each is append only: what was released is never edited. Blocking; control-plane threads only.
+// The catalog's schema `pgporter` and its versions. Each migration is one transaction under an advisory lock, so
+// instances that start together don't collide; each is append only: what was released is never edited. Blocking;
+// control-plane threads only.
 #pragma once
 
 #include <span>

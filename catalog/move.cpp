@@ -19,23 +19,40 @@ std::optional<E> from_text(std::string_view text, std::initializer_list<E> all) 
 
 std::string_view to_text(MoveState state) {
     switch (state) {
-        case MoveState::planned: return "planned";
-        case MoveState::preflight: return "preflight";
-        case MoveState::schema: return "schema";
-        case MoveState::gate: return "gate";
-        case MoveState::slot: return "slot";
-        case MoveState::copy: return "copy";
-        case MoveState::index: return "index";
-        case MoveState::catchup: return "catchup";
-        case MoveState::verify: return "verify";
-        case MoveState::hold: return "hold";
-        case MoveState::fenced: return "fenced";
-        case MoveState::drained: return "drained";
-        case MoveState::flipped: return "flipped";
-        case MoveState::opened: return "opened";
-        case MoveState::completed: return "completed";
-        case MoveState::aborting: return "aborting";
-        case MoveState::aborted: return "aborted";
+        case MoveState::planned:
+            return "planned";
+        case MoveState::preflight:
+            return "preflight";
+        case MoveState::schema:
+            return "schema";
+        case MoveState::gate:
+            return "gate";
+        case MoveState::slot:
+            return "slot";
+        case MoveState::copy:
+            return "copy";
+        case MoveState::index:
+            return "index";
+        case MoveState::catchup:
+            return "catchup";
+        case MoveState::verify:
+            return "verify";
+        case MoveState::hold:
+            return "hold";
+        case MoveState::fenced:
+            return "fenced";
+        case MoveState::drained:
+            return "drained";
+        case MoveState::flipped:
+            return "flipped";
+        case MoveState::opened:
+            return "opened";
+        case MoveState::completed:
+            return "completed";
+        case MoveState::aborting:
+            return "aborting";
+        case MoveState::aborted:
+            return "aborted";
     }
     PP_ASSERT(false);
 }
@@ -46,27 +63,45 @@ std::optional<MoveState> move_state_from(std::string_view text) {
                             flipped, opened, completed, aborting, aborted});
 }
 
-// Before the flip: the next state, or aborting. A cutover attempt (hold, fenced, drained) may give way to verify. After it: forward only.
+// Before the flip: the next state, or aborting. A cutover attempt (hold, fenced, drained) may give way to verify. After
+// it: forward only.
 bool may_follow(MoveState from, MoveState to) {
     using enum MoveState;
     switch (from) {
-        case planned: return to == preflight || to == aborting;
-        case preflight: return to == schema || to == aborting;
-        case schema: return to == gate || to == aborting;
-        case gate: return to == slot || to == aborting;
-        case slot: return to == copy || to == aborting;
-        case copy: return to == index || to == aborting;
-        case index: return to == catchup || to == aborting;
-        case catchup: return to == verify || to == aborting;
-        case verify: return to == hold || to == aborting;
-        case hold: return to == fenced || to == verify || to == aborting;
-        case fenced: return to == drained || to == verify || to == aborting;
-        case drained: return to == flipped || to == verify || to == aborting;
-        case flipped: return to == opened;
-        case opened: return to == completed;
-        case completed: return false;
-        case aborting: return to == aborted;
-        case aborted: return false;
+        case planned:
+            return to == preflight || to == aborting;
+        case preflight:
+            return to == schema || to == aborting;
+        case schema:
+            return to == gate || to == aborting;
+        case gate:
+            return to == slot || to == aborting;
+        case slot:
+            return to == copy || to == aborting;
+        case copy:
+            return to == index || to == aborting;
+        case index:
+            return to == catchup || to == aborting;
+        case catchup:
+            return to == verify || to == aborting;
+        case verify:
+            return to == hold || to == aborting;
+        case hold:
+            return to == fenced || to == verify || to == aborting;
+        case fenced:
+            return to == drained || to == verify || to == aborting;
+        case drained:
+            return to == flipped || to == verify || to == aborting;
+        case flipped:
+            return to == opened;
+        case opened:
+            return to == completed;
+        case completed:
+            return false;
+        case aborting:
+            return to == aborted;
+        case aborted:
+            return false;
     }
     PP_ASSERT(false);
 }
@@ -81,27 +116,36 @@ bool is_before_flip(MoveState state) {
 
 std::string_view to_text(ArtefactKind kind) {
     switch (kind) {
-        case ArtefactKind::replication_slot: return "replication_slot";
-        case ArtefactKind::publication: return "publication";
-        case ArtefactKind::fence_triggers: return "fence_triggers";
-        case ArtefactKind::fence_function: return "fence_function";
-        case ArtefactKind::progress_table: return "progress_table";
-        case ArtefactKind::target_schema: return "target_schema";
-        case ArtefactKind::target_database: return "target_database";
+        case ArtefactKind::replication_slot:
+            return "replication_slot";
+        case ArtefactKind::publication:
+            return "publication";
+        case ArtefactKind::fence_triggers:
+            return "fence_triggers";
+        case ArtefactKind::fence_function:
+            return "fence_function";
+        case ArtefactKind::progress_table:
+            return "progress_table";
+        case ArtefactKind::target_schema:
+            return "target_schema";
+        case ArtefactKind::target_database:
+            return "target_database";
     }
     PP_ASSERT(false);
 }
 
 std::optional<ArtefactKind> artefact_kind_from(std::string_view text) {
     using enum ArtefactKind;
-    return from_text(text, {replication_slot, publication, fence_triggers, fence_function, progress_table, target_schema,
-                            target_database});
+    return from_text(text, {replication_slot, publication, fence_triggers, fence_function, progress_table,
+                            target_schema, target_database});
 }
 
 std::string_view to_text(CleanupWhen when) {
     switch (when) {
-        case CleanupWhen::always: return "always";
-        case CleanupWhen::after_abort: return "after_abort";
+        case CleanupWhen::always:
+            return "always";
+        case CleanupWhen::after_abort:
+            return "after_abort";
     }
     PP_ASSERT(false);
 }

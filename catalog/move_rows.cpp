@@ -6,7 +6,8 @@ namespace pgporter {
 namespace {
 
 Error unknown_value(std::string_view what, std::string_view value) {
-    return fail(ErrorKind::internal, "the catalog has an unknown " + std::string(what) + " \"" + std::string(value) + "\"");
+    return fail(ErrorKind::internal,
+                "the catalog has an unknown " + std::string(what) + " \"" + std::string(value) + "\"");
 }
 
 std::string rfc3339(const std::string& column) {
@@ -26,7 +27,8 @@ const std::string& move_columns() {
         "m.id, m.tenant, m.copy_jobs, m.cutover, "
         "m.source_kind, m.source_cluster, m.source_database, m.source_schema, "
         "m.target_kind, m.target_cluster, m.target_database, m.target_schema, m.epoch, m.state, "
-        "m.rows_total_estimate, m.rows_copied, m.bytes_copied, m.changes_applied, m.transactions_applied, m.rows_verified, "
+        "m.rows_total_estimate, m.rows_copied, m.bytes_copied, m.changes_applied, m.transactions_applied, "
+        "m.rows_verified, "
         "m.lag_bytes, m.cutover_attempts, m.pause_ms, m.note, m.error, " +
         rfc3339("m.created_at") + ", " + rfc3339("m.updated_at") + ", " + rfc3339("m.finished_at");
     return columns;
@@ -76,8 +78,14 @@ Result<CleanupRecord> cleanup_from_row(const PgResult& result, int row) {
     const auto kind = artefact_kind_from(result.text(row, 2));
     const auto when = cleanup_when_from(result.text(row, 3));
     if (!kind || !when) return unknown_value("kind of cleanup record", result.text(row, 2));
-    return CleanupRecord{result.integer(row, 0), MoveId{result.unsigned_integer(row, 1)}, *kind, *when, result.string(row, 4),
-                         result.string(row, 5), result.string(row, 6), result.boolean(row, 7)};
+    return CleanupRecord{result.integer(row, 0),
+                         MoveId{result.unsigned_integer(row, 1)},
+                         *kind,
+                         *when,
+                         result.string(row, 4),
+                         result.string(row, 5),
+                         result.string(row, 6),
+                         result.boolean(row, 7)};
 }
 
 }  // namespace pgporter

@@ -57,7 +57,8 @@ std::string application_text(const std::vector<std::pair<std::string, std::strin
     return sql;
 }
 
-// A dead peer is found within half a minute, whatever the statement waits for. Given first, so that a connection string may differ.
+// A dead peer is found within half a minute, whatever the statement waits for. Given first, so that a connection string
+// may differ.
 void append_keepalives(std::vector<std::pair<std::string, std::string>>& keywords) {
     keywords.emplace_back("keepalives", "1");
     keywords.emplace_back("keepalives_idle", "10");
@@ -173,7 +174,8 @@ Result<PgConnection> PgConnection::open(const std::vector<std::pair<std::string,
     values.push_back(nullptr);
     PgConnection connection(PQconnectStartParams(names.data(), values.data(), /*expand_dbname=*/1));
     if (connection.connection_ == nullptr) return fail(ErrorKind::internal, "out of memory in libpq");
-    PQsetNoticeProcessor(connection.connection_, [](void*, const char*) {}, nullptr);
+    PQsetNoticeProcessor(
+        connection.connection_, [](void*, const char*) {}, nullptr);
 
     const auto deadline = deadline_after(options.connect_timeout);
     auto status = PGRES_POLLING_WRITING;  // what libpq asks to begin with
@@ -182,9 +184,8 @@ Result<PgConnection> PgConnection::open(const std::vector<std::pair<std::string,
         const short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
         const int ready = poll_socket(PQsocket(connection.connection_), events, deadline);
         if (ready <= 0) {
-            return fail(ErrorKind::unavailable, "the PostgreSQL server at " +
-                                                    one_line(PQhost(connection.connection_)) + ":" +
-                                                    one_line(PQport(connection.connection_)) +
+            return fail(ErrorKind::unavailable, "the PostgreSQL server at " + one_line(PQhost(connection.connection_)) +
+                                                    ":" + one_line(PQport(connection.connection_)) +
                                                     " did not complete the login within " +
                                                     std::to_string(options.connect_timeout.count()) + " ms");
         }
@@ -222,8 +223,8 @@ Result<PgResult> PgConnection::exec_params(const std::string& sql, const PgParam
     values.reserve(params.size());
     for (const auto& param : params) values.push_back(param ? param->c_str() : nullptr);
     PQsetnonblocking(connection_, 1);
-    const int sent = PQsendQueryParams(connection_, sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(),
-                                       nullptr, nullptr, /*resultFormat=*/0);
+    const int sent = PQsendQueryParams(connection_, sql.c_str(), static_cast<int>(values.size()), nullptr,
+                                       values.data(), nullptr, nullptr, /*resultFormat=*/0);
     if (sent != 1) return last_error();
     return collect();
 }
@@ -258,7 +259,8 @@ Result<PgResult> PgConnection::collect() {
             case PGRES_FATAL_ERROR:
                 if (!first_error) first_error = error_of(result.raw());
                 break;
-            default: last = std::move(result);
+            default:
+                last = std::move(result);
         }
         if (last.raw() != nullptr && last.is_copy()) break;  // PQgetResult would say the same for ever
     }
@@ -296,7 +298,8 @@ Result<void> PgConnection::cancel() const {
     std::array<char, 256> text{};
     const int sent = PQcancel(handle, text.data(), static_cast<int>(text.size()));
     PQfreeCancel(handle);
-    if (sent != 1) return fail(ErrorKind::unavailable, "the cancel request could not be sent: " + one_line(text.data()));
+    if (sent != 1)
+        return fail(ErrorKind::unavailable, "the cancel request could not be sent: " + one_line(text.data()));
     return {};
 }
 
@@ -327,80 +330,11 @@ Error PgConnection::error_of(const PGresult* result) const {
     if (sqlstate.empty()) {  // libpq itself, not the server: almost always a lost connection
         std::string message = one_line(result != nullptr ? PQresultErrorMessage(result) : PQerrorMessage(connection_));
         if (message.empty()) message = "the connection to PostgreSQL is lost";
-        return fail(is_open() ? ErrorKind::internal : ErrorKind::unavailable, message, {}, {}, is_open() ? "" : "08006");
+        return fail(is_open() ? ErrorKind::internal : ErrorKind::unavailable, message, {}, {},
+                    is_open() ? "" : "08006");
     }
-    return fail(kind_of_sqlstate(sqlstate), field(result, PG_DIAG_MESSAGE_PRIMARY), field(result, PG_DIAG_MESSAGE_DETAIL),
-                field(result, PG_DIAG_MESSAGE_HINT), sqlstate);
-}
-
-ErrorKind kind_of_sqlstate(std::string_view sqlstate) {
-    const auto is_class = [&](std::string_view prefix) { return sqlstate.starts_with(prefix); };
-    if (sqlstate == "57014" || sqlstate == "55P03") return ErrorKind::timeout;  // statement_timeout and lock_timeout
-    if (is_class("08") || is_class("53") || is_class("57") || is_class("58")) return ErrorKind::unavailable;
-    if (is_class("28")) return ErrorKind::unavailable;  // our own login, not that of whoever asked us
-    if (is_class("23") || is_class("40") || sqlstate == "55006") return ErrorKind::conflict;
-    if (sqlstate == "42501") return ErrorKind::forbidden;
-    if (sqlstate == "3D000" || sqlstate == "3F000" || sqlstate == "42P01" || sqlstate == "42704") return ErrorKind::not_found;
-    if (is_class("22")) return ErrorKind::invalid;
-    return ErrorKind::internal;
-}
-
-// ---- quoting
-
-std::string quote_ident(std::string_view identifier) {
-    std::string quoted = "\"";
-    for (const char c : identifier) {
-        if (c == '"') quoted += '"';
-        quoted += c;
-    }
-    return quoted + '"';
-}
-
-std::string quote_literal(std::string_view text) {
-    const bool escapes = text.find('\\') != std::string_view::npos;
-    std::string quoted = escapes ? " E'" : "'";  // the space: E must not stick to a word before it
-    for (const char c : text) {
-        if (c == '\'' || c == '\\') quoted += c;
-        quoted += c;
-    }
-    return quoted + '\'';
-}
-
-std::string to_array_literal(const std::vector<std::string>& items) {
-    std::string literal = "{";
-    for (const auto& item : items) {
-        if (literal.size() > 1) literal += ',';
-        literal += '"';
-        for (const char c : item) {
-            if (c == '"' || c == '\\') literal += '\\';
-            literal += c;
-        }
-        literal += '"';
-    }
-    return literal + '}';
-}
-
-std::vector<std::string> from_array_literal(std::string_view literal) {
-    std::vector<std::string> items;
-    if (literal.size() <= 2) return items;
-    PP_ASSERT(literal.front() == '{' && literal.back() == '}');
-    std::string item;
-    bool quoted = false;
-    const std::string_view body = literal.substr(1, literal.size() - 2);
-    for (std::size_t i = 0; i < body.size(); ++i) {
-        const char c = body[i];
-        if (c == '\\' && i + 1 < body.size()) {
-            item += body[++i];
-        } else if (c == '"') {
-            quoted = !quoted;
-        } else if (c == ',' && !quoted) {
-            items.push_back(std::exchange(item, {}));
-        } else {
-            item += c;
-        }
-    }
-    items.push_back(std::move(item));
-    return items;
+    return fail(kind_of_sqlstate(sqlstate), field(result, PG_DIAG_MESSAGE_PRIMARY),
+                field(result, PG_DIAG_MESSAGE_DETAIL), field(result, PG_DIAG_MESSAGE_HINT), sqlstate);
 }
 
 }  // namespace pgporter

@@ -1,6 +1,7 @@
-// PgConnection and PgResult: a small owner of libpq's connection and result. Used by the catalog store, the follower and the mover.
-// Blocking, with a bound on every wait that the options give; control-plane threads only. One thread at a time uses a
-// connection; cancel() alone may come from another. Errors carry the server's SQLSTATE, message, detail and hint, never a password.
+// PgConnection and PgResult: a small owner of libpq's connection and result. Used by the catalog store, the follower
+// and the mover. Blocking, with a bound on every wait that the options give; control-plane threads only. One thread at
+// a time uses a connection; cancel() alone may come from another. Errors carry the server's SQLSTATE, message, detail
+// and hint, never a password.
 #pragma once
 
 #include <chrono>
@@ -40,9 +41,9 @@ class PgResult {
     [[nodiscard]] std::int64_t integer(int row, int column) const;
     [[nodiscard]] std::uint64_t unsigned_integer(int row, int column) const;
     [[nodiscard]] bool boolean(int row, int column) const { return text(row, column) == "t"; }
-    [[nodiscard]] std::uint64_t affected() const;  // rows that INSERT, UPDATE, DELETE touched
+    [[nodiscard]] std::uint64_t affected() const;    // rows that INSERT, UPDATE, DELETE touched
     [[nodiscard]] std::string_view command() const;  // the command tag: "UPDATE 1", "COMMIT"
-    [[nodiscard]] bool is_copy() const;            // the connection is in a COPY mode now: go on with raw()
+    [[nodiscard]] bool is_copy() const;              // the connection is in a COPY mode now: go on with raw()
     [[nodiscard]] PGresult* raw() const { return result_; }
 
   private:
@@ -55,8 +56,10 @@ struct PgNotification {
 };
 
 struct PgConnectOptions {
-    std::chrono::milliseconds connect_timeout{5'000};  // name lookup is not bounded by it: libpq does that in one blocking call
-    std::chrono::milliseconds answer_timeout{0};       // of exec() and exec_params(); 0: none. When it passes, the connection is closed
+    std::chrono::milliseconds connect_timeout{
+        5'000};  // name lookup is not bounded by it: libpq does that in one blocking call
+    std::chrono::milliseconds answer_timeout{
+        0};  // of exec() and exec_params(); 0: none. When it passes, the connection is closed
     std::vector<std::pair<std::string, std::string>> settings;  // run-time parameters, set once connected
 };
 
@@ -81,8 +84,8 @@ class PgConnection {
     // One statement, extended protocol, parameters as text ($1 ...).
     [[nodiscard]] Result<PgResult> exec_params(const std::string& sql, const PgParams& params);
 
-    // Waits until bytes from the server can be read, or `wait` has passed (false). A negative fd: not used; else becoming
-    // readable, it ends the wait as well.
+    // Waits until bytes from the server can be read, or `wait` has passed (false). A negative fd: not used; else
+    // becoming readable, it ends the wait as well.
     [[nodiscard]] bool wait_readable(std::chrono::milliseconds wait, int other_fd = -1) const;
     // Takes in what has arrived and returns the notifications so far. Error: the connection is lost.
     [[nodiscard]] Result<std::vector<PgNotification>> notifications();
@@ -99,7 +102,8 @@ class PgConnection {
     [[nodiscard]] PGconn* raw() const { return connection_; }  // COPY, replication, pipeline mode
     [[nodiscard]] Error last_error() const;                    // what libpq says of the connection, as an Error
 
-    // libpq's result as an Error with SQLSTATE, for users of raw(). `result` may be null (then the connection's own message).
+    // libpq's result as an Error with SQLSTATE, for users of raw(). `result` may be null (then the connection's own
+    // message).
     [[nodiscard]] Error error_of(const PGresult* result) const;
 
   private:

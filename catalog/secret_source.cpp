@@ -16,7 +16,7 @@ constexpr std::size_t secret_length_max = 4096;
 
 Secret read_secret_file(YamlMapping& mapping, std::string_view key, const std::string& path) {
     std::ifstream file(path);
-    struct stat status{};
+    struct stat status {};
     if (!file || ::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) {
         mapping.problem(key, "the file " + path + " can't be read");
         return {};
@@ -44,7 +44,8 @@ Secret read_secret_env(YamlMapping& mapping, std::string_view key, const std::st
 
 }  // namespace
 
-Secret read_secret(YamlMapping& mapping, std::string_view prefix, const SecretRule& rule, const std::string& directory) {
+Secret read_secret(YamlMapping& mapping, std::string_view prefix, const SecretRule& rule,
+                   const std::string& directory) {
     const std::string inline_key(prefix);
     const std::string file_key = inline_key + "_file";
     const std::string env_key = inline_key + "_env";

@@ -1,5 +1,5 @@
-// Where a secret in the configuration comes from: `<prefix>` (inline), `<prefix>_file` (its first line) or `<prefix>_env`. Start-up only.
-// What is read never becomes part of a problem's text.
+// Where a secret in the configuration comes from: `<prefix>` (inline), `<prefix>_file` (its first line) or
+// `<prefix>_env`. Start-up only. What is read never becomes part of a problem's text.
 #pragma once
 
 #include <string>

@@ -10,10 +10,14 @@ namespace {
 // libpq spells the modes with hyphens.
 std::string_view sslmode_of(ServerTls tls) {
     switch (tls) {
-        case ServerTls::disable: return "disable";
-        case ServerTls::require: return "require";
-        case ServerTls::verify_ca: return "verify-ca";
-        case ServerTls::verify_full: return "verify-full";
+        case ServerTls::disable:
+            return "disable";
+        case ServerTls::require:
+            return "require";
+        case ServerTls::verify_ca:
+            return "verify-ca";
+        case ServerTls::verify_full:
+            return "verify-full";
     }
     PP_ASSERT(false);
 }

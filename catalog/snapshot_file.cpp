@@ -1,5 +1,6 @@
-// The saved snapshot: JSON, so that an operator can read it; one line for each tenant. Written to a temporary file of mode 0600, synced and
-// renamed, so that a reader finds the old or the new one and never a part. Declared in catalog/follower.hpp.
+// The saved snapshot: JSON, so that an operator can read it; one line for each tenant. Written to a temporary file of
+// mode 0600, synced and renamed, so that a reader finds the old or the new one and never a part. Declared in
+// catalog/follower.hpp.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -50,9 +51,12 @@ json::value to_json(const Tenant& t) {
 }
 
 json::value to_json(const Cluster& c) {
-    return json::object{{"name", c.name},           {"host", c.host},
-                        {"port", c.port},           {"tls", to_text(c.tls)},
-                        {"tls_ca_file", c.tls_ca_file}, {"server_connections_max", c.server_connections_max}};
+    return json::object{{"name", c.name},
+                        {"host", c.host},
+                        {"port", c.port},
+                        {"tls", to_text(c.tls)},
+                        {"tls_ca_file", c.tls_ca_file},
+                        {"server_connections_max", c.server_connections_max}};
 }
 
 json::value to_json(const Database& d) {
@@ -156,7 +160,8 @@ Number number_of(const json::object& object, std::string_view key) {
 
 std::vector<std::string> texts_of(const json::object& object, std::string_view key) {
     std::vector<std::string> items;
-    for (const auto& item : object.at(key).as_array()) items.emplace_back(item.as_string().c_str(), item.as_string().size());
+    for (const auto& item : object.at(key).as_array())
+        items.emplace_back(item.as_string().c_str(), item.as_string().size());
     return items;
 }
 
@@ -172,8 +177,8 @@ Tenant tenant_from(const json::object& object) {
     t.id = TenantId{number_of<std::uint64_t>(object, "id")};
     t.name = text_of(object, "name");
     if (!is_tenant_name(t.name)) throw Unexpected("a tenant's name is none");
-    t.placement = {choice_of(object, "kind", &placement_kind_from), text_of(object, "cluster"), text_of(object, "database"),
-                   text_of(object, "schema")};
+    t.placement = {choice_of(object, "kind", &placement_kind_from), text_of(object, "cluster"),
+                   text_of(object, "database"), text_of(object, "schema")};
     t.state = choice_of(object, "state", &tenant_state_from);
     t.pool_mode = choice_of(object, "pool_mode", &pool_mode_from);
     t.epoch = Epoch{number_of<std::uint64_t>(object, "epoch")};
@@ -200,11 +205,13 @@ SnapshotContent content_from(const json::object& root) {
     }
     for (const auto& item : root.at("databases").as_array()) {
         const auto& d = item.as_object();
-        content.databases.push_back({text_of(d, "cluster"), text_of(d, "name"), number_of<std::uint32_t>(d, "server_connections_max")});
+        content.databases.push_back(
+            {text_of(d, "cluster"), text_of(d, "name"), number_of<std::uint32_t>(d, "server_connections_max")});
     }
     for (const auto& item : root.at("users").as_array()) {
         const auto& u = item.as_object();
-        content.users.push_back({text_of(u, "name"), text_of(u, "scram_verifier"), u.at("all_tenants").as_bool(), texts_of(u, "tenants")});
+        content.users.push_back(
+            {text_of(u, "name"), text_of(u, "scram_verifier"), u.at("all_tenants").as_bool(), texts_of(u, "tenants")});
     }
     const auto& tenants = root.at("tenants").as_array();
     content.tenants.reserve(tenants.size());
@@ -226,7 +233,8 @@ Error is_damaged(const std::string& path, const std::string& why) {
 Result<void> save_snapshot_file(const Snapshot& snapshot, const std::string& path) {
     TemporaryFile file(path + ".tmp");
     Writer writer(file);
-    writer.text("{\"format\":" + std::to_string(format_version) + ",\n\"version\":" + std::to_string(snapshot.version().value));
+    writer.text("{\"format\":" + std::to_string(format_version) +
+                ",\n\"version\":" + std::to_string(snapshot.version().value));
     writer.begin_list("clusters");
     for (const auto& cluster : snapshot.clusters()) writer.item(cluster);
     writer.text("]");

@@ -23,7 +23,8 @@ Result<bool> ask_once(StoreConnection& store, const StepQuestion& question) {
 }  // namespace
 
 StepQuestion StepQuestion::of_move(std::string token, MoveId move) {
-    return {std::move(token), "SELECT 1 FROM pgporter.moves WHERE id = $1::bigint FOR UPDATE", std::to_string(move.value)};
+    return {std::move(token), "SELECT 1 FROM pgporter.moves WHERE id = $1::bigint FOR UPDATE",
+            std::to_string(move.value)};
 }
 
 Result<std::string> new_step_token() {

@@ -1,5 +1,5 @@
-// Was a step committed? A connection that is lost during COMMIT leaves that open. Each step carries a random token, so the
-// answer is read from the catalog and never guessed. Control-plane threads only; blocks for a bounded time.
+// Was a step committed? A connection that is lost during COMMIT leaves that open. Each step carries a random token, so
+// the answer is read from the catalog and never guessed. Control-plane threads only; blocks for a bounded time.
 #pragma once
 
 #include <string>
@@ -12,7 +12,8 @@ namespace pgporter {
 
 struct StepQuestion {
     std::string token;
-    // A row that the step's transaction had locked. Locking it too waits until that transaction has ended, one way or the other.
+    // A row that the step's transaction had locked. Locking it too waits until that transaction has ended, one way or
+    // the other.
     std::string lock_sql;
     std::string lock_id;
 

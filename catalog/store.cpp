@@ -47,7 +47,8 @@ Result<void> CatalogStore::remove_tenant(std::string_view tenant) {
     if (!transaction) return transaction.error();
     auto& sql = transaction->sql();
     const PgParams name{std::string(tenant)};
-    // First the version's lock, as every change of the catalog does it; then the tenant's, which keeps a move from beginning.
+    // First the version's lock, as every change of the catalog does it; then the tenant's, which keeps a move from
+    // beginning.
     PP_TRY(sql.exec("SELECT version FROM pgporter.catalog_version FOR UPDATE"));
     const auto row = sql.exec_params("SELECT id FROM pgporter.tenants WHERE name = $1 FOR UPDATE", name);
     if (!row) return row.error();
@@ -61,7 +62,8 @@ Result<void> CatalogStore::remove_tenant(std::string_view tenant) {
                     "move " + move->string(0, 0) + " is " + move->string(0, 1), "cancel or complete the move first");
     }
     PP_TRY(sql.exec_params("DELETE FROM pgporter.tenants WHERE id = $1::bigint", {row->string(0, 0)}));
-    PP_TRY(sql.exec_params("UPDATE pgporter.users SET tenants = array_remove(tenants, $1) WHERE $1 = ANY (tenants)", name));
+    PP_TRY(sql.exec_params("UPDATE pgporter.users SET tenants = array_remove(tenants, $1) WHERE $1 = ANY (tenants)",
+                           name));
     return transaction->commit();
 }
 

@@ -30,8 +30,8 @@ class Batch {
 };
 
 template <class T, class RowOf>
-Result<void> write_batches(PgConnection& sql, const std::vector<T>& items, const std::string& statement, std::size_t columns,
-                           const RowOf& row_of) {
+Result<void> write_batches(PgConnection& sql, const std::vector<T>& items, const std::string& statement,
+                           std::size_t columns, const RowOf& row_of) {
     for (std::size_t begin = 0; begin < items.size(); begin += batch_rows) {
         Batch batch(columns);
         const std::size_t end = std::min(items.size(), begin + batch_rows);
@@ -49,19 +49,24 @@ Result<void> write_clusters(PgConnection& sql, const std::vector<Cluster>& clust
         "ON CONFLICT (name) DO UPDATE SET host = excluded.host, port = excluded.port, tls = excluded.tls, "
         "tls_ca_file = excluded.tls_ca_file, server_connections_max = excluded.server_connections_max",
         6, [](const Cluster& c) {
-            return std::vector<std::string>{c.name, c.host, std::to_string(c.port), std::string(to_text(c.tls)), c.tls_ca_file,
+            return std::vector<std::string>{c.name,
+                                            c.host,
+                                            std::to_string(c.port),
+                                            std::string(to_text(c.tls)),
+                                            c.tls_ca_file,
                                             std::to_string(c.server_connections_max)};
         });
 }
 
 Result<void> write_databases(PgConnection& sql, const std::vector<Database>& databases) {
-    return write_batches(sql, databases,
-                         "INSERT INTO pgporter.databases (cluster, name, server_connections_max) "
-                         "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) "
-                         "ON CONFLICT (cluster, name) DO UPDATE SET server_connections_max = excluded.server_connections_max",
-                         3, [](const Database& d) {
-                             return std::vector<std::string>{d.cluster, d.name, std::to_string(d.server_connections_max)};
-                         });
+    return write_batches(
+        sql, databases,
+        "INSERT INTO pgporter.databases (cluster, name, server_connections_max) "
+        "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) "
+        "ON CONFLICT (cluster, name) DO UPDATE SET server_connections_max = excluded.server_connections_max",
+        3, [](const Database& d) {
+            return std::vector<std::string>{d.cluster, d.name, std::to_string(d.server_connections_max)};
+        });
 }
 
 // The placement is only ever inserted here: a tenant that exists keeps its own.
@@ -70,12 +75,16 @@ Result<void> write_tenants(PgConnection& sql, const std::vector<Tenant>& tenants
         sql, tenants,
         "INSERT INTO pgporter.tenants (name, kind, cluster, database, schema, state, pool_mode, role, shared_schemas, "
         "server_connections_max, sessions_max, settings) "
-        "SELECT x.name, x.kind, x.cluster, x.database, x.schema, x.state, x.pool_mode, x.role, x.shared_schemas::text[], "
+        "SELECT x.name, x.kind, x.cluster, x.database, x.schema, x.state, x.pool_mode, x.role, "
+        "x.shared_schemas::text[], "
         "x.server_connections_max, x.sessions_max, jsonb_object(x.setting_names::text[], x.setting_values::text[]) "
-        "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], "
-        "$10::bigint[], $11::bigint[], $12::text[], $13::text[]) AS x (name, kind, cluster, database, schema, state, pool_mode, "
+        "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], "
+        "$9::text[], "
+        "$10::bigint[], $11::bigint[], $12::text[], $13::text[]) AS x (name, kind, cluster, database, schema, state, "
+        "pool_mode, "
         "role, shared_schemas, server_connections_max, sessions_max, setting_names, setting_values) "
-        "ON CONFLICT (name) DO UPDATE SET state = excluded.state, pool_mode = excluded.pool_mode, role = excluded.role, "
+        "ON CONFLICT (name) DO UPDATE SET state = excluded.state, pool_mode = excluded.pool_mode, role = "
+        "excluded.role, "
         "shared_schemas = excluded.shared_schemas, server_connections_max = excluded.server_connections_max, "
         "sessions_max = excluded.sessions_max, settings = excluded.settings",
         13, [](const Tenant& t) {
@@ -85,11 +94,19 @@ Result<void> write_tenants(PgConnection& sql, const std::vector<Tenant>& tenants
                 names.push_back(name);
                 values.push_back(value);
             }
-            return std::vector<std::string>{t.name, std::string(to_text(t.placement.kind)), t.placement.cluster,
-                                            t.placement.database, t.placement.schema, std::string(to_text(t.state)),
-                                            std::string(to_text(t.pool_mode)), t.role, to_array_literal(t.shared_schemas),
-                                            std::to_string(t.server_connections_max), std::to_string(t.sessions_max),
-                                            to_array_literal(names), to_array_literal(values)};
+            return std::vector<std::string>{t.name,
+                                            std::string(to_text(t.placement.kind)),
+                                            t.placement.cluster,
+                                            t.placement.database,
+                                            t.placement.schema,
+                                            std::string(to_text(t.state)),
+                                            std::string(to_text(t.pool_mode)),
+                                            t.role,
+                                            to_array_literal(t.shared_schemas),
+                                            std::to_string(t.server_connections_max),
+                                            std::to_string(t.sessions_max),
+                                            to_array_literal(names),
+                                            to_array_literal(values)};
         });
 }
 
@@ -121,7 +138,8 @@ Result<ApplyReport> CatalogStore::apply(const CatalogDocument& document, bool dr
         impl_->connection, dry_run ? StoreTransaction::Mode::read_only : StoreTransaction::Mode::read_write);
     if (!transaction) return transaction.error();
     auto& sql = transaction->sql();
-    // Every change of the catalog takes this row's lock first, so that what is compared below is still so when it is written.
+    // Every change of the catalog takes this row's lock first, so that what is compared below is still so when it is
+    // written.
     if (!dry_run) PP_TRY(sql.exec("SELECT version FROM pgporter.catalog_version FOR UPDATE"));
     const auto present = read_catalog(sql);
     if (!present) return present.error();

@@ -25,6 +25,7 @@ Result<PgConnection> connect_catalog(const CatalogConfig& config, const std::str
         {"statement_timeout", std::string(statement_timeout)},
         {"lock_timeout", std::string(lock_timeout)},
         {"idle_in_transaction_session_timeout", "60s"},
+        {"idle_session_timeout", "0"},  // who listens, or keeps a lock, is idle by trade
         {"client_min_messages", "warning"},
     };
     auto connection = PgConnection::connect_dsn(config.dsn, config.password, "pgporter " + purpose, options);
@@ -58,11 +59,12 @@ Result<void> StoreConnection::make_ready() {
 Result<StoreTransaction> StoreTransaction::begin(StoreConnection& store, Mode mode) {
     StoreTransaction transaction(store, std::unique_lock(store.mutex_));
     PP_TRY(store.make_ready());
-    const std::string sql =
-        mode == Mode::read_only ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+    const std::string sql = mode == Mode::read_only ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+                                                    : "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     auto begun = store.connection_.exec(sql);
     if (!begun && !store.connection_.is_open()) {
-        // It broke while it was idle (a restart of the catalog). Nothing of this transaction was sent, so a new one may try.
+        // It broke while it was idle (a restart of the catalog). Nothing of this transaction was sent, so a new one may
+        // try.
         PP_TRY(store.make_ready());
         begun = store.connection_.exec(sql);
     }

@@ -1,5 +1,5 @@
-// StoreConnection: the store's one connection to the catalog database, opened when needed and again when it broke, and the
-// transactions on it. A StoreTransaction holds the connection's lock from begin to end. Control-plane threads only.
+// StoreConnection: the store's one connection to the catalog database, opened when needed and again when it broke, and
+// the transactions on it. A StoreTransaction holds the connection's lock from begin to end. Control-plane threads only.
 #pragma once
 
 #include <mutex>
@@ -49,7 +49,8 @@ class StoreTransaction {
     void rollback();  // also gives the connection back
 
   private:
-    StoreTransaction(StoreConnection& store, std::unique_lock<std::mutex> lock) : store_(&store), lock_(std::move(lock)) {}
+    StoreTransaction(StoreConnection& store, std::unique_lock<std::mutex> lock)
+        : store_(&store), lock_(std::move(lock)) {}
 
     StoreConnection* store_;
     std::unique_lock<std::mutex> lock_;

@@ -25,7 +25,8 @@ Result<Flipped> flipped_from(const PgResult& row) {
 Result<Flipped> flip_rows(PgConnection& sql, MoveId move, Epoch expected, const std::string& token) {
     const std::string id = std::to_string(move.value);
     const auto moved = sql.exec_params(
-        "UPDATE pgporter.moves SET state = 'flipped', updated_at = clock_timestamp() WHERE id = $1::bigint AND state = 'drained'",
+        "UPDATE pgporter.moves SET state = 'flipped', updated_at = clock_timestamp() WHERE id = $1::bigint AND state = "
+        "'drained'",
         {id});
     if (!moved) return moved.error();
     if (moved->affected() != 1) {
@@ -35,17 +36,19 @@ Result<Flipped> flip_rows(PgConnection& sql, MoveId move, Epoch expected, const 
         return fail(ErrorKind::conflict, "move " + id + " is " + row->string(0, 0) + ", not drained");
     }
     const auto tenant = sql.exec_params(
-        "UPDATE pgporter.tenants AS t SET kind = m.target_kind, cluster = m.target_cluster, database = m.target_database, "
+        "UPDATE pgporter.tenants AS t SET kind = m.target_kind, cluster = m.target_cluster, database = "
+        "m.target_database, "
         "schema = m.target_schema, epoch = t.epoch + 1 "
         "FROM pgporter.moves AS m WHERE m.id = $1::bigint AND t.id = m.tenant_id AND t.epoch = $2::bigint RETURNING " +
             tenant_columns() + ", t.changed_version",
         {id, std::to_string(expected.value)});
     if (!tenant) return tenant.error();
     if (tenant->rows() != 1) {
-        return fail(ErrorKind::conflict,
-                    "the tenant of move " + id + " doesn't have the epoch " + std::to_string(expected.value) + " any more");
+        return fail(ErrorKind::conflict, "the tenant of move " + id + " doesn't have the epoch " +
+                                             std::to_string(expected.value) + " any more");
     }
-    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, token) VALUES ($1::bigint, 'flipped', $2)", {id, token}));
+    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, token) VALUES ($1::bigint, 'flipped', $2)",
+                           {id, token}));
     return flipped_from(*tenant);
 }
 
@@ -64,7 +67,8 @@ Result<Tenant> CatalogStore::flip(MoveId move, Epoch expected, CatalogVersion& v
         const auto made = step_was_made(impl_->connection, StepQuestion::of_move(*token, move));
         if (!made) return made.error();
         // Committed: the rows are what RETURNING said. Else nothing happened, and the caller may try again.
-        if (!*made) return fail(ErrorKind::unavailable, "the connection to the catalog was lost; the flip was not committed");
+        if (!*made)
+            return fail(ErrorKind::unavailable, "the connection to the catalog was lost; the flip was not committed");
     }
     version_out = flipped->version;
     return std::move(flipped->tenant);

@@ -1,4 +1,5 @@
-// The MoveJournal of CatalogStore: creating and advancing moves, progress, cleanup records, ownership. The flip: store_flip.cpp.
+// The MoveJournal of CatalogStore: creating and advancing moves, progress, cleanup records, ownership. The flip:
+// store_flip.cpp.
 #include "catalog/move_rows.hpp"
 #include "catalog/step_outcome.hpp"
 #include "catalog/store.hpp"
@@ -8,7 +9,8 @@ namespace pgporter {
 namespace {
 
 constexpr int moves_listed_max = 1000;
-constexpr std::string_view ownership_lock_class = "1885827186";  // "pgpr" in ASCII: the other half of the lock is the move's id
+constexpr std::string_view ownership_lock_class =
+    "1885827186";  // "pgpr" in ASCII: the other half of the lock is the move's id
 
 using Mode = StoreTransaction::Mode;
 
@@ -20,10 +22,13 @@ Error no_such_move(MoveId move) {
     return fail(ErrorKind::not_found, "move " + id_text(move) + " doesn't exist");
 }
 
-// Who waits for a COMMIT that another instance's create_move is in finds its move afterwards: the tenant's row is locked first.
-Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& request, const Placement& source, Epoch epoch) {
+// Who waits for a COMMIT that another instance's create_move is in finds its move afterwards: the tenant's row is
+// locked first.
+Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& request, const Placement& source,
+                                         Epoch epoch) {
     const auto row = sql.exec_params(
-        "SELECT id, epoch, kind, cluster, database, schema FROM pgporter.tenants WHERE name = $1 FOR UPDATE", {request.tenant});
+        "SELECT id, epoch, kind, cluster, database, schema FROM pgporter.tenants WHERE name = $1 FOR UPDATE",
+        {request.tenant});
     if (!row) return row.error();
     if (row->empty()) return fail(ErrorKind::not_found, "tenant \"" + request.tenant + "\" doesn't exist");
     const auto unfinished = sql.exec_params(
@@ -37,8 +42,8 @@ Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& r
     const bool same_source = row->text(0, 2) == to_text(source.kind) && row->text(0, 3) == source.cluster &&
                              row->text(0, 4) == source.database && row->text(0, 5) == source.schema;
     if (row->unsigned_integer(0, 1) != epoch.value || !same_source) {
-        return fail(ErrorKind::conflict, "tenant \"" + request.tenant + "\" no longer lives where the move would begin", {},
-                    "read the catalog again");
+        return fail(ErrorKind::conflict, "tenant \"" + request.tenant + "\" no longer lives where the move would begin",
+                    {}, "read the catalog again");
     }
     return row->string(0, 0);
 }
@@ -50,15 +55,16 @@ Result<void> check_target(PgConnection& sql, const Placement& source, const Plac
     const auto cluster = sql.exec_params("SELECT 1 FROM pgporter.clusters WHERE name = $1", {target.cluster});
     if (!cluster) return cluster.error();
     if (cluster->empty()) return fail(ErrorKind::not_found, "cluster \"" + target.cluster + "\" doesn't exist");
-    const auto owner = sql.exec_params(
-        "SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND schema = $3",
-        {target.cluster, target.database, target.schema});
+    const auto owner =
+        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND schema = $3",
+                        {target.cluster, target.database, target.schema});
     if (!owner) return owner.error();
     if (owner->empty()) return {};
     return fail(ErrorKind::conflict, "tenant \"" + owner->string(0, 0) + "\" lives in the move's target already");
 }
 
-// The shared database's name stays a known one after its last tenant left it: those who log in with that name go on doing so.
+// The shared database's name stays a known one after its last tenant left it: those who log in with that name go on
+// doing so.
 Result<void> keep_source_database_known(PgConnection& sql, const Placement& source) {
     const PgParams key{source.cluster, source.database};
     const auto known = sql.exec_params("SELECT 1 FROM pgporter.databases WHERE cluster = $1 AND name = $2", key);
@@ -69,15 +75,19 @@ Result<void> keep_source_database_known(PgConnection& sql, const Placement& sour
 }
 
 Result<MoveRecord> insert_move(PgConnection& sql, const MoveRequest& request, const std::string& tenant_id,
-                               const Placement& source, const Placement& target, Epoch epoch, const std::string& token) {
+                               const Placement& source, const Placement& target, Epoch epoch,
+                               const std::string& token) {
     auto row = sql.exec_params(
-        "INSERT INTO pgporter.moves AS m (tenant_id, tenant, copy_jobs, cutover, source_kind, source_cluster, source_database, "
+        "INSERT INTO pgporter.moves AS m (tenant_id, tenant, copy_jobs, cutover, source_kind, source_cluster, "
+        "source_database, "
         "source_schema, target_kind, target_cluster, target_database, target_schema, epoch, state) "
-        "VALUES ($1::bigint, $2, $3::bigint, $4::boolean, $5, $6, $7, $8, $9, $10, $11, $12, $13::bigint, 'planned') RETURNING " +
+        "VALUES ($1::bigint, $2, $3::bigint, $4::boolean, $5, $6, $7, $8, $9, $10, $11, $12, $13::bigint, 'planned') "
+        "RETURNING " +
             move_columns(),
         {tenant_id, request.tenant, std::to_string(request.copy_jobs), request.cutover ? "true" : "false",
-         std::string(to_text(source.kind)), source.cluster, source.database, source.schema, std::string(to_text(target.kind)),
-         target.cluster, target.database, target.schema, std::to_string(epoch.value)});
+         std::string(to_text(source.kind)), source.cluster, source.database, source.schema,
+         std::string(to_text(target.kind)), target.cluster, target.database, target.schema,
+         std::to_string(epoch.value)});
     if (!row) return row.error();
     PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, token) VALUES ($1::bigint, 'planned', $2)",
                            {row->string(0, 0), token}));
@@ -94,14 +104,15 @@ class AdvisoryOwnership final : public MoveOwnership {
 
 }  // namespace
 
-Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const Placement& source, const Placement& target,
-                                             Epoch epoch) {
+Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const Placement& source,
+                                             const Placement& target, Epoch epoch) {
     const auto token = new_step_token();
     if (!token) return token.error();
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     auto& sql = transaction->sql();
-    PP_TRY(sql.exec("SELECT version FROM pgporter.catalog_version FOR UPDATE"));  // first, as every change of the catalog does it
+    PP_TRY(sql.exec(
+        "SELECT version FROM pgporter.catalog_version FOR UPDATE"));  // first, as every change of the catalog does it
     const auto tenant_id = lock_tenant_for_move(sql, request, source, epoch);
     if (!tenant_id) return tenant_id.error();
     PP_TRY(check_target(sql, source, target));
@@ -119,7 +130,8 @@ Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const P
 
 Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, std::string_view note) {
     if (!may_follow(from, to) || to == MoveState::flipped) {  // the flip has a function of its own
-        return fail(ErrorKind::internal, "a move can't go from " + std::string(to_text(from)) + " to " + std::string(to_text(to)));
+        return fail(ErrorKind::internal,
+                    "a move can't go from " + std::string(to_text(from)) + " to " + std::string(to_text(to)));
     }
     const auto token = new_step_token();
     if (!token) return token.error();
@@ -137,7 +149,8 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
         const auto row = sql.exec_params("SELECT state FROM pgporter.moves WHERE id = $1::bigint", {id_text(move)});
         if (!row) return row.error();
         if (row->empty()) return no_such_move(move);
-        return fail(ErrorKind::conflict, "move " + id_text(move) + " is " + row->string(0, 0) + ", not " + std::string(to_text(from)));
+        return fail(ErrorKind::conflict,
+                    "move " + id_text(move) + " is " + row->string(0, 0) + ", not " + std::string(to_text(from)));
     }
     PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
                            {id_text(move), std::string(to_text(to)), std::string(note), *token}));
@@ -153,14 +166,17 @@ Result<void> CatalogStore::save_progress(MoveId move, const MoveProgress& progre
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     const auto changed = transaction->sql().exec_params(
-        "UPDATE pgporter.moves SET rows_total_estimate = $2::numeric, rows_copied = $3::numeric, bytes_copied = $4::numeric, "
-        "changes_applied = $5::numeric, transactions_applied = $6::numeric, rows_verified = $7::numeric, lag_bytes = $8::numeric, "
+        "UPDATE pgporter.moves SET rows_total_estimate = $2::numeric, rows_copied = $3::numeric, bytes_copied = "
+        "$4::numeric, "
+        "changes_applied = $5::numeric, transactions_applied = $6::numeric, rows_verified = $7::numeric, lag_bytes = "
+        "$8::numeric, "
         "cutover_attempts = $9::bigint, pause_ms = $10::double precision, note = $11, updated_at = clock_timestamp() "
         "WHERE id = $1::bigint",
         {id_text(move), std::to_string(progress.rows_total_estimate), std::to_string(progress.rows_copied),
          std::to_string(progress.bytes_copied), std::to_string(progress.changes_applied),
-         std::to_string(progress.transactions_applied), std::to_string(progress.rows_verified), std::to_string(progress.lag_bytes),
-         std::to_string(progress.cutover_attempts), std::to_string(progress.pause_ms), progress.note});
+         std::to_string(progress.transactions_applied), std::to_string(progress.rows_verified),
+         std::to_string(progress.lag_bytes), std::to_string(progress.cutover_attempts),
+         std::to_string(progress.pause_ms), progress.note});
     if (!changed) return changed.error();
     if (changed->affected() == 0) return no_such_move(move);
     return transaction->commit();
@@ -216,7 +232,8 @@ Result<void> CatalogStore::cleanup_done(std::int64_t id) {
     const auto changed = transaction->sql().exec_params(
         "UPDATE pgporter.cleanup_records SET done = true WHERE id = $1::bigint", {std::to_string(id)});
     if (!changed) return changed.error();
-    if (changed->affected() == 0) return fail(ErrorKind::not_found, "cleanup record " + std::to_string(id) + " doesn't exist");
+    if (changed->affected() == 0)
+        return fail(ErrorKind::not_found, "cleanup record " + std::to_string(id) + " doesn't exist");
     return transaction->commit();
 }
 
@@ -224,7 +241,8 @@ Result<std::vector<CleanupRecord>> CatalogStore::open_cleanups(MoveId move) {
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_only);
     if (!transaction) return transaction.error();
     const auto rows = transaction->sql().exec_params(
-        "SELECT " + cleanup_columns() + " FROM pgporter.cleanup_records AS c WHERE c.move = $1::bigint AND NOT c.done ORDER BY c.id DESC",
+        "SELECT " + cleanup_columns() +
+            " FROM pgporter.cleanup_records AS c WHERE c.move = $1::bigint AND NOT c.done ORDER BY c.id DESC",
         {id_text(move)});
     if (!rows) return rows.error();
     std::vector<CleanupRecord> records;
@@ -239,13 +257,12 @@ Result<std::vector<CleanupRecord>> CatalogStore::open_cleanups(MoveId move) {
 Result<std::unique_ptr<MoveOwnership>> CatalogStore::own_move(MoveId move) {
     auto connection = connect_catalog(impl_->connection.config(), "owner of move " + id_text(move));
     if (!connection) return connection.error();
-    // The session only sits there and keeps the lock: nothing may end it for being idle.
-    const auto locked = connection->exec_params(
-        "SELECT set_config('idle_session_timeout', '0', false), pg_try_advisory_lock($1::integer, $2::integer)",
-        {std::string(ownership_lock_class), id_text(move)});
+    const auto locked = connection->exec_params("SELECT pg_try_advisory_lock($1::integer, $2::integer)",
+                                                {std::string(ownership_lock_class), id_text(move)});
     if (!locked) return locked.error();
-    if (!locked->boolean(0, 1)) {
-        return fail(ErrorKind::conflict, "move " + id_text(move) + " is owned by another instance, or by another thread of this one");
+    if (!locked->boolean(0, 0)) {
+        return fail(ErrorKind::conflict,
+                    "move " + id_text(move) + " is owned by another instance, or by another thread of this one");
     }
     return std::unique_ptr<MoveOwnership>(std::make_unique<AdvisoryOwnership>(*std::move(connection)));
 }

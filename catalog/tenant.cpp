@@ -21,34 +21,44 @@ std::optional<E> from_text(std::string_view text, std::initializer_list<E> all) 
 
 std::string_view to_text(PlacementKind kind) {
     switch (kind) {
-        case PlacementKind::schema: return "schema";
-        case PlacementKind::database: return "database";
+        case PlacementKind::schema:
+            return "schema";
+        case PlacementKind::database:
+            return "database";
     }
     PP_ASSERT(false);
 }
 
 std::string_view to_text(TenantState state) {
     switch (state) {
-        case TenantState::active: return "active";
-        case TenantState::suspended: return "suspended";
+        case TenantState::active:
+            return "active";
+        case TenantState::suspended:
+            return "suspended";
     }
     PP_ASSERT(false);
 }
 
 std::string_view to_text(PoolMode mode) {
     switch (mode) {
-        case PoolMode::transaction: return "transaction";
-        case PoolMode::session: return "session";
+        case PoolMode::transaction:
+            return "transaction";
+        case PoolMode::session:
+            return "session";
     }
     PP_ASSERT(false);
 }
 
 std::string_view to_text(ServerTls tls) {
     switch (tls) {
-        case ServerTls::disable: return "disable";
-        case ServerTls::require: return "require";
-        case ServerTls::verify_ca: return "verify_ca";
-        case ServerTls::verify_full: return "verify_full";
+        case ServerTls::disable:
+            return "disable";
+        case ServerTls::require:
+            return "require";
+        case ServerTls::verify_ca:
+            return "verify_ca";
+        case ServerTls::verify_full:
+            return "verify_full";
     }
     PP_ASSERT(false);
 }

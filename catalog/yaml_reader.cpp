@@ -46,7 +46,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 std::string shown(const std::string& word) {
     constexpr std::size_t length_max = 64;
     std::string text = word.substr(0, length_max);
-    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+    std::replace_if(
+        text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
     return text;
 }
 
@@ -86,7 +87,8 @@ Error YamlProblems::error() const {
             detail += (detail.empty() ? "" : "\n") + text;
         }
     }
-    if (sorted.size() > problems_shown_max) detail += "\n" + std::to_string(sorted.size() - problems_shown_max) + " more";
+    if (sorted.size() > problems_shown_max)
+        detail += "\n" + std::to_string(sorted.size() - problems_shown_max) + " more";
     return fail(ErrorKind::invalid, message, detail);
 }
 
@@ -103,9 +105,9 @@ std::optional<YAML::Node> load_yaml(const std::string& text, const YamlBounds& b
         }
         YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
         if (count_nodes(root, bounds, 0, 0) < 0) {
-            problems.add(YAML::Mark::null_mark(), "", "has more than " + std::to_string(bounds.nodes_max) +
-                                                          " values or is nested deeper than " +
-                                                          std::to_string(bounds.depth_max) + " levels");
+            problems.add(YAML::Mark::null_mark(), "",
+                         "has more than " + std::to_string(bounds.nodes_max) + " values or is nested deeper than " +
+                             std::to_string(bounds.depth_max) + " levels");
             return std::nullopt;
         }
         return root;
@@ -210,7 +212,8 @@ std::optional<std::uint64_t> YamlMapping::whole_number(std::string_view key, std
     return number;
 }
 
-void YamlMapping::milliseconds(std::string_view key, std::chrono::milliseconds& out, std::int64_t min, std::int64_t max) {
+void YamlMapping::milliseconds(std::string_view key, std::chrono::milliseconds& out, std::int64_t min,
+                               std::int64_t max) {
     const auto value = whole_number(key, static_cast<std::uint64_t>(min), static_cast<std::uint64_t>(max));
     if (value) out = std::chrono::milliseconds(*value);
 }

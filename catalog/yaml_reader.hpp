@@ -1,5 +1,5 @@
-// Strict reading of YAML: known keys only, checked types and ranges, every problem with its line and key. Used by the two loaders
-// (config_loader.cpp, document.cpp); includes yaml-cpp, so nobody else should. One thread.
+// Strict reading of YAML: known keys only, checked types and ranges, every problem with its line and key. Used by the
+// two loaders (config_loader.cpp, document.cpp); includes yaml-cpp, so nobody else should. One thread.
 //
 //   YamlProblems problems("pgporter.yaml");
 //   auto root = load_yaml(text, bounds, problems);
@@ -47,8 +47,10 @@ struct YamlBounds {
     std::size_t nodes_max = 100'000;  // with every alias counted as what it stands for: a short file can't blow up
     int depth_max = 12;
 };
-// Nullopt: not YAML, more than one document, or out of bounds; a problem says which. An empty document gives a null node.
-[[nodiscard]] std::optional<YAML::Node> load_yaml(const std::string& text, const YamlBounds& bounds, YamlProblems& problems);
+// Nullopt: not YAML, more than one document, or out of bounds; a problem says which. An empty document gives a null
+// node.
+[[nodiscard]] std::optional<YAML::Node> load_yaml(const std::string& text, const YamlBounds& bounds,
+                                                  YamlProblems& problems);
 
 struct YamlItem {
     YAML::Node node;
@@ -68,7 +70,8 @@ class YamlMapping {
     void milliseconds(std::string_view key, std::chrono::milliseconds& out, std::int64_t min, std::int64_t max);
     void texts(std::string_view key, std::vector<std::string>& out);  // a list of texts, none empty, none twice
     template <class Number>
-    void number(std::string_view key, Number& out, std::uint64_t min, std::uint64_t max = std::numeric_limits<Number>::max()) {
+    void number(std::string_view key, Number& out, std::uint64_t min,
+                std::uint64_t max = std::numeric_limits<Number>::max()) {
         if (const auto value = whole_number(key, min, max)) out = static_cast<Number>(*value);
     }
     // One of to_text(values).
@@ -85,7 +88,8 @@ class YamlMapping {
     // A mapping of free names to texts, in the order of the names.
     void free_texts(std::string_view key, std::vector<std::pair<std::string, std::string>>& out);
 
-    void problem(std::string_view key, const std::string& text);  // at the key's line; without the key: at the mapping's
+    void problem(std::string_view key,
+                 const std::string& text);  // at the key's line; without the key: at the mapping's
     [[nodiscard]] std::string path_of(std::string_view key) const;
     void finish();
 
@@ -100,7 +104,8 @@ class YamlMapping {
     [[nodiscard]] Entry* ask(std::string_view key);  // also remembers the key as a known one
     [[nodiscard]] std::optional<std::string> scalar(std::string_view key);
     [[nodiscard]] std::optional<std::uint64_t> whole_number(std::string_view key, std::uint64_t min, std::uint64_t max);
-    [[nodiscard]] std::optional<std::ptrdiff_t> one_of(std::string_view key, const std::vector<std::string_view>& names);
+    [[nodiscard]] std::optional<std::ptrdiff_t> one_of(std::string_view key,
+                                                       const std::vector<std::string_view>& names);
 
     YamlProblems* problems_;
     std::string path_;

@@ -43,7 +43,8 @@ std::string_view parameter(const LoginRequest& request, std::string_view name) {
 }
 
 // The user without the suffix, and the suffix (empty: there is none).
-std::pair<std::string_view, std::string_view> split_user(const IdentifyConfig& config, const Snapshot& snapshot, std::string_view raw) {
+std::pair<std::string_view, std::string_view> split_user(const IdentifyConfig& config, const Snapshot& snapshot,
+                                                         std::string_view raw) {
     const auto dot = raw.rfind('.');
     const bool has_both = dot != std::string_view::npos && dot > 0 && dot + 1 < raw.size();
     if (!config.user_suffix || !has_both || snapshot.find_user(raw) != nullptr) return {raw, {}};
@@ -53,7 +54,8 @@ std::pair<std::string_view, std::string_view> split_user(const IdentifyConfig& c
 void claim_by_options(const LoginRequest& request, std::vector<Claim>& claims) {
     const auto look = [&](const Settings& settings, std::string_view way) {
         for (const auto& [name, value] : settings) {
-            if (equal_ignoring_case(name, "pgporter.tenant") && !value.empty()) claims.push_back({std::string(way), {value}});
+            if (equal_ignoring_case(name, "pgporter.tenant") && !value.empty())
+                claims.push_back({std::string(way), {value}});
         }
     };
     look(request.option_settings, "options");
@@ -74,7 +76,8 @@ std::string claim_by_database(const IdentifyConfig& config, const Snapshot& snap
     return {};
 }
 
-// Schemas that every database has: a tenant with a database of its own may well live in one of them, but naming it names nobody.
+// Schemas that every database has: a tenant with a database of its own may well live in one of them, but naming it
+// names nobody.
 bool is_everybodys_schema(std::string_view schema) {
     return schema == "public" || schema == "information_schema" || schema == "$user" || schema.starts_with("pg_");
 }
@@ -88,9 +91,10 @@ Result<void> claim_by_search_path(const Snapshot& snapshot, std::string_view lis
         const auto tenants = snapshot.tenants_of_schema(schema);
         if (tenants.empty()) continue;
         if (!named_by.empty()) {
-            return fail(ErrorKind::invalid,
-                        "search_path has the schemas of different tenants: " + quoted(named_by) + " and " + quoted(schema), {},
-                        "name one tenant's schema only", std::string(invalid_authorization));
+            return fail(
+                ErrorKind::invalid,
+                "search_path has the schemas of different tenants: " + quoted(named_by) + " and " + quoted(schema), {},
+                "name one tenant's schema only", std::string(invalid_authorization));
         }
         named_by = schema;
         Claim claim{"search_path", {}};
@@ -116,8 +120,8 @@ bool holds(const Claim& claim, const std::string& tenant) {
 
 Error contradiction(const std::string& tenant, const std::string& way, const Claim& other) {
     return fail(ErrorKind::invalid,
-                "the connection names different tenants: " + quoted(tenant) + " (" + way + ") and " + quoted(other.tenants.front()) +
-                    " (" + other.way + ")",
+                "the connection names different tenants: " + quoted(tenant) + " (" + way + ") and " +
+                    quoted(other.tenants.front()) + " (" + other.way + ")",
                 {}, "name the tenant in one way, or the same tenant in each", std::string(invalid_authorization));
 }
 
@@ -132,13 +136,16 @@ Result<std::string> agree(const std::vector<Claim>& claims) {
         // Only search_path says anything, perhaps twice: what both allow may still be one.
         std::vector<std::string> common;
         for (const auto& tenant : claims.front().tenants) {
-            if (std::all_of(claims.begin(), claims.end(), [&](const Claim& c) { return holds(c, tenant); })) common.push_back(tenant);
+            if (std::all_of(claims.begin(), claims.end(), [&](const Claim& c) { return holds(c, tenant); }))
+                common.push_back(tenant);
         }
         if (common.size() == 1) return common.front();
-        return fail(ErrorKind::invalid, "search_path names a schema that several databases have, so the tenant is not clear", {},
-                    "name the tenant in another way as well: -c pgporter.tenant=<tenant> in options, user <user>.<tenant> or "
-                    "database <database>@<tenant>",
-                    std::string(invalid_authorization));
+        return fail(
+            ErrorKind::invalid, "search_path names a schema that several databases have, so the tenant is not clear",
+            {},
+            "name the tenant in another way as well: -c pgporter.tenant=<tenant> in options, user <user>.<tenant> or "
+            "database <database>@<tenant>",
+            std::string(invalid_authorization));
     }
     const std::string& tenant = certain->tenants.front();
     for (const auto& claim : claims) {
@@ -159,8 +166,9 @@ Settings settings_of(const LoginRequest& request) {
     for (const auto* source : {&request.option_settings, &request.parameters}) {
         for (const auto& [name, value] : *source) {
             if (!is_run_time_parameter(name)) continue;
-            const auto found = std::find_if(settings.begin(), settings.end(),
-                                            [&](const auto& setting) { return equal_ignoring_case(setting.first, name); });
+            const auto found = std::find_if(settings.begin(), settings.end(), [&](const auto& setting) {
+                return equal_ignoring_case(setting.first, name);
+            });
             if (found == settings.end()) {
                 settings.emplace_back(name, value);
             } else {

@@ -29,7 +29,8 @@ Error cluster_is_missing(std::string_view whose, std::string_view cluster) {
                 std::string(system_error));
 }
 
-Result<void> check_database(const Snapshot& snapshot, const std::optional<HomeConfig>& home, std::string_view database) {
+Result<void> check_database(const Snapshot& snapshot, const std::optional<HomeConfig>& home,
+                            std::string_view database) {
     const bool is_home = home && home->database == database;
     if (database.empty() || is_home || snapshot.knows_database(database)) return {};
     return fail(ErrorKind::not_found, "database \"" + std::string(database) + "\" does not exist", {}, {},
@@ -42,22 +43,25 @@ bool may_speak_for(const User& user, std::string_view tenant) {
     return user.all_tenants || std::binary_search(user.tenants.begin(), user.tenants.end(), tenant);
 }
 
-Result<Route> route(const Snapshot& snapshot, const std::optional<HomeConfig>& home, const User* user, std::string_view tenant,
-                    std::string_view database) {
+Result<Route> route(const Snapshot& snapshot, const std::optional<HomeConfig>& home, const User* user,
+                    std::string_view tenant, std::string_view database) {
     if (tenant.empty()) {
         PP_TRY(check_database(snapshot, home, database));
         if (!home) return no_tenant_named();
-        if (snapshot.find_cluster(home->cluster) == nullptr) return cluster_is_missing("the home database", home->cluster);
+        if (snapshot.find_cluster(home->cluster) == nullptr)
+            return cluster_is_missing("the home database", home->cluster);
         return Route{RouteKind::home, nullptr, home->cluster, home->database};
     }
     TenantPtr found = snapshot.find_tenant(tenant);
     if (!found || (user != nullptr && !may_speak_for(*user, tenant))) return no_such_tenant(user, tenant);
     PP_TRY(check_database(snapshot, home, database));
     if (found->state == TenantState::suspended) {
-        return fail(ErrorKind::unavailable, "tenant \"" + found->name + "\" is suspended", {}, {}, std::string(cannot_connect_now));
+        return fail(ErrorKind::unavailable, "tenant \"" + found->name + "\" is suspended", {}, {},
+                    std::string(cannot_connect_now));
     }
     const auto& placement = found->placement;
-    if (snapshot.find_cluster(placement.cluster) == nullptr) return cluster_is_missing("this tenant", placement.cluster);
+    if (snapshot.find_cluster(placement.cluster) == nullptr)
+        return cluster_is_missing("this tenant", placement.cluster);
     return Route{RouteKind::tenant, found, placement.cluster, placement.database};
 }
 

@@ -1,25 +1,24 @@
 #include "admin/api/event_queue.hpp"
 
-#include <algorithm>
-
 #include "admin/api/json_views.hpp"
 
 namespace pgporter {
 
-// RFC 3339 in UTC compares as text. Events that came while the present state was being read may be older than it.
-bool EventQueue::is_old(const MoveEvent& event) const { return event.record.updated_at < present_updated_at_; }
-
 void EventQueue::begin(const MoveRecord& present) {
     begun_ = true;
-    present_updated_at_ = present.updated_at;
-    std::erase_if(events_, [this](const MoveEvent& event) { return is_old(event); });
-    // The first event needs a number that doesn't hide the next one's.
-    const auto sequence = events_.empty() || events_.front().sequence == 0 ? 0 : events_.front().sequence - 1;
-    events_.push_front(MoveEvent{sequence, "state", present});
+    if (!events_.empty()) return;
+    last_state_ = present.state;
+    events_.push_back(MoveEvent{last_sequence_, "state", present});
+}
+
+bool EventQueue::refresh(const MoveRecord& present) {
+    if (!begun_ || present.state == last_state_) return true;
+    return push(MoveEvent{last_sequence_, "state", present});
 }
 
 bool EventQueue::push(const MoveEvent& event) {
-    if (begun_ && is_old(event)) return true;
+    last_sequence_ = event.sequence;
+    last_state_ = event.record.state;
     if (event.type == "progress" && !events_.empty() && events_.back().type == "progress") {
         events_.back() = event;
         return true;

@@ -16,8 +16,11 @@ class EventQueue {
   public:
     static constexpr std::size_t events_max = 64;
 
-    // The move as it was when the stream began: goes first, and what is older than it is dropped.
+    // The move as the journal had it after push() began to be called: the first event, unless events came meanwhile. Those were written to
+    // the journal before they were told, so the newest of them is as new as `present`, or its own event is on the way.
     void begin(const MoveRecord& present);
+    // The journal's state later on: told only if it is another one than the last that was heard of (a move that another instance runs).
+    [[nodiscard]] bool refresh(const MoveRecord& present);
     // False: the reader is so slow that even state changes don't fit; end the stream (it will ask again).
     [[nodiscard]] bool push(const MoveEvent& event);
     // The next event's text, ready to be written; nothing: none waits.
@@ -26,11 +29,10 @@ class EventQueue {
     [[nodiscard]] bool finished() const { return finished_; }
 
   private:
-    [[nodiscard]] bool is_old(const MoveEvent& event) const;
-
     bool begun_ = false;
     bool finished_ = false;
-    std::string present_updated_at_;
+    std::uint64_t last_sequence_ = 0;
+    MoveState last_state_ = MoveState::planned;  // of the newest event
     std::deque<MoveEvent> events_;
 };
 

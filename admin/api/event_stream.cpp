@@ -19,18 +19,31 @@ constexpr std::string_view stream_head =
 }  // namespace
 
 void EventStream::start(MoveId move, ApiRequest request) {
+    request_ = std::move(request);
     core_.events.add(move, shared_from_this());
     watch_client();
     // The connection has looked the move up already, but events of the time between would be lost: look again, listening.
-    boost::asio::post(*core_.work, [self = shared_from_this(), request = std::move(request)]() mutable {
-        auto present = find_requested_move(self->core_.ports, request);
+    look();
+}
+
+void EventStream::look() {
+    boost::asio::post(*core_.work, [self = shared_from_this(), heard = heard_]() mutable {
+        auto present = find_requested_move(self->core_.ports, self->request_);
         auto& io = self->core_.io;
-        boost::asio::post(io, [self = std::move(self), present = std::move(present)]() mutable { self->begin(std::move(present)); });
+        boost::asio::post(io, [self = std::move(self), present = std::move(present), heard]() mutable {
+            self->on_look(std::move(present), heard);
+        });
     });
 }
 
-void EventStream::begin(Result<MoveRecord> present) {
+void EventStream::on_look(Result<MoveRecord> present, std::uint64_t heard) {
     if (ended_) return;
+    if (begun_) {
+        // While events come the journal's answer may be older than they are. It is for moves that another instance runs.
+        if (present && heard == heard_ && !queue_.refresh(*present)) end();
+        write_next();
+        return;
+    }
     begun_ = true;
     if (!present) {  // the catalog went away in between: the client asks again after `retry`
         end();
@@ -43,6 +56,7 @@ void EventStream::begin(Result<MoveRecord> present) {
 
 void EventStream::on_move_event(const MoveEvent& event) {
     if (ended_) return;
+    ++heard_;
     if (!queue_.push(event)) {
         end();
         return;
@@ -61,6 +75,7 @@ void EventStream::schedule_heartbeat() {
     heartbeat_.async_wait([self = shared_from_this()](boost::system::error_code ec) {
         if (ec || self->ended_) return;
         if (!self->busy_) self->write(": still here\n\n");
+        self->look();
         self->schedule_heartbeat();
     });
 }

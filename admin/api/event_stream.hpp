@@ -25,7 +25,8 @@ class EventStream final : public MoveEventReader, public std::enable_shared_from
     void on_move_event(const MoveEvent& event) override;
 
   private:
-    void begin(Result<MoveRecord> present);
+    void look();  // reads the move on a work thread; on_look() follows here
+    void on_look(Result<MoveRecord> present, std::uint64_t heard);
     void watch_client();
     void schedule_heartbeat();
     void write(std::string text);
@@ -37,6 +38,8 @@ class EventStream final : public MoveEventReader, public std::enable_shared_from
     ConnectionPlace place_;
     boost::asio::steady_timer heartbeat_;
     EventQueue queue_;
+    ApiRequest request_;        // names the move; work threads read it
+    std::uint64_t heard_ = 0;   // events that came
     std::string writing_;
     std::array<char, 64> unwanted_{};
     bool begun_ = false;

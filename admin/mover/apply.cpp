@@ -1,5 +1,7 @@
 #include "admin/mover/apply.hpp"
 
+#include <libpq-fe.h>
+
 #include "admin/mover/move_names.hpp"
 
 namespace pgporter {

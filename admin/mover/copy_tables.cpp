@@ -1,5 +1,7 @@
 #include "admin/mover/copy_tables.hpp"
 
+#include <libpq-fe.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>

@@ -13,6 +13,8 @@ namespace pgporter {
 namespace {
 
 constexpr int verify_rounds_max = 30;
+constexpr int shrinking_rounds_max = 3;
+constexpr std::uint64_t few_rows = 50;
 constexpr std::chrono::milliseconds give_way_pause_max{10'000};
 constexpr std::chrono::milliseconds warm_max{2'000};
 
@@ -145,10 +147,13 @@ Result<void> MoveRun::prepare_cutover() {
                     "start the move again when the change of the schema is complete");
     }
     PP_TRY(follower_->follow_during([this] { return prepare_connections(); }));
-    for (int round = 0; verifier_->remaining_rows() > ports_.config.mover.pause_verify_rows_max; ++round) {
+    // Few enough rows for the pause, and fewer still while another round makes them fewer: a round costs the clients nothing.
+    for (int round = 0;; ++round) {
+        const auto remaining = verifier_->remaining_rows();
+        const bool enough = remaining <= ports_.config.mover.pause_verify_rows_max;
+        if (remaining <= few_rows || (enough && round >= shrinking_rounds_max)) break;
         if (round == verify_rounds_max) {
-            return fail(ErrorKind::limit, std::to_string(verifier_->remaining_rows()) +
-                                              " changed rows are still to be compared, more than mover.pause_verify_rows_max");
+            return fail(ErrorKind::limit, std::to_string(remaining) + " changed rows are still to be compared, more than mover.pause_verify_rows_max");
         }
         PP_TRY(verifier_->compare_changed(*source_));
     }
@@ -156,6 +161,7 @@ Result<void> MoveRun::prepare_cutover() {
         const std::lock_guard lock(mutex_);
         record_.progress.rows_verified = verifier_->rows_verified();
     }
+    PP_TRY(verifier_->rehearse_pause());
     // The stream at its end and the target flushed: the pause has little left to do.
     const auto marker = "near:" + std::to_string(++markers_);
     PP_TRY(emit_marker(marker));
@@ -274,6 +280,7 @@ Result<void> MoveRun::drain_stream(Pause& pause) {
     pause.end_phase("journal");
     PP_TRY(verifier_->judge(pause.deadline));
     pause.end_phase("compare");
+    pause.phases += " rows " + std::to_string(verifier_->remaining_rows());
     return {};
 }
 

@@ -1,5 +1,7 @@
 #include "admin/mover/fence.hpp"
 
+#include <libpq-fe.h>
+
 #include <algorithm>
 
 #include "admin/mover/move_names.hpp"

@@ -54,6 +54,11 @@ Result<void> Follower::follow_to_barrier(Lsn barrier, Deadline deadline) {
     return commit(Durability::later, deadline);
 }
 
+Result<void> Follower::come_to_rest() {
+    PP_TRY(follow([&] { return !in_transaction_; }, std::nullopt, -1));
+    return commit(Durability::later, std::nullopt);
+}
+
 Result<void> Follower::follow_during(const std::function<Result<void>()>& work) {
     WakeFlag finished;
     Result<void> outcome;
@@ -237,7 +242,7 @@ Result<void> Follower::wait(const Deadline& deadline, int wake_fd) {
     const short target_events = static_cast<short>(POLLIN | (applier_->wants_to_write() ? POLLOUT : 0));
     std::array<pollfd, 5> entries{pollfd{held_ ? -1 : stream_->socket(), POLLIN, 0},
                                   pollfd{applier_->unanswered() > 0 || applier_->wants_to_write()
-                                             ? PQsocket(applier_->session().raw()) : -1, target_events, 0},
+                                             ? applier_->session().socket() : -1, target_events, 0},
                                   ends[0], ends[1], pollfd{wake_fd, POLLIN, 0}};
     int wait_ms = static_cast<int>(tick_every.count());
     if (deadline) wait_ms = std::min(wait_ms, poll_ms(deadline));

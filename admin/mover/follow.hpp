@@ -37,6 +37,9 @@ class Follower {
     [[nodiscard]] Result<void> follow_to_marker(const std::string& content, Deadline deadline);
     // Applies exactly the transactions whose commit is before the barrier, commits them on the target, and pauses there.
     [[nodiscard]] Result<void> follow_to_barrier(Lsn barrier, Deadline deadline);
+    // Applies until no source transaction is half received, and commits on the target: no transaction of ours is open anywhere. Where source
+    // and target are one server, a slot is never made while one is: it would wait for us, and we for it.
+    [[nodiscard]] Result<void> come_to_rest();
     void leave_barrier() { barrier_.reset(); }
     // Applies until `work` (on a thread of its own) has returned; its result.
     [[nodiscard]] Result<void> follow_during(const std::function<Result<void>()>& work);

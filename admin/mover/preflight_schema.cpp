@@ -78,7 +78,8 @@ const std::vector<Finding>& blockers() {
          "row security is forced on the table's owner, so that the mover would not see all rows", "ALTER ROLE ... BYPASSRLS for the mover's role"},
         {"prepared_transaction",
          "SELECT DISTINCT format('%s on %s.%s', p.gid, n.nspname, c.relname) FROM pg_prepared_xacts p "
-         "JOIN pg_locks l ON l.virtualtransaction LIKE '-1/' || p.transaction::text JOIN pg_class c ON c.oid = l.relation "
+         "JOIN pg_locks x ON x.transactionid = p.transaction AND x.pid IS NULL "
+         "JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL JOIN pg_class c ON c.oid = l.relation "
          "JOIN pg_namespace n ON n.oid = c.relnamespace "
          "WHERE p.database = current_database() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
          "AND n.nspname = $1",
@@ -154,6 +155,11 @@ const std::vector<Finding>& warnings() {
          "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
          "WHERE n.nspname = $1 AND c.relkind = 'm'",
          "a materialized view isn't copied but refreshed on the target, before the cutover", "refresh it again afterwards if it must be of that moment"},
+        {"full_identity",
+         "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+         "WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relreplident = 'f'",
+         "each update and delete of a table without a key reads the whole table on the target, and inside the pause it is compared as a whole",
+         "add a primary key if the table is large and changes often"},
         {"tablespace",
          "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
          "WHERE n.nspname = $1 AND c.reltablespace <> 0",

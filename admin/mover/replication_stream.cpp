@@ -1,6 +1,8 @@
 #include "admin/mover/replication_stream.hpp"
 
-#include <array>
+#include <libpq-fe.h>
+
+#include <algorithm>
 
 namespace pgporter {
 namespace {
@@ -27,6 +29,8 @@ constexpr std::size_t data_header = 1 + 8 + 8 + 8;       // 'w', start, end of t
 constexpr std::size_t keepalive_length = 1 + 8 + 8 + 1;  // 'k', end of the log, clock, reply wanted
 
 }  // namespace
+
+void ReplicationStream::Free::operator()(char* buffer) const { PQfreemem(buffer); }
 
 Result<ReplicationStream> ReplicationStream::connect(const LibpqParams& params, const Interrupt& interrupt,
                                                      std::chrono::milliseconds connect_timeout) {

@@ -32,7 +32,7 @@ class ReplicationStream {
     // Tells the source what is durable on the target. `ask` wants a keepalive in return.
     [[nodiscard]] Result<void> confirm(Lsn durable, bool ask = false);
 
-    [[nodiscard]] int socket() const { return PQsocket(session_->raw()); }
+    [[nodiscard]] int socket() const { return session_->socket(); }
     [[nodiscard]] ServerSession& session() { return *session_; }
     // How far the source's log has been sent to us, transactions or not.
     [[nodiscard]] Lsn received() const { return received_; }
@@ -45,7 +45,10 @@ class ReplicationStream {
     explicit ReplicationStream(std::unique_ptr<ServerSession> session) : session_(std::move(session)) {}
 
     std::unique_ptr<ServerSession> session_;
-    std::unique_ptr<char, decltype(&PQfreemem)> buffer_{nullptr, &PQfreemem};
+    struct Free {
+        void operator()(char* buffer) const;
+    };
+    std::unique_ptr<char, Free> buffer_;  // the last message, as libpq gave it
     Lsn received_;
     Lsn idle_position_;
     bool reply_wanted_ = false;

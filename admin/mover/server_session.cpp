@@ -1,5 +1,7 @@
 #include "admin/mover/server_session.hpp"
 
+#include <libpq-fe.h>
+
 #include <charconv>
 
 namespace pgporter {
@@ -27,6 +29,13 @@ std::string field(const PGresult* result, int code) {
 
 }  // namespace
 
+QueryRows::~QueryRows() { PQclear(result_); }
+int QueryRows::count() const { return PQntuples(result_); }
+bool QueryRows::is_null(int row, int column) const { return PQgetisnull(result_, row, column) == 1; }
+std::string_view QueryRows::text(int row, int column) const {
+    return {PQgetvalue(result_, row, column), static_cast<std::size_t>(PQgetlength(result_, row, column))};
+}
+
 std::int64_t QueryRows::number(int row, int column) const {
     const auto digits = text(row, column);
     std::int64_t value = 0;
@@ -35,7 +44,7 @@ std::int64_t QueryRows::number(int row, int column) const {
 }
 
 std::uint64_t QueryRows::affected() const {
-    const std::string_view digits = result_ ? PQcmdTuples(result_.get()) : "";
+    const std::string_view digits = result_ != nullptr ? PQcmdTuples(result_) : "";
     std::uint64_t value = 0;
     std::from_chars(digits.data(), digits.data() + digits.size(), value);
     return value;
@@ -54,6 +63,12 @@ Error error_from(const PGresult* result) {
     const auto kind = sqlstate.empty() ? ErrorKind::unavailable : kind_of(sqlstate);
     return fail(kind, std::move(message), std::move(detail), field(result, PG_DIAG_MESSAGE_HINT), std::move(sqlstate));
 }
+
+void ServerSession::Finish::operator()(PGconn* connection) const { PQfinish(connection); }
+int ServerSession::socket() const { return PQsocket(raw()); }
+int ServerSession::server_version() const { return PQserverVersion(raw()); }
+int ServerSession::backend_pid() const { return PQbackendPID(raw()); }
+bool ServerSession::alive() const { return PQstatus(raw()) == CONNECTION_OK; }
 
 Result<std::unique_ptr<ServerSession>> ServerSession::connect(const LibpqParams& params, const Interrupt& interrupt,
                                                               const Options& options) {

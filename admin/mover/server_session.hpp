@@ -3,8 +3,6 @@
 // COPY, pipeline and replication work on raw() with wait_for(). It must not: retry anything, or decide what an error means for a move.
 #pragma once
 
-#include <libpq-fe.h>
-
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -25,22 +23,26 @@ namespace pgporter {
 class QueryRows {
   public:
     QueryRows() = default;
-    explicit QueryRows(PGresult* result) : result_(result, &PQclear) {}
-
-    [[nodiscard]] int count() const { return result_ ? PQntuples(result_.get()) : 0; }
-    [[nodiscard]] bool empty() const { return count() == 0; }
-    [[nodiscard]] bool is_null(int row, int column) const { return PQgetisnull(result_.get(), row, column) == 1; }
-    [[nodiscard]] std::string_view text(int row, int column) const {
-        return {PQgetvalue(result_.get(), row, column), static_cast<std::size_t>(PQgetlength(result_.get(), row, column))};
+    explicit QueryRows(PGresult* result) : result_(result) {}
+    QueryRows(QueryRows&& other) noexcept : result_(std::exchange(other.result_, nullptr)) {}
+    QueryRows& operator=(QueryRows&& other) noexcept {
+        std::swap(result_, other.result_);
+        return *this;
     }
+    ~QueryRows();
+
+    [[nodiscard]] int count() const;
+    [[nodiscard]] bool empty() const { return count() == 0; }
+    [[nodiscard]] bool is_null(int row, int column) const;
+    [[nodiscard]] std::string_view text(int row, int column) const;
     [[nodiscard]] std::string string(int row, int column) const { return std::string(text(row, column)); }
     [[nodiscard]] std::int64_t number(int row, int column) const;
     [[nodiscard]] bool flag(int row, int column) const { return text(row, column) == "t"; }
     [[nodiscard]] std::uint64_t affected() const;
-    [[nodiscard]] PGresult* raw() const { return result_.get(); }
+    [[nodiscard]] PGresult* raw() const { return result_; }
 
   private:
-    std::unique_ptr<PGresult, decltype(&PQclear)> result_{nullptr, &PQclear};
+    PGresult* result_ = nullptr;
 };
 
 using SqlValue = std::optional<std::string>;  // none: NULL
@@ -73,17 +75,21 @@ class ServerSession {
 
     [[nodiscard]] PGconn* raw() const { return connection_.get(); }
     [[nodiscard]] const Interrupt& interrupt() const { return *interrupt_; }
-    [[nodiscard]] int server_version() const { return PQserverVersion(connection_.get()); }
-    [[nodiscard]] int backend_pid() const { return PQbackendPID(connection_.get()); }
-    [[nodiscard]] bool alive() const { return PQstatus(connection_.get()) == CONNECTION_OK; }
+    [[nodiscard]] int socket() const;
+    [[nodiscard]] int server_version() const;
+    [[nodiscard]] int backend_pid() const;
+    [[nodiscard]] bool alive() const;
     [[nodiscard]] std::string parameter(const char* name) const;
 
   private:
-    ServerSession(PGconn* connection, const Interrupt& interrupt) : connection_(connection, &PQfinish), interrupt_(&interrupt) {}
+    ServerSession(PGconn* connection, const Interrupt& interrupt) : connection_(connection), interrupt_(&interrupt) {}
     [[nodiscard]] Result<void> finish_connecting(const Deadline& deadline);
     [[nodiscard]] Error connection_error() const;
 
-    std::unique_ptr<PGconn, decltype(&PQfinish)> connection_;
+    struct Finish {
+        void operator()(PGconn* connection) const;
+    };
+    std::unique_ptr<PGconn, Finish> connection_;
     const Interrupt* interrupt_;
 };
 

@@ -37,6 +37,7 @@ Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
     auto keeper = servers_->replication();
     if (!keeper) return keeper.error();
     barrier.source_keeper = std::make_unique<ReplicationStream>(std::move(*keeper));
+    PP_TRY(follower_->come_to_rest());
     // Nothing is applied meanwhile: the target must not run past a point that isn't known yet.
     auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), ++barriers_made_), true, after(barrier_timeout));
     if (!slot) {
@@ -198,6 +199,17 @@ Result<void> Verifier::prepare_pause() {
         for (const auto& table : *tables_) {
             if (!table.partitioned) PP_TRY(session->exec("EXPLAIN " + fingerprint_query(table)));
         }
+    }
+    return {};
+}
+
+// The answers may differ, the sides aren't at the same point: what counts is that both have planned and read it once.
+Result<void> Verifier::rehearse_pause() {
+    for (const auto& query : change_queries(follower_->changed(), ChangedRows::keys_max)) {
+        PP_TRY(pause_.source->send(query.sql));
+        PP_TRY(pause_.target->send(query.sql));
+        PP_TRY(pause_.source->receive());
+        PP_TRY(pause_.target->receive());
     }
     return {};
 }

@@ -29,6 +29,7 @@ class Verifier {
 
     // The pause: connections made and used before it, queries sent while other things are waited for.
     [[nodiscard]] Result<void> prepare_pause();
+    [[nodiscard]] Result<void> rehearse_pause();
     [[nodiscard]] Result<void> ask_source();  // when the stream has ended
     [[nodiscard]] Result<void> ask_target();  // when the target has committed
     [[nodiscard]] Result<void> judge(Deadline deadline);

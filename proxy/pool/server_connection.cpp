@@ -76,10 +76,8 @@ Task<Result<void>> ServerConnection::negotiate_tls() {
 
 Task<Result<void>> ServerConnection::log_in() {
     const bool protected_link = stream_->is_tls() || options_.address.is_local_socket();
-    ServerLogin login({{"user", options_.user},
-                       {"database", options_.database},
-                       {"client_encoding", "UTF8"},
-                       {"application_name", "pgporter"}},
+    // Nothing that RESET would bring back to a client's surprise.
+    ServerLogin login({{"user", options_.user}, {"database", options_.database}, {"client_encoding", "UTF8"}},
                       options_.credential, protected_link);
     bool sent = co_await stream_->write_all(login.start());
     FrameReader reader(own_message_bytes_max);

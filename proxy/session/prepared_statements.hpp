@@ -23,6 +23,11 @@ struct Statement {
 };
 using StatementPtr = std::shared_ptr<const Statement>;
 
+// PostgreSQL tells statement names apart by their first 63 bytes.
+[[nodiscard]] inline std::string_view statement_key(std::string_view name) {
+    return name.substr(0, 63);
+}
+
 inline constexpr std::string_view server_statement_prefix = "PGPORTER_";
 
 class StatementRegistry {

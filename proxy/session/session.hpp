@@ -1,7 +1,7 @@
 // Session: one client connection from accept to end. Lives on one worker's thread; kept alive by its coroutine and, while it holds
 // a lease, by the server connection.
 //
-// Two loops: the uplink (a coroutine of the session's own) reads the client and writes the server; the downlink (the server connection's
+// There are two loops: the uplink (a coroutine of the session's own) reads the client and writes the server; the downlink (the server connection's
 // coroutine) calls on_server_bytes() and writes the client. While there is no lease only the uplink writes the client; while there is one
 // only the downlink does, and what the uplink has to say goes through the reply queue. So each stream has one writer.
 //
@@ -66,15 +66,15 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] const std::shared_ptr<const ScramKeys>& learned_keys() const { return learned_keys_; }
 
   private:
-    enum class Step { done, need_server, server_blocked, client_blocked, replies_full, inspecting, ended };
+    enum class Step { done, need_server, server_blocked, client_blocked, wait_for_replies, ended };
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
     // What is undone when the server never did it.
     struct Operation {
-        enum class Kind { name_statement, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query } kind;
+        enum class Kind { name_statement, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query, rename_tag } kind;
         std::string name;
         StatementPtr statement;
         StatementNumber number = 0;
-        std::string reply;  // local_query
+        std::string reply;  // local_query, rename_tag
     };
 
     static Task<> run(std::shared_ptr<Session> self);
@@ -116,6 +116,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<bool> take_step(Step step, std::string_view& input);
     Step process(std::string_view& input);
     Step process_all(std::string_view& input);
+    [[nodiscard]] bool must_wait() const;
     Step begin_partial(std::string_view& input);
     Step continue_partial(std::string_view& input);
     Step start_bind();
@@ -142,7 +143,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::uint32_t remember(Operation operation);
     void note_traits(const StatementTraits& traits);
     Step begin_stream(char type, std::uint32_t body_length);
-    [[nodiscard]] bool needs_server(char type) const;
+    [[nodiscard]] bool needs_server(char type, std::uint32_t body_length) const;
+    [[nodiscard]] bool is_unsettled(std::string_view name) const;
+    Step terminate();
+    bool reset_to_beginning(const StatementTraits& traits);
+    void forget_operation(std::uint32_t tag);
 
     // session_downlink.cpp
     bool on_reply(char type, std::string_view body, std::string_view whole);
@@ -158,7 +163,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_inspection.cpp
     static Task<> inspect(std::shared_ptr<Session> self);
-    void adopt_inspection(const QueryAnswer& answer);
+    Context adopt_inspection(const QueryAnswer& answer);
     [[nodiscard]] std::string inspection_sql() const;
     void set_pins(std::set<std::string> pins);
     [[nodiscard]] bool is_pinned() const { return !pins_.empty(); }
@@ -214,6 +219,12 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool state_is_suspect_ = false;  // this transaction ran something that may change the session's state
     bool context_was_reset_ = false;  // DISCARD ALL ran on the server
     bool inspecting_ = false;
+    bool goes_back_ = false;    // RESET and its like ran: what became a default is set to the session's beginning again
+    bool has_barrier_ = false;  // what was sent may change names or settings: nothing more is sent before it is answered
+    bool terminating_ = false;  // Terminate came: the session ends when everything owed has been delivered
+    std::uint32_t batch_ = 0;   // Syncs sent in this lease
+    std::unordered_map<std::string, std::uint32_t> unsettled_names_;  // a Parse or Close of it is under way, since which batch
+    std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
     bool lease_ends_after_flush_ = false;
     bool server_said_fatal_ = false;

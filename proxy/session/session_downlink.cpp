@@ -98,7 +98,12 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
         say_simulated();
         return true;
     }
-    if (outcome.handling == Handling::forward) worker_.to_client().put(whole);
+    const auto renamed = type == 'C' && outcome.expected.tag != 0 ? operations_.find(outcome.expected.tag) : operations_.end();
+    if (renamed != operations_.end() && renamed->second.kind == Operation::Kind::rename_tag) {
+        worker_.to_client().put_copy(renamed->second.reply);
+    } else if (outcome.handling == Handling::forward) {
+        worker_.to_client().put(whole);
+    }
     if (type == 'C' && body.size() > 1 && body.front() == 'D') {
         const std::string_view tag = body.substr(0, body.size() - 1);
         if (tag == "DISCARD ALL" || tag == "DEALLOCATE ALL") {
@@ -153,7 +158,7 @@ void Session::undo(const Expected& expected) {
     const auto at = operations_.find(expected.tag);
     if (expected.tag == 0 || at == operations_.end()) return;
     const Operation operation = std::move(at->second);
-    operations_.erase(at);
+    forget_operation(expected.tag);
     switch (operation.kind) {
         case Operation::Kind::name_statement:
             names_.erase(operation.name);
@@ -170,12 +175,21 @@ void Session::undo(const Expected& expected) {
             unnamed_serial_ = 0;
             server_->unnamed_statement = 0;
             break;
-        case Operation::Kind::local_query: break;
+        case Operation::Kind::local_query:
+        case Operation::Kind::rename_tag: break;
     }
 }
 
 void Session::complete(const Expected& expected, char) {
-    if (expected.tag != 0) operations_.erase(expected.tag);
+    if (expected.tag != 0) forget_operation(expected.tag);
+}
+
+void Session::forget_operation(std::uint32_t tag) {
+    const auto at = operations_.find(tag);
+    if (at == operations_.end()) return;
+    if (!unsettled_names_.empty()) unsettled_names_.erase(at->second.name);
+    if (at->second.number != 0) unsettled_statements_.erase(at->second.number);
+    operations_.erase(at);
 }
 
 // Replies of our own whose turn it is.
@@ -196,7 +210,7 @@ void Session::say_simulated() {
             case Request::sync:
             case Request::copy_end: break;  // never simulated
         }
-        if (at != operations_.end()) operations_.erase(at);
+        forget_operation(expected->tag);
     }
 }
 
@@ -216,6 +230,14 @@ void Session::flush_to_client() {
 // ReadyForQuery has just been passed on.
 void Session::on_ready() {
     if (!replies_.is_empty()) return;
+    has_barrier_ = false;
+    if (replies_.status() == 'T' && goes_back_ && partial_ != Partial::stream) {
+        flush_to_client();
+        if (!server_ || end_reason_ != EndReason::none) return;
+        inspecting_ = true;
+        asio::co_spawn(worker_.thread().executor(), inspect(shared_from_this()), asio::detached);
+        return;
+    }
     if (replies_.status() != 'I') {
         const Milliseconds idle_max = worker_.config().limits.idle_in_transaction_ms_max;
         idle_deadline_.arm(idle_max, [this, idle_max] {

@@ -5,6 +5,20 @@
 #include "proxy/session/session.hpp"
 
 namespace pgporter {
+namespace {
+
+// Both have the same role and path, and every setting of either is in the other.
+bool has_all_of(const Context& actual, const Context& wanted) {
+    if (actual.role != wanted.role || actual.search_path != wanted.search_path) return false;
+    if (actual.settings.size() != wanted.settings.size()) return false;
+    for (const auto& [name, value] : wanted.settings) {
+        const std::string* held = find_setting(actual.settings, name);
+        if (held == nullptr || *held != value) return false;
+    }
+    return true;
+}
+
+}  // namespace
 
 std::string Session::inspection_sql() const {
     std::string sql =
@@ -24,7 +38,9 @@ std::string Session::inspection_sql() const {
     return sql;
 }
 
-void Session::adopt_inspection(const QueryAnswer& answer) {
+// Returns what the server connection really has; own_state_ becomes what the session shall have.
+Context Session::adopt_inspection(const QueryAnswer& answer) {
+    Context actual;
     Context now;
     now.role = startup_state_.role;
     now.search_path = startup_state_.search_path;  // where it was reset, the session's own beginning is meant
@@ -36,54 +52,56 @@ void Session::adopt_inspection(const QueryAnswer& answer) {
         if (kind == "p") {
             pins.insert(*row[1]);
         } else if (kind == "r") {
-            if (*row[2] != "none") now.role = *row[2];
+            if (*row[2] != "none") now.role = actual.role = *row[2];
         } else if (*row[1] == "search_path") {
-            now.search_path = *row[2];
+            now.search_path = actual.search_path = *row[2];
         } else {
             put_setting(now.settings, *row[1], *row[2]);
+            put_setting(actual.settings, *row[1], *row[2]);
         }
     }
     own_state_ = std::move(now);
     if (pool_mode_ == PoolMode::session) pins.insert("session_pooling");
     if (pins.contains("prepare") || pins_.contains("prepare")) server_->require_discard_all();
-    set_pins(std::move(pins));
+    if (replies_.status() == 'I') set_pins(std::move(pins));  // in a transaction it may still be rolled back
+    return actual;
 }
 
 Task<> Session::inspect(std::shared_ptr<Session> self) {
     const ServerPtr server = self->server_;
-    self->state_is_suspect_ = false;
-    const bool was_reset = std::exchange(self->context_was_reset_, false);
     bool sound = server != nullptr;
     if (sound) {
         self->worker_.shared().session_metrics.settings_inspections.inc();
-        if (was_reset) {  // DISCARD ALL: everything of the session's is gone
+        if (std::exchange(self->context_was_reset_, false)) {  // DISCARD ALL: everything of the session's is gone
             self->own_state_ = self->startup_state_;
             self->custom_settings_.clear();
         }
         Result<QueryAnswer> answer = co_await server->query(self->inspection_sql(), server->options().prologue_ms_max);
         sound = answer.has_value();
         if (sound && self->server_ == server) {
-            const ContextPtr before = server->context();
-            self->adopt_inspection(*answer);
-            const bool same = !was_reset && *before == self->own_state_;
-            if (!same) server->adopt_context(self->wanted_context());
-            // The list says what was set, not what was reset: where the session stays on this connection, the difference is set again.
-            if (self->is_pinned()) {
+            const Context actual = self->adopt_inspection(*answer);
+            const bool in_transaction = self->replies_.status() != 'I';
+            if (has_all_of(actual, self->own_state_)) {
+                server->adopt_context(self->wanted_context());
+            } else if (in_transaction || self->is_pinned()) {
+                // What was reset is set to the session's beginning again, at once: the session stays on this connection.
                 Result<void> again = co_await server->establish_again(self->wanted_context(), self->id_);
                 sound = again.has_value();
-            } else if (!same) {
+            } else {
                 server->forget_context();
             }
+            self->state_is_suspect_ = in_transaction;  // asked again at its end
+            self->goes_back_ = false;
         }
     }
     self->inspecting_ = false;
     if (!sound) {
         log::warning("inspection_failed", {{"session", std::to_string(self->id_.value)}});
-        server->close();
+        if (server) server->close();
     }
     if (self->end_reason_ == EndReason::none && self->server_ == server && sound) {
         self->tell_parameter_changes();
-        self->finish_transaction();
+        if (self->replies_.status() == 'I') self->finish_transaction();
     }
     self->wake_.notify();
 }

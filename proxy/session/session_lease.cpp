@@ -71,11 +71,13 @@ void Session::start_lease(ServerPtr server) {
     replies_.reset();
     state_is_suspect_ = false;
     context_was_reset_ = false;
+    goes_back_ = false;
+    has_barrier_ = false;
 }
 
 // A server connection may report other values than the one before (another server, another version): the client is told.
 void Session::tell_parameter_changes() {
-    if (client_reported_ == server_->reported()) return;
+    if (client_reported_ == server_->reported() || resetting_) return;
     if (!client_reported_) {  // the welcome tells them all
         client_reported_ = server_->reported();
         return;
@@ -96,6 +98,8 @@ void Session::end_lease() {
     worker_.shared().pool_metrics.leases.add(-1);
     idle_deadline_.disarm();
     operations_.clear();
+    unsettled_names_.clear();
+    unsettled_statements_.clear();
     pool_->give_back(server);
     if (desk_ != nullptr) desk_->end_lease();
     if (draining_) {

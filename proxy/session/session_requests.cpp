@@ -6,11 +6,13 @@
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
 #include "proxy/wire/writer.hpp"
+#include "router/search_path.hpp"
 
 namespace pgporter {
 
 std::uint32_t Session::remember(Operation operation) {
     if (++last_tag_ == 0) ++last_tag_;
+    if (operation.number != 0) unsettled_statements_[operation.number] = batch_;
     operations_[last_tag_] = std::move(operation);
     return last_tag_;
 }
@@ -20,29 +22,53 @@ void Session::note_traits(const StatementTraits& traits) {
         traits.sql_prepare) {
         state_is_suspect_ = true;
     }
+    goes_back_ |= traits.goes_back;
+    has_barrier_ |= traits.may_change_settings || traits.deallocate_all || !traits.deallocate_name.empty();
     for (const auto& name : traits.custom_settings) {
         if (custom_settings_.size() < 1000) custom_settings_.insert(name);
     }
 }
 
-bool Session::needs_server(char type) const {
-    // Without a lease: Sync is answered here, Flush has nothing to flush, stray COPY messages are ignored as PostgreSQL does.
-    return std::string_view("SHdcfXp").find(type) == std::string_view::npos;
+bool Session::needs_server(char type, std::uint32_t body_length) const {
+    // Without a lease: Sync is answered here, Flush has nothing to flush, stray COPY messages are ignored as PostgreSQL does. A malformed
+    // one is PostgreSQL's to complain about.
+    if ((type == 'S' || type == 'H') && body_length != 0) return true;
+    return std::string_view("SHdcf").find(type) == std::string_view::npos;
+}
+
+// True while it isn't known whether an earlier batch has made or closed the statement of this name: an error there would have skipped that.
+bool Session::is_unsettled(std::string_view name) const {
+    if (unsettled_names_.empty() && unsettled_statements_.empty()) return false;
+    const auto at = unsettled_names_.find(std::string(name));
+    if (at != unsettled_names_.end() && at->second != batch_) return true;
+    const auto known = names_.find(name);  // another name may share the statement
+    if (known == names_.end()) return false;
+    const auto statement = unsettled_statements_.find(known->second->number);
+    return statement != unsettled_statements_.end() && statement->second != batch_;
+}
+
+// Everything that PostgreSQL would still have answered is answered before the session ends.
+Session::Step Session::terminate() {
+    terminating_ = true;
+    if (server_ && must_wait()) return Step::wait_for_replies;
+    if (is_client_blocked()) return Step::client_blocked;
+    end(EndReason::client_terminated, nullptr);
+    return Step::ended;
 }
 
 Session::Step Session::on_request(char type, std::string_view body, std::string_view whole) {
     if (idle_deadline_.is_armed()) idle_deadline_.disarm();
     if (type == 'X') {
-        end(EndReason::client_terminated, nullptr);
-        return Step::ended;
+        terminating_ = true;
+        return Step::done;
     }
     if (!server_) {
-        if (type == 'S') {
+        if (type == 'S' && body.empty()) {
             skip_to_sync_ = false;
             say(message::ready_for_query('I'));
             return Step::done;
         }
-        if (!needs_server(type)) return Step::done;
+        if (!needs_server(type, static_cast<std::uint32_t>(body.size()))) return Step::done;
     } else if (replies_.is_skipping() && type != 'S') {
         return Step::done;  // the server would skip it too
     }
@@ -78,9 +104,14 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
 
 // The header of a message that is passed on as it is, and what it will be owed.
 Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
-    if (!server_ && !needs_server(type)) {
+    if (!server_ && !needs_server(type, body_length)) {
         partial_ = partial_ == Partial::none ? Partial::none : Partial::drop;
         return Step::done;
+    }
+    if (!server_ && std::string_view("QPBEDCSHFdcf").find(type) == std::string_view::npos) {
+        const Error error = client_error::invalid_message_type(type);
+        end(EndReason::protocol_violation, &error);
+        return Step::ended;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
     switch (type) {
@@ -103,16 +134,16 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
         case 'C': replies_.sent({Request::close}); break;
         case 'E': replies_.sent({Request::execute}); break;
         case 'F': replies_.sent({Request::function_call}); break;
-        case 'S': replies_.sent({Request::sync}); break;
+        case 'S':
+            ++batch_;
+            skip_to_sync_ = false;
+            replies_.sent({Request::sync});
+            break;
         case 'c':
         case 'f': replies_.sent({Request::copy_end}); break;
         case 'H':
         case 'd': break;
-        default: {
-            const Error error = client_error::invalid_message_type(type);
-            end(EndReason::protocol_violation, &error);
-            return Step::ended;
-        }
+        default: break;  // PostgreSQL answers what is under way, and then this, with the end of the connection
     }
     const auto header = frame_header(type, body_length);
     worker_.to_server().put_copy(std::string_view(header.data(), header.size()));
@@ -162,13 +193,10 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
     }
     if (resetting_ && !server_ && !try_begin_lease()) return Step::need_server;
     resetting_ = false;
-    const std::string reply = message::command_complete(traits.discard_all ? "DISCARD ALL" : "RESET") + message::ready_for_query('I');
-    if (server_) {
-        client_out_.write(client_, reply);
-        finish_transaction();
-    } else {
-        say(reply);
-    }
+    client_out_.write(client_, message::command_complete(traits.discard_all ? "DISCARD ALL" : "RESET"));
+    if (server_) tell_parameter_changes();
+    client_out_.write(client_, message::ready_for_query('I'));
+    if (server_) finish_transaction();
     return Step::done;
 }
 
@@ -176,16 +204,45 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
     const StatementTraits traits = scan_statement(sql);
     if (pool_mode_ == PoolMode::transaction && !is_pinned()) {
-        if ((traits.discard_all || traits.reset_all) && (!server_ || resetting_)) return reset_session(traits);
+        if (traits.discard_all || traits.reset_all) {
+            if (server_ && !resetting_ && replies_.ends_with_ready()) return Step::wait_for_replies;
+            if (!server_ || resetting_) return reset_session(traits);
+        }
         if (answer_locally(traits)) return Step::done;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
+    if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     replies_.sent({Request::query});
     to_server(whole);
     return Step::done;
+}
+
+// RESET brings back what the session began with, which the server doesn't know as its default: said to it as SET, and told to the client as
+// RESET. False: the session began with the server's own default.
+bool Session::reset_to_beginning(const StatementTraits& traits) {
+    std::string value;
+    if (traits.reset_name == "search_path") {
+        const auto schemas = split_search_path(startup_state_.search_path);
+        if (!schemas || schemas->empty()) return false;
+        for (const auto& schema : *schemas) value += (value.empty() ? "" : ", ") + sql_literal(schema);
+    } else {
+        const std::string* setting = find_setting(startup_state_.settings, traits.reset_name);
+        if (setting == nullptr) return false;
+        value = sql_literal(*setting);
+    }
+    std::string name;
+    for (std::string_view rest = traits.reset_name; !rest.empty();) {
+        const auto dot = rest.find('.');
+        name += (name.empty() ? "" : ".") + sql_identifier(rest.substr(0, dot));
+        rest = dot == std::string_view::npos ? std::string_view() : rest.substr(dot + 1);
+    }
+    const std::uint32_t tag = remember({Operation::Kind::rename_tag, {}, nullptr, 0, message::command_complete("RESET")});
+    worker_.to_server().put_copy(message::query("SET SESSION " + name + " TO " + value));
+    replies_.sent({Request::query, Handling::forward, tag});
+    return true;
 }
 
 Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
@@ -210,12 +267,14 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         to_server(whole);
         return Step::done;
     }
-    if (!names_.contains(*name) && names_.size() >= worker_.config().limits.prepared_statements_max) {
+    const std::string_view key = statement_key(*name);
+    if (is_unsettled(key)) return Step::wait_for_replies;
+    if (!names_.contains(key) && names_.size() >= worker_.config().limits.prepared_statements_max) {
         const Error error = client_error::too_many_statements(worker_.config().limits.prepared_statements_max);
         end(EndReason::limit, &error);
         return Step::ended;
     }
-    parse_named(*name, definition);
+    parse_named(key, definition);
     return Step::done;
 }
 
@@ -236,6 +295,7 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
     StatementPtr statement = worker_.statements().find_or_create(owner, definition);
     note_traits(statement->traits);
     names_.emplace(std::string(name), statement);
+    unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
     if (!server_->statements().touch(statement->number)) {
         prepare_on_server(statement, Handling::forward, tag);
@@ -298,7 +358,7 @@ std::string Session::statement_for_server(std::string_view name) {
         if (unnamed_serial_ != 0 && unnamed_traits_) note_traits(*unnamed_traits_);
         return {};
     }
-    const auto known = names_.find(name);
+    const auto known = names_.find(statement_key(name));
     if (known == names_.end()) {
         return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
     }
@@ -311,6 +371,7 @@ std::string Session::statement_for_server(std::string_view name) {
 Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (replies_.is_skipping()) return Step::done;
+    if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
     const std::string server_name = statement_for_server(statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
     std::string text(header.data(), header.size());
@@ -326,6 +387,7 @@ Session::Step Session::on_describe(std::string_view body, std::string_view whole
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (body.size() >= 2 && body[0] == 'S') {
         const std::string_view name = body.substr(1, body.find('\0', 1) - 1);
+        if (is_unsettled(statement_key(name))) return Step::wait_for_replies;
         const std::string server_name = statement_for_server(name);
         worker_.to_server().put_copy(message::describe('S', server_name));
     } else {
@@ -348,8 +410,10 @@ Session::Step Session::on_close(std::string_view body, std::string_view whole) {
         return Step::done;
     }
     // The server keeps the statement for the next one who needs it; closing an unknown name is no error either.
-    Operation operation{Operation::Kind::close_name, name, nullptr, 0, {}};
-    if (const auto known = names_.find(name); known != names_.end()) {
+    const std::string key(statement_key(name));
+    if (is_unsettled(key)) return Step::wait_for_replies;
+    Operation operation{Operation::Kind::close_name, key, nullptr, 0, {}};
+    if (const auto known = names_.find(key); known != names_.end()) {
         operation.statement = known->second;
         names_.erase(known);
     }
@@ -357,6 +421,7 @@ Session::Step Session::on_close(std::string_view body, std::string_view whole) {
         say(message::close_complete());
         return Step::done;
     }
+    unsettled_names_[key] = batch_;
     const std::uint32_t tag = remember(std::move(operation));
     replies_.sent({Request::close, Handling::simulate, tag});
     say_simulated();

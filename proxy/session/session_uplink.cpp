@@ -20,8 +20,12 @@ std::uint32_t be32(const char* bytes) {
     return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
 }
 
-bool is_frontend_type(char type) {
-    return std::string_view("QPBEDCSHFdcfXp").find(type) != std::string_view::npos;
+// PostgreSQL bounds the messages that carry little (PQ_SMALL_MESSAGE_LIMIT) and closes the connection on longer ones without a word.
+bool is_acceptable_length(char type, std::uint32_t length) {
+    constexpr std::uint32_t small_max = 10'000;
+    constexpr std::uint32_t large_max = 0x3fffffff;
+    const bool is_small = std::string_view("CDEHSXcf").find(type) != std::string_view::npos;
+    return length >= 4 && length <= (is_small ? small_max : large_max);
 }
 
 }  // namespace
@@ -88,8 +92,7 @@ Task<bool> Session::take_step(Step step, std::string_view& input) {
             co_await flush_client();
             break;
         }
-        case Step::replies_full:
-        case Step::inspecting: {
+        case Step::wait_for_replies: {
             uplink_waits_ = true;
             co_await wake_.wait();
             uplink_waits_ = false;
@@ -103,19 +106,15 @@ Session::Step Session::process(std::string_view& input) {
     // The thread's buffer must never carry one session's bytes into another's stream.
     PP_ASSERT(worker_.to_server().bytes().empty());
     const Step step = process_all(input);
-    if (step == Step::ended) worker_.to_server().done();
-    PP_ASSERT(worker_.to_server().bytes().empty());
-    return step;
+    const bool sent = flush_to_server();
+    return sent || step == Step::ended ? step : Step::server_blocked;
 }
 
 Session::Step Session::process_all(std::string_view& input) {
     while (true) {
         if (end_reason_ != EndReason::none) return Step::ended;
-        if (inspecting_ || lease_ends_after_flush_) return Step::inspecting;
-        if (server_ && replies_.size() >= worker_.config().limits.pending_replies_max) {
-            if (!flush_to_server()) return Step::server_blocked;
-            return Step::replies_full;
-        }
+        if (server_ && must_wait()) return Step::wait_for_replies;
+        if (terminating_) return terminate();
         if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
         if (input.empty()) break;
         Step step = Step::done;
@@ -125,6 +124,10 @@ Session::Step Session::process_all(std::string_view& input) {
                    input.size() - 1 >= be32(input.data() + 1)) {
             const std::size_t size = std::size_t{be32(input.data() + 1)} + 1;
             const std::string_view whole = input.substr(0, size);
+            if (!is_acceptable_length(whole.front(), be32(input.data() + 1))) {
+                end(EndReason::protocol_violation, nullptr);
+                return Step::ended;
+            }
             if (skip_to_sync_ && whole.front() != 'S' && whole.front() != 'X') {
                 input.remove_prefix(size);
                 continue;
@@ -134,12 +137,17 @@ Session::Step Session::process_all(std::string_view& input) {
         } else {
             step = begin_partial(input);
         }
-        if (step != Step::done) {
-            if (!flush_to_server() && step != Step::ended) return Step::server_blocked;
-            return step;
-        }
+        if (step != Step::done) return step;
     }
-    return flush_to_server() ? Step::done : Step::server_blocked;
+    return Step::done;
+}
+
+// Nothing more may be sent before some of what is owed has come.
+bool Session::must_wait() const {
+    if (inspecting_ || lease_ends_after_flush_) return true;
+    if (replies_.size() >= worker_.config().limits.pending_replies_max) return true;
+    if (has_barrier_ && replies_.ends_with_ready()) return true;
+    return terminating_ && replies_.owes_ready();
 }
 
 // The start of a message that isn't whole in the buffer.
@@ -148,20 +156,14 @@ Session::Step Session::begin_partial(std::string_view& input) {
     const FrameReader::Event event = client_frames_.next(input, piece);
     if (event == FrameReader::Event::need_more) return Step::done;
     const char type = client_frames_.type();
-    if (event == FrameReader::Event::bad_length) {
-        const Error error = client_error::protocol_violation("invalid message length");
-        end(EndReason::protocol_violation, &error);
+    const std::uint32_t length = client_frames_.body_length();
+    if (event == FrameReader::Event::bad_length || !is_acceptable_length(type, length + 4)) {
+        end(EndReason::protocol_violation, nullptr);
         return Step::ended;
     }
     PP_ASSERT(event == FrameReader::Event::header);
-    const std::uint32_t length = client_frames_.body_length();
     gathered_.clear();
     const std::uint32_t statement_max = worker_.config().limits.statement_bytes_max;
-    if (!is_frontend_type(type)) {
-        const Error error = client_error::invalid_message_type(type);
-        end(EndReason::protocol_violation, &error);
-        return Step::ended;
-    }
     if (skip_to_sync_ && type != 'S' && type != 'X') {
         partial_ = Partial::drop;
     } else if (type == 'B' && pool_mode_ == PoolMode::transaction) {

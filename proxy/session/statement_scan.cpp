@@ -50,6 +50,7 @@ class Scanner {
         if (statements_ > 1 || lexer_.broken()) {
             traits_.discard_all = traits_.reset_all = traits_.deallocate_all = false;
             traits_.deallocate_name.clear();
+            traits_.reset_name.clear();
         }
         return std::move(traits_);
     }
@@ -200,12 +201,13 @@ class Scanner {
             // A search path that puts unqualified tables into the temporary schema.
             if (token_.kind == SqlToken::Kind::string && token_.text.starts_with("pg_temp"))
                 traits_.temporary_object = true;
+            if (token_.kind == SqlToken::Kind::word && equals_folded(token_.text, "default")) traits_.goes_back = true;
         }
     }
 
     void reset_statement() {
         advance();
-        traits_.may_change_settings = true;
+        traits_.may_change_settings = traits_.goes_back = true;
         if (token_.keyword == SqlKeyword::all) {
             traits_.resets_context = true;
             advance();
@@ -215,15 +217,20 @@ class Scanner {
             if (token_.keyword == SqlKeyword::authorization) traits_.resets_context = true;
         } else {
             setting_name();
+            if (token_.at_end() && last_name_ != "role") traits_.reset_name = last_name_;
         }
     }
 
     // name ["." name ..], any part quoted or not
     void setting_name() {
+        last_name_.clear();
         if (!token_.is_name()) return;
         const std::string_view first = token_.text;
         advance();
-        if (!is_dot()) return touch(first);
+        if (!is_dot()) {
+            last_name_ = folded(first);
+            return touch(first);
+        }
         std::string name(first);
         while (is_dot()) {
             advance();
@@ -231,6 +238,7 @@ class Scanner {
             name.append(".").append(token_.text);
             advance();
         }
+        last_name_ = folded(name);
         touch(name);
     }
 
@@ -239,7 +247,7 @@ class Scanner {
     void discard_statement() {
         advance();
         if (token_.keyword != SqlKeyword::all) return;
-        traits_.may_change_settings = traits_.resets_context = true;
+        traits_.may_change_settings = traits_.resets_context = traits_.goes_back = true;
         advance();
         traits_.discard_all = token_.at_end();
     }
@@ -287,6 +295,7 @@ class Scanner {
     SqlKeyword previous_ = SqlKeyword::none;
     Call call_ = Call::none;
     std::string_view config_name_;
+    std::string last_name_;  // of the setting that was read last
     bool create_ = false;   // CREATE [OR REPLACE] [LOCAL | GLOBAL] was last
     bool into_ = false;     // INTO [LOCAL | GLOBAL] was last
     bool updates_ = false;  // UPDATE stands in this statement

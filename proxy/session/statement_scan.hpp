@@ -31,10 +31,14 @@ struct StatementTraits {
     // leaves may_change_settings false, so the two together tell whether the change outlives the transaction.
     bool resets_context = false;
 
+    // RESET, SET .. TO DEFAULT, DISCARD ALL: something becomes the server's own default, which is not what the session began with.
+    bool goes_back = false;
+
     // The whole text is exactly one such statement (comments, white space and semicolons around it don't count).
     bool discard_all = false;
     bool reset_all = false;
     bool deallocate_all = false;
+    std::string reset_name;       // RESET name, in lower case; not ALL, ROLE or SESSION AUTHORIZATION
     std::string deallocate_name;  // DEALLOCATE [PREPARE] name, folded or unquoted as PostgreSQL does it
 
     bool empty = false;  // no statement at all

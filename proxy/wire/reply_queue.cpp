@@ -32,9 +32,8 @@ bool ReplyQueue::sent(Expected expected) {
     }
     if (copying_in_) {
         if (expected.request == Request::sync) return true;  // ignored by the server, as Flush is
-        copying_in_ = false;
-        // CopyDone and CopyFail end the copy; anything else makes the server fail it and is consumed by that failure.
-        return expected.request == Request::copy_end;
+        copying_in_ = false;  // CopyDone and CopyFail end it, anything else breaks it (PostgreSQL ends the connection then)
+        if (expected.request == Request::copy_end) return true;
     }
     if (expected.request == Request::copy_end) {
         // It may belong to a COPY whose CopyInResponse is still on its way; without anything owed the server ignores it.
@@ -71,7 +70,7 @@ void ReplyQueue::begin_copy_in() {
                     ++i;
                     continue;
                 }
-                remove(i);  // consumed by the failure it causes
+                // If the COPY fails before it reads, this is answered as usual; if not, PostgreSQL ends the connection.
                 copying_in_ = false;
                 return;
         }
@@ -151,6 +150,20 @@ std::optional<Expected> ReplyQueue::take_simulated() {
     const Expected expected = at(0);
     pop();
     return expected;
+}
+
+bool ReplyQueue::ends_with_ready() const {
+    if (count_ == 0) return false;
+    const Request last = ring_[(first_ + count_ - 1) & (ring_.size() - 1)].request;
+    return last == Request::query || last == Request::sync || last == Request::function_call;
+}
+
+bool ReplyQueue::owes_ready() const {
+    for (std::size_t i = 0; i < count_; ++i) {
+        const Request request = ring_[(first_ + i) & (ring_.size() - 1)].request;
+        if (request == Request::query || request == Request::sync || request == Request::function_call) return true;
+    }
+    return false;
 }
 
 void ReplyQueue::reset() {

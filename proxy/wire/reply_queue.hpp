@@ -58,6 +58,10 @@ class ReplyQueue {
 
     [[nodiscard]] bool is_empty() const { return count_ == 0; }
     [[nodiscard]] std::size_t size() const { return count_; }
+    // A ReadyForQuery is owed for the last request: everything before it will be answered without a further request.
+    [[nodiscard]] bool ends_with_ready() const;
+    // Some ReadyForQuery is owed.
+    [[nodiscard]] bool owes_ready() const;
     [[nodiscard]] bool is_copying_in() const { return copying_in_; }
     [[nodiscard]] bool is_skipping() const { return skipping_; }
     [[nodiscard]] char status() const { return status_; }  // 'I', 'T' or 'E', of the last ReadyForQuery

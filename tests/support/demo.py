@@ -36,11 +36,10 @@ class Plan:
     def __init__(self, quick):
         self.rows = 200 if quick else 400
         self.large_rows = 30_000 if quick else 300_000
-        self.moved_clients = 6 if quick else 12
-        self.switching_clients = 2 if quick else 5
+        self.moved_clients = 8 if quick else 17
         self.rate = 10 if quick else 15
         self.phase_seconds = 3 if quick else 12
-        self.clients = self.moved_clients + len(TENANTS) - 1 + self.switching_clients
+        self.clients = self.moved_clients + len(TENANTS) - 1
 
 
 class Failed(Exception):
@@ -103,7 +102,6 @@ class Demo:
         config = {
             "catalog": {"dsn": f"host=127.0.0.1 port={self.shared.port} dbname=pgporter_catalog user=pgporter_catalog",
                         "password_file": catalog_secret, "snapshot_file": os.path.join(self.folder, "pgporter", "snapshot")},
-            "home": {"cluster": "shared", "database": "app"},
             "server_logins": [{"user": "pgporter_mover", "password_file": mover_secret}],
             "mover": {"user": "pgporter_mover"},
         }
@@ -139,15 +137,20 @@ class Demo:
         return json.loads(done.stdout.splitlines()[-1])
 
     def start_traffic(self):
-        say(f"{self.plan.clients} clients work through pgporter, {self.plan.moved_clients} of them on {MOVED}; "
-            f"{self.plan.switching_clients} name another tenant in SQL before each transaction")
+        say(f"{self.plan.clients} clients work through pgporter, {self.plan.moved_clients} of them on {MOVED}")
         self.traffic = Daemon("traffic", [
             os.path.join(self.programs, "traffic"), "run", "--dsn", self.dsn(self.porter.port, "app", "{tenant}"),
-            "--tenants-file", self.tenants_file, "--switching-clients", str(self.plan.switching_clients),
-            "--switching-dsn", self.dsn(self.porter.port, "app"), "--rate", str(self.plan.rate), "--focus", MOVED,
-            "--history", self.history_file], os.path.join(self.folder, "traffic.log"), env=self.environment,
+            "--tenants-file", self.tenants_file, "--rate", str(self.plan.rate), "--focus", MOVED, "--history", self.history_file], os.path.join(self.folder, "traffic.log"), env=self.environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.running.append(self.traffic)
+
+    def warm_up(self):
+        """Until all are logged in and have done a little: what comes before is no measure of anything."""
+        deadline = time.monotonic() + 60
+        while self.traffic_status()["transactions"] < 10 * self.plan.clients:
+            if time.monotonic() > deadline:
+                raise Failed("the clients don't get going")
+            time.sleep(0.1)
 
     def tell_traffic(self, *commands):
         try:
@@ -344,6 +347,7 @@ def run(demo, is_check):
     rows = demo.load()
     demo.start_pgporter()
     demo.start_traffic()
+    demo.warm_up()
     demo.work_for("before", demo.plan.phase_seconds)
     move = demo.promote()
     demo.work_for("after", demo.plan.phase_seconds)

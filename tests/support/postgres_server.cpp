@@ -89,7 +89,8 @@ std::string read_file(const fs::path& path) {
 std::string new_folder() {
     std::string path = (fs::temp_directory_path() / "pgporter-test-XXXXXX").string();
     if (::mkdtemp(path.data()) == nullptr) give_up("no temporary folder");
-    if (::geteuid() == 0 && ::chown(path.c_str(), account_entry().pw_uid, account_entry().pw_gid) != 0) give_up("chown failed");
+    if (::geteuid() == 0 && ::chown(path.c_str(), account_entry().pw_uid, account_entry().pw_gid) != 0)
+        give_up("chown failed");
     return path;
 }
 
@@ -113,8 +114,8 @@ class Templates {
         if (!folder.empty()) return folder + "/data";
         folder = new_folder();
         std::ofstream(folder + "/password") << password << '\n';
-        run({bin_dir() / "initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8",
-             "--pwfile=" + folder + "/password", "--pgdata=" + folder + "/data"},
+        run({bin_dir() / "initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8",
+             "--locale=C.UTF-8", "--pwfile=" + folder + "/password", "--pgdata=" + folder + "/data"},
             folder + "/log");
         return folder + "/data";
     }
@@ -180,7 +181,8 @@ void PostgresServer::start(const PostgresOptions& options) {
     conf.close();
     std::ofstream hba(data + "/pg_hba.conf", std::ios::trunc);
     for (const auto* type : {"local all", "local replication"}) hba << type << " all " << options.auth << '\n';
-    for (const auto* type : {"host all", "host replication"}) hba << type << " all 127.0.0.1/32 " << options.auth << '\n';
+    for (const auto* type : {"host all", "host replication"})
+        hba << type << " all 127.0.0.1/32 " << options.auth << '\n';
     hba.close();
     launch();
 }
@@ -238,7 +240,8 @@ void PostgresServer::signal_all(int signal) const {
 }
 
 std::string PostgresServer::dsn(const std::string& database, const std::string& user) const {
-    return "host=127.0.0.1 port=" + std::to_string(port_) + " dbname=" + database + " user=" + user + " connect_timeout=10";
+    return "host=127.0.0.1 port=" + std::to_string(port_) + " dbname=" + database + " user=" + user +
+           " connect_timeout=10";
 }
 
 std::string PostgresServer::log() const {

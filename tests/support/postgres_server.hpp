@@ -1,6 +1,7 @@
-// PostgresServer: a private PostgreSQL for tests. Data in a temporary folder of its own, listening on 127.0.0.1 (a free port) and
-// on a Unix-domain socket; runs as user postgres when the test is root. Stopped by its own pid and removed when destroyed.
-// One thread. What it throws (std::runtime_error) ends the test: a server that can't start is not a test result.
+// PostgresServer: a private PostgreSQL for tests. Data in a temporary folder of its own, listening on 127.0.0.1 (a free
+// port) and on a Unix-domain socket; runs as user postgres when the test is root. Stopped by its own pid and removed
+// when destroyed. One thread. What it throws (std::runtime_error) ends the test: a server that can't start is not a
+// test result.
 #pragma once
 
 #include <sys/types.h>
@@ -12,9 +13,9 @@
 namespace pgporter::test {
 
 struct PostgresOptions {
-    std::vector<std::string> settings;     // lines of postgresql.conf, e.g. "max_connections = 20"
-    std::string auth = "trust";            // of pg_hba.conf for every connection: trust, scram-sha-256 ...
-    std::string wal_level = "replica";     // "logical" for moves
+    std::vector<std::string> settings;            // lines of postgresql.conf, e.g. "max_connections = 20"
+    std::string auth = "trust";                   // of pg_hba.conf for every connection: trust, scram-sha-256 ...
+    std::string wal_level = "replica";            // "logical" for moves
     std::string superuser_password = "postgres";  // of role postgres; matters unless auth is trust
 };
 

@@ -150,13 +150,17 @@ class Tidy:
 
     def check_includes(self, path, relative, lines):
         folder = folder_of(relative)
-        if folder is None or relative.startswith(SEPARATE_COMPILATION):
+        if relative.startswith(SEPARATE_COMPILATION):
             return
         for number, line in enumerate(lines, 1):
             match = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
             if not match:
                 continue
             name = match.group(2)
+            if match.group(1) == '"' and not (self.root / name).exists() and (path.parent / name).exists():
+                self.say(path, number, f"include {name} by its path from the root")
+            if folder is None:
+                continue
             banned = BANNED_INCLUDES.get(folder)
             if banned and re.match(banned, name):
                 self.say(path, number, f"{folder} must not include {name}")
@@ -164,9 +168,7 @@ class Tidy:
                 continue
             target = folder_of(name)
             if target is None:
-                if (path.parent / name).exists():
-                    self.say(path, number, f"include {name} by its path from the root")
-                elif folder in MAY_INCLUDE and name.startswith(("tests/", "benchmarks/")):
+                if name.startswith(("tests/", "benchmarks/")):
                     self.say(path, number, f"{folder} must not include {name}")
             elif target != folder and target not in MAY_INCLUDE[folder]:
                 self.say(path, number, f"{folder} must not include {name}: see the directions in this test")
@@ -182,7 +184,7 @@ class Tidy:
         included = set()
         for path in sources:
             for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', path.read_text(encoding="utf-8"), flags=re.M):
-                included.add(os.path.realpath(self.root / name))
+                included |= {os.path.realpath(self.root / name), os.path.realpath(path.parent / name)}
         for path in sources:
             real = os.path.realpath(path)
             relative = path.relative_to(self.root).as_posix()
@@ -294,6 +296,8 @@ BAD_TREE = {
     "proxy/net/either.cpp": ("void f() { auto x = co_await (read() || timer()); }\n", "co_await combined"),
     "proxy/net/loop.cpp": ("void f() { while (!done && co_await read()) {} }\n", "co_await combined"),
     "proxy/net/nested.cpp": ("void f() { if (auto r = co_await read(); r) {} }\n", "co_await inside a condition"),
+    "tests/unit/base/near_test.cpp": ('#include "near.hpp"\n', "by its path from the root"),
+    "tests/unit/base/near.hpp": ("int no_pragma;\n", "#pragma once comes first"),
     "docs/broken.md": ("[the plan](plan.md)\n", "which isn't there"),
     "base/dead.cpp": ("int dead;\n", "no target compiles this file"),
     "base/lonely.hpp": ("// Header.\n#pragma once\n", "nobody includes this header"),

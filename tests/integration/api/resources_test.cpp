@@ -127,6 +127,9 @@ TEST_CASE("a move that waits is watched, refuses a second one, and is cancelled"
     CHECK(head.starts_with("HTTP/1.1 200 OK\r\n"));
     CHECK(has(head, "Content-Type: text/event-stream\r\n"));
     watcher.read_until("\"state\":\"verify\"");
+    RawClient second_watcher(api().server->port());  // comes late: sees the present state, then what follows
+    second_watcher.send(request_text("GET", "/v1/moves/" + id + "/events", {}, {}));
+    CHECK(has(second_watcher.read_until("\"state\":"), "event: "));
     const auto second = api().post_json("/v1/tenants/globex:promote", R"({"cluster": "big"})");
     CHECK(second.result_int() == 409);
     CHECK(has(second.body(), "pgporter moves"));
@@ -138,6 +141,7 @@ TEST_CASE("a move that waits is watched, refuses a second one, and is cancelled"
     const auto rest = watcher.read_to_end();  // the server ends the stream after the last event
     CHECK(has(rest, "event: state\ndata: "));
     CHECK(has(rest, "\"state\":\"aborted\""));
+    CHECK(has(second_watcher.read_to_end(), "\"state\":\"aborted\""));
     CHECK(body_of(api().get("/v1/moves?unfinished=true")).at("moves").as_array().empty());
     RawClient late(api().server->port());
     late.send(request_text("GET", "/v1/moves/" + id + "/events", {}, {{"Last-Event-ID", "3"}}));

@@ -1,4 +1,5 @@
-// A catalog database for one test, and the values the tests put into it. One server for the whole process; one database a test.
+// A catalog database for one test, and the values the tests put into it. One server for the whole process; one database
+// a test.
 #pragma once
 
 #include <chrono>
@@ -13,7 +14,8 @@
 namespace pgporter::test {
 
 // True as soon as `condition` is; false when it isn't within `limit`.
-inline bool becomes_true(const std::function<bool()>& condition, std::chrono::milliseconds limit = std::chrono::seconds(15)) {
+inline bool becomes_true(const std::function<bool()>& condition,
+                         std::chrono::milliseconds limit = std::chrono::seconds(15)) {
     const auto until = std::chrono::steady_clock::now() + limit;
     while (!condition()) {
         if (std::chrono::steady_clock::now() > until) return false;
@@ -24,11 +26,15 @@ inline bool becomes_true(const std::function<bool()>& condition, std::chrono::mi
 
 template <class T>
 T must(Result<T> result) {
-    if (!result) throw std::runtime_error(result.error().message + " [" + result.error().sqlstate + "] " + result.error().detail);
+    if (!result)
+        throw std::runtime_error(result.error().message + " [" + result.error().sqlstate + "] " +
+                                 result.error().detail);
     return *std::move(result);
 }
 inline void must(const Result<void>& result) {
-    if (!result) throw std::runtime_error(result.error().message + " [" + result.error().sqlstate + "] " + result.error().detail);
+    if (!result)
+        throw std::runtime_error(result.error().message + " [" + result.error().sqlstate + "] " +
+                                 result.error().detail);
 }
 
 class CatalogFixture {

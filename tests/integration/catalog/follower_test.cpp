@@ -3,10 +3,12 @@
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
-#include "catalog_fixture.hpp"
+#include "tests/integration/catalog/catalog_fixture.hpp"
 
 using namespace pgporter;
 using namespace pgporter::test;
@@ -59,16 +61,19 @@ TEST_CASE_FIXTURE(FollowerFixture, "a change by another instance is published wi
     CatalogDocument more;
     more.tenants = {shared_tenant("initech")};
     must(store.apply(more, false));
-    CHECK(becomes_true([&] { return instance.publisher.current()->find_tenant("initech") != nullptr; }, std::chrono::seconds(1)));
+    CHECK(becomes_true([&] { return instance.publisher.current()->find_tenant("initech") != nullptr; },
+                       std::chrono::seconds(1)));
     CHECK(instance.resyncs() == 1);
 
     must(store.remove_tenant("initech"));
-    CHECK(becomes_true([&] { return instance.publisher.current()->find_tenant("initech") == nullptr; }, std::chrono::seconds(1)));
+    CHECK(becomes_true([&] { return instance.publisher.current()->find_tenant("initech") == nullptr; },
+                       std::chrono::seconds(1)));
     CHECK(becomes_true([&] { return instance.resyncs() >= 2; }));
     CatalogDocument user;
     user.users = {{"late", "", true, {}}};
     must(store.apply(user, false));
-    CHECK(becomes_true([&] { return instance.publisher.current()->find_user("late") != nullptr; }, std::chrono::seconds(1)));
+    CHECK(becomes_true([&] { return instance.publisher.current()->find_user("late") != nullptr; },
+                       std::chrono::seconds(1)));
     const auto version = must(store.load()).version;
     CHECK(becomes_true([&] { return file_has(version); }));
     CHECK(instance.registry.gauge("pgporter_catalog_version", "").value() == static_cast<std::int64_t>(version.value));
@@ -103,18 +108,43 @@ TEST_CASE_FIXTURE(FollowerFixture, "sync_now() publishes before it returns") {
     }
 }
 
+// The notification then comes in with the answer to another statement, and the socket stays silent afterwards.
+TEST_CASE_FIXTURE(FollowerFixture, "a change while the catalog is being read is followed as well") {
+    std::atomic<bool> done{false};
+    std::atomic<int> changes{0};
+    std::thread writer([&] {
+        while (!done)
+            must(store.set_tenant_state("acme", ++changes % 2 == 0 ? TenantState::active : TenantState::suspended));
+    });
+    for (int i = 0; i < 20; ++i) {
+        Instance instance(config);
+        must(instance.follower.start());
+        const int seen = changes;
+        CHECK(becomes_true([&] { return changes > seen + 1; }));
+        if (i == 19) {
+            done = true;
+            writer.join();
+            const auto version = must(store.load()).version;
+            CHECK(becomes_true([&] { return instance.publisher.current()->version() == version; },
+                               std::chrono::seconds(1)));
+        }
+    }
+}
+
 TEST_CASE_FIXTURE(FollowerFixture, "a notification that never came is made up for after resync_ms") {
     config.resync_ms = Milliseconds{100};
     Instance instance(config);
     must(instance.follower.start());
-    must(sql().exec("BEGIN; ALTER TABLE pgporter.tenants DISABLE TRIGGER raise_version; "
-                    "UPDATE pgporter.catalog_version SET version = version + 1; "
-                    "UPDATE pgporter.tenants SET state = 'suspended' WHERE name = 'acme'; "
-                    "ALTER TABLE pgporter.tenants ENABLE TRIGGER raise_version; COMMIT"));
+    must(
+        sql().exec("BEGIN; ALTER TABLE pgporter.tenants DISABLE TRIGGER raise_version; "
+                   "UPDATE pgporter.catalog_version SET version = version + 1; "
+                   "UPDATE pgporter.tenants SET state = 'suspended' WHERE name = 'acme'; "
+                   "ALTER TABLE pgporter.tenants ENABLE TRIGGER raise_version; COMMIT"));
     CHECK(becomes_true([&] { return suspended(instance.publisher, "acme"); }));
 }
 
-TEST_CASE_FIXTURE(FollowerFixture, "the catalog stops and comes back: the snapshot stays, then everything is read again") {
+TEST_CASE_FIXTURE(FollowerFixture,
+                  "the catalog stops and comes back: the snapshot stays, then everything is read again") {
     Instance instance(config);
     must(instance.follower.start());
     const auto before = instance.publisher.current();
@@ -132,13 +162,14 @@ TEST_CASE_FIXTURE(FollowerFixture, "the catalog stops and comes back: the snapsh
     must(instance.follower.sync_now());
 }
 
-TEST_CASE_FIXTURE(FollowerFixture, "a start without the catalog takes the saved snapshot, and follows once the catalog is there") {
+TEST_CASE_FIXTURE(FollowerFixture,
+                  "a start without the catalog takes the saved snapshot, and follows once the catalog is there") {
     {
         Instance first(config);
         must(first.follower.start());
         first.follower.stop();
     }
-    struct stat status{};
+    struct stat status {};
     REQUIRE(::stat(file.c_str(), &status) == 0);
     CHECK((status.st_mode & 07777) == 0600);
 
@@ -154,7 +185,8 @@ TEST_CASE_FIXTURE(FollowerFixture, "a start without the catalog takes the saved 
     CHECK(becomes_true([&] { return suspended(instance.publisher, "acme"); }));
 }
 
-TEST_CASE_FIXTURE(FollowerFixture, "without catalog and without a whole file there is no start, and the error says both") {
+TEST_CASE_FIXTURE(FollowerFixture,
+                  "without catalog and without a whole file there is no start, and the error says both") {
     std::ofstream(file) << "{\"format\":1,\n\"version\":5,\n\"clusters\":[";
     server().stop();
     {

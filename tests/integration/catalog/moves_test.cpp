@@ -4,7 +4,7 @@
 
 #include "catalog/step_outcome.hpp"
 #include "catalog/store.hpp"
-#include "catalog_fixture.hpp"
+#include "tests/integration/catalog/catalog_fixture.hpp"
 
 using namespace pgporter;
 using namespace pgporter::test;
@@ -18,13 +18,15 @@ class MoveFixture : public CatalogFixture {
         acme = *Snapshot::build(must(store.load()))->find_tenant("acme");
     }
     MoveRecord create(const std::string& database = "acme_db") {
-        MoveRequest request{.tenant = "acme", .cluster = "main", .database = database, .copy_jobs = 3, .cutover = false};
+        MoveRequest request{
+            .tenant = "acme", .cluster = "main", .database = database, .copy_jobs = 3, .cutover = false};
         return must(store.create_move(request, acme.placement, moved_to(acme, database), acme.epoch));
     }
     // Walks the move as the mover does it, up to `last`.
     void walk_to(MoveId move, MoveState last) {
         using enum MoveState;
-        const MoveState way[] = {planned, preflight, schema, gate, slot, copy, index, catchup, verify, hold, fenced, drained};
+        const MoveState way[] = {planned, preflight, schema, gate, slot,   copy,
+                                 index,   catchup,   verify, hold, fenced, drained};
         for (std::size_t i = 0; way[i] != last; ++i) must(store.advance(move, way[i], way[i + 1], "step"));
     }
 
@@ -90,7 +92,8 @@ TEST_CASE_FIXTURE(MoveFixture, "advance is a compare-and-set and knows the legal
     must(store.advance(move.id, MoveState::planned, MoveState::preflight, ""));
     CHECK(store.advance(move.id, MoveState::planned, MoveState::preflight, "").error().kind == ErrorKind::conflict);
     CHECK(store.advance(move.id, MoveState::preflight, MoveState::completed, "").error().kind == ErrorKind::internal);
-    CHECK(store.advance(MoveId{4711}, MoveState::planned, MoveState::preflight, "").error().kind == ErrorKind::not_found);
+    CHECK(store.advance(MoveId{4711}, MoveState::planned, MoveState::preflight, "").error().kind ==
+          ErrorKind::not_found);
     CHECK(store.advance(move.id, MoveState::drained, MoveState::flipped, "").error().kind == ErrorKind::internal);
     auto steps = must(sql().exec("SELECT state FROM pgporter.move_steps ORDER BY id"));
     REQUIRE(steps.rows() == 2);
@@ -100,8 +103,16 @@ TEST_CASE_FIXTURE(MoveFixture, "advance is a compare-and-set and knows the legal
 
 TEST_CASE_FIXTURE(MoveFixture, "progress and cleanup records are kept") {
     const auto move = create();
-    MoveProgress progress{.rows_total_estimate = 18'446'744'073'709'551'615U, .rows_copied = 2, .bytes_copied = 3, .changes_applied = 4,
-                          .transactions_applied = 5, .rows_verified = 6, .lag_bytes = 7, .cutover_attempts = 8, .pause_ms = 12.5, .note = "now"};
+    MoveProgress progress{.rows_total_estimate = 18'446'744'073'709'551'615U,
+                          .rows_copied = 2,
+                          .bytes_copied = 3,
+                          .changes_applied = 4,
+                          .transactions_applied = 5,
+                          .rows_verified = 6,
+                          .lag_bytes = 7,
+                          .cutover_attempts = 8,
+                          .pause_ms = 12.5,
+                          .note = "now"};
     must(store.save_progress(move.id, progress));
     const auto found = must(store.find_move(move.id)).progress;
     CHECK(found.rows_total_estimate == progress.rows_total_estimate);
@@ -111,8 +122,14 @@ TEST_CASE_FIXTURE(MoveFixture, "progress and cleanup records are kept") {
     CHECK(found.note == "now");
     CHECK(store.save_progress(MoveId{4711}, progress).error().kind == ErrorKind::not_found);
 
-    CleanupRecord slot{.move = move.id, .kind = ArtefactKind::replication_slot, .cluster = "main", .database = "app", .name = "s1"};
-    CleanupRecord schema{.move = move.id, .kind = ArtefactKind::target_schema, .when = CleanupWhen::after_abort, .cluster = "main", .database = "acme_db", .name = "acme"};
+    CleanupRecord slot{
+        .move = move.id, .kind = ArtefactKind::replication_slot, .cluster = "main", .database = "app", .name = "s1"};
+    CleanupRecord schema{.move = move.id,
+                         .kind = ArtefactKind::target_schema,
+                         .when = CleanupWhen::after_abort,
+                         .cluster = "main",
+                         .database = "acme_db",
+                         .name = "acme"};
     const auto first = must(store.add_cleanup(slot));
     const auto second = must(store.add_cleanup(schema));
     auto open = must(store.open_cleanups(move.id));
@@ -187,15 +204,18 @@ TEST_CASE_FIXTURE(MoveFixture, "of two flips at once exactly one wins") {
 TEST_CASE_FIXTURE(MoveFixture, "a connection lost during COMMIT: the outcome is read, not guessed") {
     const auto move = create();
     walk_to(move.id, MoveState::drained);
-    must(sql().exec("CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-                    "IF NEW.state = 'flipped' THEN PERFORM pg_sleep(8); END IF; RETURN NULL; END $$; "
-                    "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON pgporter.moves DEFERRABLE INITIALLY DEFERRED "
-                    "FOR EACH ROW EXECUTE FUNCTION public.slow()"));
+    must(
+        sql().exec("CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                   "IF NEW.state = 'flipped' THEN PERFORM pg_sleep(8); END IF; RETURN NULL; END $$; "
+                   "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON pgporter.moves DEFERRABLE INITIALLY DEFERRED "
+                   "FOR EACH ROW EXECUTE FUNCTION public.slow()"));
     std::thread killer([&] {
         auto admin = sql();
         (void)becomes_true([&] {
-            return must(admin.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active' "
-                                   "AND datname = current_database()")).rows() > 0;
+            return must(admin.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'COMMIT' AND "
+                                   "state = 'active' "
+                                   "AND datname = current_database()"))
+                       .rows() > 0;
         });
     });
     CatalogVersion version;
@@ -209,12 +229,46 @@ TEST_CASE_FIXTURE(MoveFixture, "a connection lost during COMMIT: the outcome is 
     CHECK(must(store.flip(move.id, acme.epoch, version)).epoch == Epoch{acme.epoch.value + 1});
 }
 
+// With a standby that never answers the server has committed, but waits before it says so; there its session is ended.
+TEST_CASE_FIXTURE(MoveFixture, "a connection lost after the server committed: the flip is done, and said to be") {
+    const auto move = create();
+    walk_to(move.id, MoveState::drained);
+    const auto wait_for_standby = [](PgConnection& with, const std::string& names) {
+        must(with.exec("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'"));
+        must(with.exec("SELECT pg_reload_conf()"));
+        return becomes_true([&] { return must(with.exec("SHOW synchronous_standby_names")).text(0, 0) == names; });
+    };
+    auto admin = sql();
+    REQUIRE(wait_for_standby(admin, "nobody"));
+    bool ended = false;
+    std::thread killer([&] {
+        ended = becomes_true(
+            [&] {
+                const auto waiting = admin.exec(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' "
+                    "AND datname = current_database()");
+                return waiting && waiting->rows() > 0;
+            },
+            std::chrono::seconds(8));
+        (void)wait_for_standby(admin, "");
+    });
+    CatalogVersion version;
+    const auto flipped = store.flip(move.id, acme.epoch, version);
+    killer.join();
+    CHECK(ended);
+    REQUIRE(flipped.has_value());
+    CHECK(flipped->epoch == Epoch{acme.epoch.value + 1});
+    CHECK(must(store.find_move(move.id)).state == MoveState::flipped);
+    CHECK(must(store.load()).version == version);
+}
+
 TEST_CASE_FIXTURE(MoveFixture, "a step's token tells whether it was made, also while its transaction still runs") {
     const auto move = create();
     StoreConnection connection(config);
     auto other = sql();
-    must(other.exec("BEGIN; SELECT 1 FROM pgporter.moves FOR UPDATE; "
-                    "INSERT INTO pgporter.move_steps (move, state, token) SELECT id, 'preflight', 'made' FROM pgporter.moves"));
+    must(other.exec(
+        "BEGIN; SELECT 1 FROM pgporter.moves FOR UPDATE; "
+        "INSERT INTO pgporter.move_steps (move, state, token) SELECT id, 'preflight', 'made' FROM pgporter.moves"));
     std::thread committer([&] {
         auto admin = sql();
         (void)becomes_true([&] { return must(admin.exec("SELECT 1 FROM pg_locks WHERE NOT granted")).rows() > 0; });

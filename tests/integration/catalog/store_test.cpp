@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "catalog/migrations.hpp"
-#include "catalog_fixture.hpp"
+#include "tests/integration/catalog/catalog_fixture.hpp"
 
 using namespace pgporter;
 using namespace pgporter::test;
@@ -141,8 +141,9 @@ TEST_CASE_FIXTURE(CatalogFixture, "tenants are suspended and removed") {
 TEST_CASE_FIXTURE(CatalogFixture, "a store whose connection was ended goes on with a new one") {
     CatalogStore store(config);
     must(store.apply(small_document(), false));
-    must(sql().exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgporter catalog' "
-                    "AND datname = current_database()"));
+    must(
+        sql().exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgporter catalog' "
+                   "AND datname = current_database()"));
     CHECK(must(store.load()).tenants.size() == 2);
 }
 
@@ -167,7 +168,9 @@ TEST_CASE_FIXTURE(CatalogFixture, "100,000 tenants are applied and load quickly"
     const auto snapshot = Snapshot::build(std::move(content));
     const auto built = std::chrono::steady_clock::now();
     CHECK(snapshot->tenant_count() == 100'002);
-    const auto ms = [](auto duration) { return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count(); };
+    const auto ms = [](auto duration) {
+        return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+    };
     MESSAGE("load " << ms(loaded - begun) << " ms, build " << ms(built - loaded) << " ms");
     CHECK(ms(built - begun) < 10'000);  // a debug build on a busy machine; seconds, not minutes
 }

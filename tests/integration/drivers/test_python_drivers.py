@@ -60,9 +60,10 @@ class Psycopg2(unittest.TestCase):
     def test_ways(self):
         for tenant in TENANTS:
             for way in range(len([w for w in world.ways(tenant) if not w[4]])):
-                cursor = self.connect(tenant, way).cursor()
-                cursor.execute('SELECT tenant FROM whoami')
-                self.assertEqual(cursor.fetchall(), [(tenant,)])
+                connection = self.connect(tenant, way)
+                with connection, connection.cursor() as cursor:
+                    cursor.execute('SELECT tenant FROM whoami')
+                    self.assertEqual(cursor.fetchall(), [(tenant,)])
 
     def test_transactions(self):
         connection = self.connect()

@@ -69,14 +69,21 @@ TEST_CASE("a move waits for its operator, then cuts over; later the source is dr
 
     // The definitions too, but for our own fence.
     const std::string definitions =
-        "SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'acme'::regnamespace "
-        "UNION ALL SELECT indexrelid::regclass, NULL, pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN "
-        "(SELECT oid FROM pg_class WHERE relnamespace = 'acme'::regnamespace) "
-        "UNION ALL SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal AND tgname NOT LIKE 'pgporter%' "
-        "UNION ALL SELECT 'acme.rich'::regclass, 'view', pg_get_viewdef('acme.rich'::regclass) "
-        "UNION ALL SELECT polrelid::regclass, polname, polcmd::text FROM pg_policy "
-        "UNION ALL SELECT oid::regclass, relreplident::text, relowner::regrole::text FROM pg_class WHERE relnamespace = 'acme'::regnamespace "
-        "AND relkind IN ('r', 'p', 'v', 'm') ORDER BY 1, 2, 3";
+        "SELECT conrelid::regclass::text AS a, conname::text AS b, pg_get_constraintdef(oid) AS c FROM pg_constraint "
+        "WHERE connamespace = 'acme'::regnamespace "
+        "UNION ALL SELECT indexrelid::regclass::text, '', pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN "
+        "(SELECT oid FROM pg_class WHERE relnamespace = 'acme'::regnamespace) AND indrelid::regclass::text NOT LIKE 'pg_toast%' "
+        "UNION ALL SELECT tgrelid::regclass::text, tgname::text, pg_get_triggerdef(oid) FROM pg_trigger "
+        "WHERE NOT tgisinternal AND tgname NOT LIKE 'pgporter%' "
+        "UNION ALL SELECT 'rich', 'view', pg_get_viewdef('acme.rich'::regclass) "
+        "UNION ALL SELECT polrelid::regclass::text, polname::text, polcmd::text FROM pg_policy "
+        "UNION ALL SELECT inhrelid::regclass::text, 'inherits', inhparent::regclass::text FROM pg_inherits "
+        "UNION ALL SELECT oid::regclass::text, relreplident::text, relowner::regrole::text || coalesce(relacl::text, '') FROM pg_class "
+        "WHERE relnamespace = 'acme'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S') "
+        "UNION ALL SELECT attrelid::regclass::text, attname::text, concat(format_type(atttypid, atttypmod), attnotnull, attidentity, "
+        "attgenerated, (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum)) FROM pg_attribute "
+        "WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'acme'::regnamespace AND relkind <> 'i') AND attnum > 0 "
+        "ORDER BY 1, 2, 3";
     CHECK(world.on_source(definitions) == world.on_target(definitions));
 
     // The source refuses whoever goes round the proxy, superusers too, in every way to write.
@@ -132,7 +139,9 @@ TEST_CASE("after so many attempts the operator is asked") {
     world.gate().begin_transaction();
     const auto id = world.mover().start(world.request())->id;
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (world.gate().holds() < 2 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (world.mover().find(id)->progress.cutover_attempts < 2 && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
     REQUIRE(world.gate().holds() == 2);
     world.gate().end_transaction();
     std::this_thread::sleep_for(std::chrono::seconds(1));  // it would try again within half of this

@@ -70,6 +70,9 @@ def _named():
     yield C('x: DEALLOCATE as PDO does', [x(w.parse('pdo_stmt_00000001', 'SELECT $1::text')),
                                           x(w.bind('', 'pdo_stmt_00000001', ['a']), w.describe('P'), w.execute()),
                                           q('DEALLOCATE pdo_stmt_00000001'), q('DEALLOCATE PREPARE "pdo_stmt_00000001"')])
+    yield C('x: DEALLOCATE in the extended protocol', [x(w.parse('s1', 'SELECT 1')), x(run('DEALLOCATE s1')), x(w.bind('', 's1'), w.execute()),
+                                                       x(run('DEALLOCATE s1')), x(run('DEALLOCATE PREPARE s1')), x(w.parse('s1', 'SELECT 2')),
+                                                       x(w.bind('', 's1'), w.execute())])
     yield C('x: DEALLOCATE ALL', [x(w.parse('s1', 'SELECT 1'), w.parse('s2', 'SELECT 2')), q('DEALLOCATE ALL'), x(w.bind('', 's1'), w.execute()),
                                   x(w.parse('s1', 'SELECT 3')), x(w.bind('', 's1'), w.execute())])
     yield C('x: DEALLOCATE ALL in the extended protocol', [x(w.parse('s1', 'SELECT 1')), x(run('DEALLOCATE ALL')), x(w.bind('', 's1'), w.execute())])

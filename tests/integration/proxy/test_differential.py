@@ -54,7 +54,7 @@ class Interloper:
             wire.run("SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Pacific/Chatham'; SET application_name = 'interloper'")
             wire.run("SET statement_timeout = '11s'; SET app.x = 'theirs'; SET app.user_id = 'theirs'")
             wire.run("SELECT hidden_path('initech, public')" if self.round % 3 == 0 else 'SELECT 1')
-            wire.run('RESET search_path')
+            wire.run('SET search_path TO %s, public' % tenant)
             rows = wire.run_prepared('SELECT tenant FROM whoami')
             if rows != [(tenant,)]:
                 raise AssertionError('the session in between is %s and read %s' % (tenant, rows))

@@ -9,7 +9,7 @@ import live_traffic
 import wire_client
 from fixture import wait_for
 
-TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne', 'wonka')
+TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne', 'wonka', 'pied')
 
 
 def setUpModule():
@@ -144,38 +144,43 @@ class Move(unittest.TestCase):
         self.assertEqual(self.place('umbrella'), ('umbrella', dedicated.port, 'umbrella'))
         self.assertEqual(proxy.http('POST', '/v1/moves/%s:cancel' % again['id'], {})[0], 409)
 
+    def finish(self, tenant, id_):
+        def opened():
+            body = self.move(id_)
+            self.assertNotIn(body['state'], ('aborting', 'aborted'), body)
+            if body['state'] == 'verify':
+                proxy.http('POST', '/v1/moves/%s:cutover' % id_, {})  # it may be out of attempts
+            return body['state'] == 'opened'
+        wait_for(opened, lambda: 'opened: %s' % self.move(id_), 30, 0.25)
+        self.assertEqual(self.place(tenant), (tenant, dedicated.port, tenant))
+
     def give_way(self, tenant, hold, let_go):
         """With something open that the cutover can't wait for, it gives way, the tenant works on, and it succeeds afterwards."""
         before = live_traffic.baseline(connect, (tenant,))
         traffic = live_traffic.Traffic(connect, (tenant,), 1)
         try:
+            move = self.promote(tenant, cutover=False)
+            self.wait_state(move['id'], 'verify', 'catchup')
             hold()
-            move = self.promote(tenant)
-            wait_for(lambda: self.move(move['id'])['progress']['cutover_attempts'] >= 1, lambda: 'an attempt: %s' % self.move(move['id']), 30)
+            self.act(move['id'], 'cutover')
 
             def gave_way():
                 body = self.move(move['id'])
                 self.assertTrue(body['before_flip'], body)
-                return body['progress']['note'] and body['state'] in ('verify', 'catchup')
-            wait_for(gave_way, lambda: 'the attempt gave way: %s' % self.move(move['id']), 20)
+                return body['progress']['cutover_attempts'] >= 1 and body['progress']['note'] and body['state'] in ('verify', 'catchup')
+            wait_for(gave_way, lambda: 'an attempt gave way: %s' % self.move(move['id']), 20)
             count = traffic.transactions(tenant)
             wait_for(lambda: traffic.transactions(tenant) > count + 20, 'the tenant works on', 20)
             let_go()
-
-            def opened():
-                body = self.move(move['id'])
-                self.assertNotIn(body['state'], ('aborting', 'aborted'), body)
-                if body['state'] in ('verify', 'catchup'):
-                    proxy.http('POST', '/v1/moves/%s:cutover' % move['id'], {})  # it may be out of attempts
-                return body['state'] == 'opened'
-            wait_for(opened, lambda: 'opened: %s' % self.move(move['id']), 30, 0.25)
+            self.finish(tenant, move['id'])
+            count = traffic.transactions(tenant)
+            wait_for(lambda: traffic.transactions(tenant) > count + 20, 'the tenant works on at its new place', 20)
         finally:
             traffic.stop()
         self.assertEqual(traffic.verdict(before), [])
-        self.assertEqual(self.place(tenant), (tenant, dedicated.port, tenant))
         self.assertEqual(traffic.clients[0].places, [('app', server.port), (tenant, dedicated.port)])
 
-    def test_long_transaction(self):
+    def test_long_transaction_at_the_cutover(self):
         connection = connect('hooli')
         cursor = connection.cursor()
 
@@ -191,10 +196,32 @@ class Move(unittest.TestCase):
         self.assertEqual(cursor.fetchone(), (7, 'hooli'))
         connection.close()
 
+    def test_long_transaction_from_the_start(self):
+        """The move waits for it, the tenant doesn't wait for the move, and nothing is lost."""
+        connection = connect('pied')
+        cursor = connection.cursor()
+        cursor.execute('BEGIN')
+        cursor.execute("INSERT INTO ledger (id) VALUES ('long')")
+        before = live_traffic.baseline(connect, ('pied',))
+        traffic = live_traffic.Traffic(connect, ('pied',), 1)
+        try:
+            move = self.promote('pied')
+            count = traffic.transactions('pied')
+            wait_for(lambda: traffic.transactions('pied') > count + 300, 'the tenant works on', 20)
+            self.assertTrue(self.move(move['id'])['before_flip'])
+            cursor.execute('COMMIT')
+            self.finish('pied', move['id'])
+        finally:
+            traffic.stop()
+        self.assertEqual(traffic.verdict(before), [])
+        cursor.execute("SELECT count(*), current_database() FROM ledger WHERE id = 'long'")
+        self.assertEqual(cursor.fetchone(), (1, 'pied'))
+        connection.close()
+
     def test_pinned_session(self):
         connection = connect('stark')
         cursor = connection.cursor()
-        self.give_way('stark', lambda: cursor.execute('LISTEN something'), lambda: cursor.execute('UNLISTEN *'))
+        self.give_way('stark', lambda: cursor.execute('LISTEN something'), lambda: cursor.execute('DISCARD ALL'))
         cursor.execute('SELECT current_database()')
         self.assertEqual(cursor.fetchone(), ('stark',))
         connection.close()

@@ -207,7 +207,7 @@ class Clients(Base):
                 self.leave(wire, how)
                 idle_and_clean()
                 self.assertEqual(self.wire('globex').run('SELECT tenant FROM whoami'), [('globex',)])
-                self.assertEqual(server.sql("SELECT count(*) FROM globex.ledger", 'app'), [(0,)])
+                self.assertEqual(server.sql('DELETE FROM globex.ledger RETURNING id', 'app'), [])
 
     def test_leaves_in_a_transaction(self):
         self.each(lambda wire: wire.run("BEGIN; INSERT INTO ledger (id) VALUES ('left')"))
@@ -243,6 +243,30 @@ class Clients(Base):
                       wire_client.flush())
             wire.recv_until('C')
         self.each(batch)
+
+    def test_batch_without_sync_is_not_committed(self):
+        """PostgreSQL rolls it back when the connection ends before Sync; Terminate is no Sync."""
+        for how in ('terminate', 'close', 'reset'):
+            for flushed in (True, False):
+                wire = proxy.wire('acme')
+                wire.send(wire_client.parse('', "INSERT INTO ledger (id) VALUES ('%s-%s')" % (how, flushed)) + wire_client.bind() +
+                          wire_client.execute() + (wire_client.flush() if flushed else b''))
+                if flushed:
+                    wire.recv_until('C')
+                self.leave(wire, how)
+        idle_and_clean()
+        self.assertEqual(server.sql('DELETE FROM acme.ledger RETURNING id', 'app'), [])
+
+    def test_statement_and_terminate_in_one_packet(self):
+        """PostgreSQL runs what came before Terminate, and commits it."""
+        for name, data in (('simple', wire_client.query("INSERT INTO ledger (id) VALUES ('simple')")),
+                           ('extended', wire_client.parse('', "INSERT INTO ledger (id) VALUES ('extended')") + wire_client.bind() +
+                            wire_client.execute() + wire_client.sync())):
+            with self.subTest(name):
+                wire = self.wire('acme')
+                wire.send(data + wire_client.terminate())
+                self.assertIn('Z', [k for k, _ in wire.expect_eof()])
+                self.assertEqual(server.sql('DELETE FROM acme.ledger RETURNING id', 'app'), [(name,)])
 
     def test_leaves_between_the_bytes_of_a_message(self):
         def half(wire):

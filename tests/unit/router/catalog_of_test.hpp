@@ -5,7 +5,8 @@
 
 namespace pgporter::test {
 
-inline Tenant tenant_at(std::string name, PlacementKind kind, std::string cluster, std::string database, std::string schema) {
+inline Tenant tenant_at(std::string name, PlacementKind kind, std::string cluster, std::string database,
+                        std::string schema) {
     Tenant tenant;
     tenant.name = std::move(name);
     tenant.placement = {kind, std::move(cluster), std::move(database), std::move(schema)};

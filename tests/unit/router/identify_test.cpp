@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "catalog_of_test.hpp"
+#include "tests/unit/router/catalog_of_test.hpp"
 
 using namespace pgporter;
 using Settings = std::vector<std::pair<std::string, std::string>>;
@@ -48,7 +48,12 @@ TEST_CASE("each way names the tenant") {
         {"a known user with a suffix", {{"user", "dotted.name.acme"}}, {}, "dotted.name", "", "acme"},
         {"nothing after the dot", {{"user", "app."}}, {}, "app.", "", ""},
         {"nothing before the dot", {{"user", ".acme"}}, {}, ".acme", "", ""},
-        {"suffix and libpq's default database", {{"user", "app.acme"}, {"database", "app.acme"}}, {}, "app", "", "acme"},
+        {"suffix and libpq's default database",
+         {{"user", "app.acme"}, {"database", "app.acme"}},
+         {},
+         "app",
+         "",
+         "acme"},
         {"a suffix that is no tenant is still named", {{"user", "app.nobody"}}, {}, "app", "", "nobody"},
         {"database", {{"user", "app"}, {"database", "acme"}}, {}, "app", "", "acme"},
         {"database@tenant", {{"user", "app"}, {"database", "app_db@acme"}}, {}, "app", "app_db", "acme"},
@@ -56,17 +61,51 @@ TEST_CASE("each way names the tenant") {
         {"@tenant", {{"user", "app"}, {"database", "@acme"}}, {}, "app", "", "acme"},
         {"nothing after the @", {{"user", "app"}, {"database", "db@"}}, {}, "app", "db@", ""},
         {"search_path", {{"user", "app"}, {"search_path", "acme, public"}}, {}, "app", "", "acme"},
-        {"search_path by schema, not by name", {{"user", "app"}, {"search_path", "globex_schema"}}, {}, "app", "", "globex"},
+        {"search_path by schema, not by name",
+         {{"user", "app"}, {"search_path", "globex_schema"}},
+         {},
+         "app",
+         "",
+         "globex"},
         {"search_path in options", {{"user", "app"}}, {{"search_path", "public,acme"}}, "app", "", "acme"},
-        {"search_path with a quoted schema", {{"user", "app"}, {"search_path", "\"Mixed Case\",public"}}, {}, "app", "", "mixed"},
-        {"search_path of a tenant with its own database", {{"user", "app"}, {"search_path", "moved"}}, {}, "app", "", "moved"},
-        {"public names nobody, even if somebody lives there", {{"user", "app"}, {"search_path", "public"}}, {}, "app", "", ""},
-        {"a search_path of no tenant", {{"user", "app"}, {"search_path", "\"$user\", public, other"}}, {}, "app", "", ""},
+        {"search_path with a quoted schema",
+         {{"user", "app"}, {"search_path", "\"Mixed Case\",public"}},
+         {},
+         "app",
+         "",
+         "mixed"},
+        {"search_path of a tenant with its own database",
+         {{"user", "app"}, {"search_path", "moved"}},
+         {},
+         "app",
+         "",
+         "moved"},
+        {"public names nobody, even if somebody lives there",
+         {{"user", "app"}, {"search_path", "public"}},
+         {},
+         "app",
+         "",
+         ""},
+        {"a search_path of no tenant",
+         {{"user", "app"}, {"search_path", "\"$user\", public, other"}},
+         {},
+         "app",
+         "",
+         ""},
         {"a search_path that is none", {{"user", "app"}, {"search_path", "acme,,"}}, {}, "app", "", ""},
         {"one schema twice", {{"user", "app"}, {"search_path", "acme, acme"}}, {}, "app", "", "acme"},
-        {"all ways agree", {{"user", "app.acme"}, {"database", "x@acme"}, {"search_path", "acme"}, {"pgporter.tenant", "acme"}},
-         {{"pgporter.tenant", "acme"}}, "app", "x", "acme"},
-        {"a schema of two tenants, and one of them", {{"user", "app.twin2"}, {"search_path", "twin"}}, {}, "app", "", "twin2"},
+        {"all ways agree",
+         {{"user", "app.acme"}, {"database", "x@acme"}, {"search_path", "acme"}, {"pgporter.tenant", "acme"}},
+         {{"pgporter.tenant", "acme"}},
+         "app",
+         "x",
+         "acme"},
+        {"a schema of two tenants, and one of them",
+         {{"user", "app.twin2"}, {"search_path", "twin"}},
+         {},
+         "app",
+         "",
+         "twin2"},
         {"the last user counts", {{"user", "nobody"}, {"user", "app.acme"}}, {}, "app", "", "acme"},
     };
     for (const auto& row : rows) {
@@ -83,18 +122,47 @@ TEST_CASE("each way names the tenant") {
 TEST_CASE("what contradicts itself is refused, and the message says what and where") {
     const BadRow rows[] = {
         {"no user", {{"database", "acme"}}, {}, {"no PostgreSQL user name"}},
-        {"options and user", {{"user", "app.acme"}}, {{"pgporter.tenant", "globex"}}, {"\"globex\" (options)", "\"acme\" (user name)"}},
-        {"options and parameter", {{"user", "app"}, {"pgporter.tenant", "acme"}}, {{"pgporter.tenant", "globex"}},
+        {"options and user",
+         {{"user", "app.acme"}},
+         {{"pgporter.tenant", "globex"}},
+         {"\"globex\" (options)", "\"acme\" (user name)"}},
+        {"options and parameter",
+         {{"user", "app"}, {"pgporter.tenant", "acme"}},
+         {{"pgporter.tenant", "globex"}},
          {"\"globex\" (options)", "\"acme\" (startup parameter pgporter.tenant)"}},
-        {"options twice", {{"user", "app"}}, {{"pgporter.tenant", "acme"}, {"pgporter.tenant", "globex"}}, {"\"acme\" (options)", "\"globex\" (options)"}},
-        {"user and database", {{"user", "app.acme"}, {"database", "globex"}}, {}, {"\"acme\" (user name)", "\"globex\" (database name)"}},
-        {"user and db@tenant", {{"user", "app.acme"}, {"database", "db@globex"}}, {}, {"(user name)", "(database name)"}},
-        {"user and search_path", {{"user", "app.globex"}, {"search_path", "acme"}}, {}, {"\"globex\" (user name)", "\"acme\" (search_path)"}},
-        {"database and search_path", {{"user", "app"}, {"database", "acme"}, {"search_path", "globex_schema"}}, {}, {"(database name)", "(search_path)"}},
-        {"two tenants in one search_path", {{"user", "app"}, {"search_path", "acme, globex_schema"}}, {}, {"\"acme\"", "\"globex_schema\""}},
-        {"two search_paths", {{"user", "app"}, {"search_path", "acme"}}, {{"search_path", "globex_schema"}}, {"\"globex\" (search_path)", "\"acme\" (search_path)"}},
+        {"options twice",
+         {{"user", "app"}},
+         {{"pgporter.tenant", "acme"}, {"pgporter.tenant", "globex"}},
+         {"\"acme\" (options)", "\"globex\" (options)"}},
+        {"user and database",
+         {{"user", "app.acme"}, {"database", "globex"}},
+         {},
+         {"\"acme\" (user name)", "\"globex\" (database name)"}},
+        {"user and db@tenant",
+         {{"user", "app.acme"}, {"database", "db@globex"}},
+         {},
+         {"(user name)", "(database name)"}},
+        {"user and search_path",
+         {{"user", "app.globex"}, {"search_path", "acme"}},
+         {},
+         {"\"globex\" (user name)", "\"acme\" (search_path)"}},
+        {"database and search_path",
+         {{"user", "app"}, {"database", "acme"}, {"search_path", "globex_schema"}},
+         {},
+         {"(database name)", "(search_path)"}},
+        {"two tenants in one search_path",
+         {{"user", "app"}, {"search_path", "acme, globex_schema"}},
+         {},
+         {"\"acme\"", "\"globex_schema\""}},
+        {"two search_paths",
+         {{"user", "app"}, {"search_path", "acme"}},
+         {{"search_path", "globex_schema"}},
+         {"\"globex\" (search_path)", "\"acme\" (search_path)"}},
         {"a schema of two tenants", {{"user", "app"}, {"search_path", "twin"}}, {}, {"not clear"}},
-        {"a schema of two tenants, and another one", {{"user", "app.acme"}, {"search_path", "twin"}}, {}, {"\"acme\" (user name)", "(search_path)"}},
+        {"a schema of two tenants, and another one",
+         {{"user", "app.acme"}, {"search_path", "twin"}},
+         {},
+         {"\"acme\" (user name)", "(search_path)"}},
     };
     for (const auto& row : rows) {
         CAPTURE(row.what);
@@ -111,13 +179,15 @@ TEST_CASE("what contradicts itself is refused, and the message says what and whe
 
 TEST_CASE("a way that is switched off isn't looked at") {
     SUBCASE("options") {
-        const auto identity = identify_as({{"user", "app.acme"}, {"pgporter.tenant", "globex"}}, {{"pgporter.tenant", "globex"}}, {.options = false});
+        const auto identity = identify_as({{"user", "app.acme"}, {"pgporter.tenant", "globex"}},
+                                          {{"pgporter.tenant", "globex"}}, {.options = false});
         REQUIRE(identity.has_value());
         CHECK(identity->tenant == "acme");
         CHECK(identity->settings.empty());
     }
     SUBCASE("user suffix") {
-        const auto identity = identify_as({{"user", "app.acme"}, {"pgporter.tenant", "globex"}}, {}, {.user_suffix = false});
+        const auto identity =
+            identify_as({{"user", "app.acme"}, {"pgporter.tenant", "globex"}}, {}, {.user_suffix = false});
         REQUIRE(identity.has_value());
         CHECK(identity->user == "app.acme");
         CHECK(identity->tenant == "globex");
@@ -129,7 +199,8 @@ TEST_CASE("a way that is switched off isn't looked at") {
         CHECK(identity->tenant.empty());
     }
     SUBCASE("search_path") {
-        const auto identity = identify_as({{"user", "app.globex"}, {"search_path", "acme"}}, {}, {.search_path = false});
+        const auto identity =
+            identify_as({{"user", "app.globex"}, {"search_path", "acme"}}, {}, {.search_path = false});
         REQUIRE(identity.has_value());
         CHECK(identity->tenant == "globex");
         CHECK(identity->settings == Settings{{"search_path", "acme"}});
@@ -137,12 +208,24 @@ TEST_CASE("a way that is switched off isn't looked at") {
 }
 
 TEST_CASE("settings: the startup packet wins over options, names ignore case, and only run-time parameters are in") {
-    const auto identity = identify_as(
-        {{"user", "app"}, {"database", "reports"}, {"options", "-c x=1"}, {"replication", "false"}, {"_pq_.feature", "1"},
-         {"client_encoding", "UTF8"}, {"timezone", "UTC"}, {"search_path", "acme, public"}, {"application_name", "first"},
-         {"application_name", "second"}},
-        {{"TimeZone", "Asia/Tokyo"}, {"statement_timeout", "5s"}, {"pgporter.tenant", "acme"}, {"statement_timeout", "9s"}});
+    const auto identity = identify_as({{"user", "app"},
+                                       {"database", "reports"},
+                                       {"options", "-c x=1"},
+                                       {"replication", "false"},
+                                       {"_pq_.feature", "1"},
+                                       {"client_encoding", "UTF8"},
+                                       {"timezone", "UTC"},
+                                       {"search_path", "acme, public"},
+                                       {"application_name", "first"},
+                                       {"application_name", "second"}},
+                                      {{"TimeZone", "Asia/Tokyo"},
+                                       {"statement_timeout", "5s"},
+                                       {"pgporter.tenant", "acme"},
+                                       {"statement_timeout", "9s"}});
     REQUIRE(identity.has_value());
-    CHECK(identity->settings == Settings{{"TimeZone", "UTC"}, {"statement_timeout", "9s"}, {"client_encoding", "UTF8"},
-                                         {"search_path", "acme, public"}, {"application_name", "second"}});
+    CHECK(identity->settings == Settings{{"TimeZone", "UTC"},
+                                         {"statement_timeout", "9s"},
+                                         {"client_encoding", "UTF8"},
+                                         {"search_path", "acme, public"},
+                                         {"application_name", "second"}});
 }

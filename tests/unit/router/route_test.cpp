@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "catalog_of_test.hpp"
+#include "tests/unit/router/catalog_of_test.hpp"
 
 using namespace pgporter;
 
@@ -44,15 +44,20 @@ TEST_CASE("without a tenant a session goes home, if there is one") {
     for (const auto* way : {"pgporter.tenant", "<user>.<tenant>", "<database>@<tenant>", "search_path"}) {
         CHECK(none.error().hint.find(way) != std::string::npos);
     }
-    check_error(route(*catalog, HomeConfig{"gone", "x"}, app, "", ""), "58000", "the catalog has no entry for the cluster of the home database");
+    check_error(route(*catalog, HomeConfig{"gone", "x"}, app, "", ""), "58000",
+                "the catalog has no entry for the cluster of the home database");
 }
 
 TEST_CASE("unknown and forbidden tenants can't be told apart") {
-    check_error(route(*catalog, home, narrow, "nobody", ""), "3D000", "tenant \"nobody\" doesn't exist or user \"narrow\" may not speak for it");
-    check_error(route(*catalog, home, narrow, "globex", ""), "3D000", "tenant \"globex\" doesn't exist or user \"narrow\" may not speak for it");
+    check_error(route(*catalog, home, narrow, "nobody", ""), "3D000",
+                "tenant \"nobody\" doesn't exist or user \"narrow\" may not speak for it");
+    check_error(route(*catalog, home, narrow, "globex", ""), "3D000",
+                "tenant \"globex\" doesn't exist or user \"narrow\" may not speak for it");
     // Nor by another property of the tenant: a suspended one that isn't the user's looks the same.
-    check_error(route(*catalog, home, narrow, "asleep", ""), "3D000", "tenant \"asleep\" doesn't exist or user \"narrow\" may not speak for it");
-    CHECK(route(*catalog, home, narrow, "nobody", "").error().kind == route(*catalog, home, narrow, "globex", "").error().kind);
+    check_error(route(*catalog, home, narrow, "asleep", ""), "3D000",
+                "tenant \"asleep\" doesn't exist or user \"narrow\" may not speak for it");
+    CHECK(route(*catalog, home, narrow, "nobody", "").error().kind ==
+          route(*catalog, home, narrow, "globex", "").error().kind);
     CHECK(route(*catalog, home, narrow, "acme", "").has_value());
     CHECK(route(*catalog, home, nullptr, "globex", "").has_value());
     check_error(route(*catalog, home, nullptr, "nobody", ""), "3D000", "tenant \"nobody\" doesn't exist");
@@ -60,7 +65,8 @@ TEST_CASE("unknown and forbidden tenants can't be told apart") {
 
 TEST_CASE("what can't be served is refused with its own code") {
     check_error(route(*catalog, home, app, "asleep", ""), "57P03", "tenant \"asleep\" is suspended");
-    check_error(route(*catalog, home, app, "lost", ""), "58000", "the catalog has no entry for the cluster of this tenant");
+    check_error(route(*catalog, home, app, "lost", ""), "58000",
+                "the catalog has no entry for the cluster of this tenant");
 }
 
 TEST_CASE("a database name must exist, whoever is named") {

@@ -1,0 +1,163 @@
+#include "catalog/snapshot.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+using namespace pgporter;
+
+namespace {
+
+Tenant tenant_of(const std::string& name, std::uint64_t epoch = 1, const std::string& database = "app") {
+    Tenant tenant;
+    tenant.name = name;
+    tenant.placement = {PlacementKind::schema, "main", database, name};
+    tenant.epoch = Epoch{epoch};
+    return tenant;
+}
+
+SnapshotContent content_of(std::uint64_t version, std::vector<Tenant> tenants) {
+    SnapshotContent content;
+    content.version = CatalogVersion{version};
+    content.tenants = std::move(tenants);
+    content.clusters = {{"main", "127.0.0.1", 5432, ServerTls::disable, "", 10},
+                        {"big", "127.0.0.1", 5433, ServerTls::disable, "", 10}};
+    content.databases = {{"main", "b", 1}, {"big", "b", 2}, {"main", "a", 3}};
+    content.users = {{"app", "", false, {"zeta", "acme"}}};
+    return content;
+}
+
+std::vector<std::string> names(const std::vector<TenantPtr>& tenants) {
+    std::vector<std::string> all;
+    for (const auto& tenant : tenants) all.push_back(tenant->name);
+    std::sort(all.begin(), all.end());
+    return all;
+}
+
+using Names = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("a snapshot finds what was put in, and nothing else") {
+    auto shared = tenant_of("twin");
+    shared.placement.schema = "acme";
+    shared.placement.database = "other";
+    const auto snapshot = Snapshot::build(content_of(5, {tenant_of("acme"), tenant_of("globex"), shared}));
+    CHECK(snapshot->version() == CatalogVersion{5});
+    CHECK(snapshot->tenant_count() == 3);
+    CHECK(snapshot->find_tenant("acme")->placement.database == "app");
+    CHECK(snapshot->find_tenant("nobody") == nullptr);
+    CHECK(names(snapshot->tenants_of_schema("acme")) == Names{"acme", "twin"});
+    CHECK(snapshot->tenants_of_schema("").empty());
+    CHECK(snapshot->find_cluster("main")->port == 5432);
+    CHECK(snapshot->find_cluster("mai") == nullptr);
+    CHECK(snapshot->find_database("big", "b")->server_connections_max == 2);
+    CHECK(snapshot->find_database("main", "b")->server_connections_max == 1);
+    CHECK(snapshot->find_database("big", "a") == nullptr);
+    CHECK(snapshot->find_user("app")->tenants == Names{"acme", "zeta"});
+    CHECK(snapshot->find_user("other") == nullptr);
+    for (const auto* database : {"app", "other", "a", "b"}) CHECK(snapshot->knows_database(database));
+    CHECK_FALSE(snapshot->knows_database("main"));
+}
+
+TEST_CASE("many tenants are all found and visited once") {
+    std::vector<Tenant> tenants;
+    for (int i = 0; i < 5'000; ++i) tenants.push_back(tenant_of("t" + std::to_string(i)));
+    const auto snapshot = Snapshot::build(content_of(1, tenants));
+    std::size_t visited = 0;
+    snapshot->for_each_tenant([&](const TenantPtr&) { ++visited; });
+    CHECK(visited == 5'000);
+    CHECK(std::all_of(tenants.begin(), tenants.end(),
+                      [&](const Tenant& t) { return *snapshot->find_tenant(t.name) == t; }));
+}
+
+TEST_CASE("with_tenant replaces one tenant, keeps the indexes right and the old snapshot as it was") {
+    const auto base = Snapshot::build(content_of(5, {tenant_of("acme"), tenant_of("globex", 1, "second")}));
+    auto moved = tenant_of("globex", 2, "globex_db");
+    moved.placement.kind = PlacementKind::database;
+    moved.placement.schema = "renamed";
+    const auto next = Snapshot::with_tenant(base, moved, CatalogVersion{9});
+    CHECK(next->version() == CatalogVersion{9});
+    CHECK(next->tenant_count() == 2);
+    CHECK(*next->find_tenant("globex") == moved);
+    CHECK(next->tenants_of_schema("globex").empty());
+    CHECK(names(next->tenants_of_schema("renamed")) == Names{"globex"});
+    CHECK(next->knows_database("globex_db"));
+    CHECK_FALSE(next->knows_database("second"));
+    CHECK(next->find_tenant("acme") == base->find_tenant("acme"));  // shared, not copied
+    CHECK(base->find_tenant("globex")->placement.database == "second");
+    CHECK(base->knows_database("second"));
+    CHECK(names(base->tenants_of_schema("globex")) == Names{"globex"});
+
+    const auto added = Snapshot::with_tenant(next, tenant_of("new"), CatalogVersion{3});
+    CHECK(added->version() == CatalogVersion{9});  // the larger of the two
+    CHECK(added->tenant_count() == 3);
+    CHECK(names(added->tenants_of_schema("new")) == Names{"new"});
+}
+
+TEST_CASE("with_tenant gives the base back when there is nothing newer") {
+    const auto base = Snapshot::build(content_of(5, {tenant_of("acme", 4)}));
+    CHECK(Snapshot::with_tenant(base, tenant_of("acme", 4), CatalogVersion{5}) == base);
+    CHECK(Snapshot::with_tenant(base, tenant_of("acme", 3, "old_db"), CatalogVersion{50}) == base);
+    auto suspended = tenant_of("acme", 4);
+    suspended.state = TenantState::suspended;
+    CHECK(Snapshot::with_tenant(base, suspended, CatalogVersion{6}) != base);
+}
+
+TEST_CASE("publish never takes a tenant back to an older epoch") {
+    SnapshotPublisher publisher;
+    CHECK(publisher.current() == nullptr);
+    publisher.publish_tenant(tenant_of("early"), CatalogVersion{1});
+    CHECK(publisher.current() == nullptr);  // one tenant is no catalog
+    publisher.publish(Snapshot::build(content_of(5, {tenant_of("acme"), tenant_of("globex")})));
+    publisher.publish_tenant(tenant_of("acme", 2, "acme_db"), CatalogVersion{7});
+
+    auto changed = tenant_of("globex");
+    changed.state = TenantState::suspended;
+    publisher.publish(
+        Snapshot::build(content_of(6, {tenant_of("acme"), changed, tenant_of("new")})));  // read before the flip
+    CHECK(publisher.current()->find_tenant("acme")->placement.database == "acme_db");
+    CHECK(publisher.current()->knows_database("acme_db"));
+    CHECK(publisher.current()->find_tenant("globex")->state == TenantState::suspended);
+    CHECK(publisher.current()->find_tenant("new") != nullptr);
+    CHECK(publisher.current()->version() == CatalogVersion{7});
+
+    publisher.publish(Snapshot::build(content_of(8, {tenant_of("acme", 3, "third_db"), changed})));
+    CHECK(publisher.current()->find_tenant("acme")->placement.database == "third_db");
+    CHECK(publisher.current()->find_tenant("new") == nullptr);  // removed
+    CHECK(publisher.current()->tenant_count() == 2);
+    CHECK_FALSE(publisher.current()->knows_database("acme_db"));
+}
+
+TEST_CASE("a whole snapshot older than the last whole one is dropped") {
+    SnapshotPublisher publisher;
+    publisher.publish(Snapshot::build(content_of(9, {tenant_of("acme")})));
+    const auto before = publisher.current();
+    publisher.publish(Snapshot::build(content_of(8, {tenant_of("acme"), tenant_of("gone")})));
+    CHECK(publisher.current() == before);
+}
+
+TEST_CASE("what is equal is shared between publications") {
+    SnapshotPublisher publisher;
+    publisher.publish(Snapshot::build(content_of(1, {tenant_of("acme"), tenant_of("globex")})));
+    const auto first = publisher.current();
+    publisher.publish(Snapshot::build(content_of(2, {tenant_of("acme"), tenant_of("globex"), tenant_of("new")})));
+    const auto second = publisher.current();
+    CHECK(second->find_tenant("acme") == first->find_tenant("acme"));
+    CHECK(&second->users() == &first->users());
+    CHECK(&second->clusters() == &first->clusters());
+    CHECK(names(second->tenants_of_schema("new")) == Names{"new"});
+}
+
+TEST_CASE("subscribers get the current snapshot at once, then each new one, in order") {
+    SnapshotPublisher publisher;
+    std::vector<std::uint64_t> early;
+    std::vector<std::uint64_t> late;
+    publisher.subscribe([&](const SnapshotPtr& s) { early.push_back(s->version().value); });
+    publisher.publish(Snapshot::build(content_of(1, {tenant_of("acme")})));
+    publisher.subscribe([&](const SnapshotPtr& s) { late.push_back(s->version().value); });
+    publisher.publish_tenant(tenant_of("acme", 2), CatalogVersion{2});
+    publisher.publish_tenant(tenant_of("acme", 1), CatalogVersion{3});  // nothing newer: nobody is called
+    CHECK(early == std::vector<std::uint64_t>{1, 2});
+    CHECK(late == std::vector<std::uint64_t>{1, 2});
+}
