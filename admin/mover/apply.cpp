@@ -39,9 +39,11 @@ Result<Applier> Applier::connect(const MoveServers& servers, const std::string& 
     if (!session) return session.error();
     Applier applier(std::move(*session));
     const auto progress = quote_ident(artefact_name(servers.move())) + ".progress";
-    auto rows = applier.session_->exec("SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
-                                       "; SET plan_cache_mode = force_generic_plan; SET search_path = " + search_path +
-                                       "; PREPARE progress(pg_lsn) AS UPDATE " + progress + " SET lsn = $1; SELECT lsn FROM " + progress);
+    auto rows = applier.session_->exec(
+        "SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
+        "; SET plan_cache_mode = force_generic_plan; SET search_path = " +
+        search_path + "; PREPARE progress(pg_lsn) AS UPDATE " + progress + " SET lsn = $1; SELECT lsn FROM " +
+        progress);
     if (!rows) return rows.error();
     const auto at = rows->count() == 1 ? lsn_from(rows->text(0, 0)) : std::nullopt;
     if (!at) return fail(ErrorKind::internal, "the target's progress row is missing");
@@ -88,7 +90,7 @@ Result<void> Applier::open() {
     return {};
 }
 
-Result<void> Applier::change(const SourceTable& table, const ApplyStatement& statement) {
+Result<void> Applier::change(const SourceTable& table, const ApplyStatement& statement, Rows rows) {
     PP_TRY(make_room());
     PP_TRY(open());
     ++changes_open_;
@@ -99,13 +101,15 @@ Result<void> Applier::change(const SourceTable& table, const ApplyStatement& sta
     auto found = prepared_.find(statement.sql);
     if (found == prepared_.end() && prepared_.size() < prepared_max) {
         const auto name = "change_" + std::to_string(prepared_.size());
-        PP_TRY(queue(PQsendPrepare(connection, name.c_str(), statement.sql.c_str(), 0, nullptr), {Answer::any, &table}));
+        PP_TRY(
+            queue(PQsendPrepare(connection, name.c_str(), statement.sql.c_str(), 0, nullptr), {Answer::any, &table}));
         found = prepared_.emplace(statement.sql, name).first;
     }
-    const int sent = found == prepared_.end()
-                         ? PQsendQueryParams(connection, statement.sql.c_str(), count, nullptr, values.data(), nullptr, nullptr, 0)
-                         : PQsendQueryPrepared(connection, found->second.c_str(), count, values.data(), nullptr, nullptr, 0);
-    return queue(sent, {Answer::one_row, &table});
+    const int sent =
+        found == prepared_.end()
+            ? PQsendQueryParams(connection, statement.sql.c_str(), count, nullptr, values.data(), nullptr, nullptr, 0)
+            : PQsendQueryPrepared(connection, found->second.c_str(), count, values.data(), nullptr, nullptr, 0);
+    return queue(sent, {rows == Rows::one ? Answer::one_row : Answer::one_or_none, &table});
 }
 
 Result<void> Applier::run(const std::string& sql) {
@@ -135,17 +139,22 @@ Result<void> Applier::take(const PGresult* result) {
     const auto status = PQresultStatus(result);
     if (status == PGRES_FATAL_ERROR) {
         auto error = error_from(result);
-        if (expected.table != nullptr) error.message = "applying a change of " + expected.table->plain_name() + ": " + error.message;
+        if (expected.table != nullptr)
+            error.message = "applying a change of " + expected.table->plain_name() + ": " + error.message;
         return error;
     }
     if (status == PGRES_PIPELINE_ABORTED) return fail(ErrorKind::internal, "the target gave up a batch of changes");
-    if (expected.answer == Answer::one_row) {
-        const std::string_view rows = status == PGRES_TUPLES_OK ? (PQntuples(result) == 1 ? "1" : "0") : PQcmdTuples(const_cast<PGresult*>(result));
-        if (rows != "1") {
-            return fail(ErrorKind::conflict,
-                        "a change of " + (expected.table != nullptr ? expected.table->plain_name() : std::string("the progress row")) +
-                            " hit " + std::string(rows) + " rows on the target instead of one",
-                        "the target no longer holds what was copied to it", "find out who else writes to the target, then start again");
+    if (expected.answer == Answer::one_row || expected.answer == Answer::one_or_none) {
+        const std::string_view rows = status == PGRES_TUPLES_OK ? (PQntuples(result) == 1 ? "1" : "0")
+                                                                : PQcmdTuples(const_cast<PGresult*>(result));
+        if (rows != "1" && (rows != "0" || expected.answer == Answer::one_row)) {
+            return fail(
+                ErrorKind::conflict,
+                "a change of " +
+                    (expected.table != nullptr ? expected.table->plain_name() : std::string("the progress row")) +
+                    " hit " + std::string(rows) + " rows on the target instead of one",
+                "the target no longer holds what was copied to it",
+                "find out who else writes to the target, then start again");
         }
     }
     if (expected.answer == Answer::commit) {
@@ -169,7 +178,8 @@ Result<void> Applier::advance() {
         const QueryRows result(PQgetResult(connection));
         if (result.raw() == nullptr) {
             // libpq says "no more" between two statements, and for ever when its connection is gone.
-            if (!session_->alive() || ++separators > 2) return session_->alive() ? Result<void>{} : Result<void>{broken()};
+            if (!session_->alive() || ++separators > 2)
+                return session_->alive() ? Result<void>{} : Result<void>{broken()};
             continue;
         }
         separators = 0;

@@ -1,6 +1,7 @@
-// Applier: repeats changes on the target over one connection in pipeline mode: statements go out without waiting for answers, many source
-// transactions become one target transaction, and the progress row is part of it, so that each change is applied exactly once whatever
-// breaks. Owned by the thread that follows the stream. It must not: go on after an answer that isn't exactly one row.
+// Applier: repeats changes on the target over one connection in pipeline mode: statements go out without waiting for
+// answers, many source transactions become one target transaction, and the progress row is part of it, so that each
+// change is applied exactly once whatever breaks. Owned by the thread that follows the stream. It must not: go on after
+// an answer that isn't exactly one row.
 #pragma once
 
 #include <chrono>
@@ -21,12 +22,14 @@ enum class Durability {
     now     // flushed when the answer comes, and everything before it too
 };
 
+enum class Rows { one, one_or_none };  // what a change must hit
+
 class Applier {
   public:
     // The progress table must exist. `search_path`: where the comparisons of key columns find their operators.
     [[nodiscard]] static Result<Applier> connect(const MoveServers& servers, const std::string& search_path);
 
-    [[nodiscard]] Result<void> change(const SourceTable& table, const ApplyStatement& statement);
+    [[nodiscard]] Result<void> change(const SourceTable& table, const ApplyStatement& statement, Rows rows = Rows::one);
     [[nodiscard]] Result<void> run(const std::string& sql);  // any statement, in the same transaction
     // Ends the target transaction (opens one if need be): everything up to `end` of the source is in it or before it.
     [[nodiscard]] Result<void> commit(Lsn end, Durability durability);
@@ -45,7 +48,7 @@ class Applier {
     [[nodiscard]] ServerSession& session() { return *session_; }
 
   private:
-    enum class Answer { any, one_row, commit, sync };
+    enum class Answer { any, one_row, one_or_none, commit, sync };
     struct Expected {
         Answer answer = Answer::any;
         const SourceTable* table = nullptr;

@@ -37,8 +37,8 @@ class Builder {
         }
     }
 
-    // Without a key all columns must fit, and of several equal rows exactly one is meant. Types whose `=` calls different values
-    // equal (1.0 and 1.00) prefer the row that is the same byte for byte.
+    // Without a key all columns must fit, and of several equal rows exactly one is meant. Types whose `=` calls
+    // different values equal (1.0 and 1.00) prefer the row that is the same byte for byte.
     void add_full_condition(const Tuple& row) {
         add("t.ctid = (SELECT c.ctid FROM ONLY " + table_.qualified_name() + " AS c WHERE ");
         std::string image_columns;
@@ -62,7 +62,8 @@ class Builder {
             image_columns += (image_columns.empty() ? "" : ", ") + name;
             image_values += (image_values.empty() ? "" : ", ") + placeholder + "::" + column.type;
         }
-        if (!image_columns.empty()) add(" ORDER BY (ROW(" + image_columns + ")::record *= ROW(" + image_values + ")::record) DESC");
+        if (!image_columns.empty())
+            add(" ORDER BY (ROW(" + image_columns + ")::record *= ROW(" + image_values + ")::record) DESC");
         add(" LIMIT 1)");
     }
 
@@ -83,10 +84,12 @@ bool fits(const SourceTable& table, const Tuple& row, bool toast_allowed) {
 // A key that can be looked up has no null in it.
 bool key_is_whole(const SourceTable& table, const Tuple& row) {
     return !table.key.empty() && row.size() == table.columns.size() &&
-           std::all_of(table.key.begin(), table.key.end(), [&](std::size_t i) { return row[i].kind == ValueKind::text; });
+           std::all_of(table.key.begin(), table.key.end(),
+                       [&](std::size_t i) { return row[i].kind == ValueKind::text; });
 }
 
-// An identity column that is GENERATED ALWAYS can't be assigned by UPDATE; when its value may have changed, the row is replaced instead.
+// An identity column that is GENERATED ALWAYS can't be assigned by UPDATE; when its value may have changed, the row is
+// replaced instead.
 bool must_replace(const SourceTable& table, const pgoutput::Update& update) {
     for (std::size_t i = 0; i < table.columns.size(); ++i) {
         const auto& column = table.columns[i];
@@ -216,14 +219,17 @@ std::string truncate_statement(const std::vector<const SourceTable*>& tables, co
 }
 
 bool same_definition(const SourceTable& table, const pgoutput::Relation& relation) {
-    if (table.name != relation.name || table.schema != relation.schema || table.replica_identity != relation.replica_identity) return false;
+    if (table.name != relation.name || table.schema != relation.schema ||
+        table.replica_identity != relation.replica_identity)
+        return false;
     if (table.columns.size() != relation.columns.size()) return false;
     for (std::size_t i = 0; i < table.columns.size(); ++i) {
         const auto& known = table.columns[i];
         const auto& seen = relation.columns[i];
         // With REPLICA IDENTITY FULL every column is sent as part of the key.
         const bool key = table.replica_identity == 'f' || known.key;
-        if (known.name != seen.name || known.type_oid != seen.type || known.type_modifier != seen.type_modifier || key != seen.key) {
+        if (known.name != seen.name || known.type_oid != seen.type || known.type_modifier != seen.type_modifier ||
+            key != seen.key) {
             return false;
         }
     }

@@ -1,5 +1,6 @@
 // The statements that repeat one change of the stream on the target: text and values. Pure; any thread.
-// The text depends only on the table, the kind of change and which columns are present or null, so that it can be prepared once for each.
+// The text depends only on the table, the kind of change and which columns are present or null, so that it can be
+// prepared once for each.
 #pragma once
 
 #include <optional>
@@ -19,10 +20,13 @@ struct ApplyStatement {
 
 // None: the change doesn't fit the table as we know it (a column too many, a value in a form we didn't ask for).
 [[nodiscard]] std::optional<ApplyStatement> insert_statement(const SourceTable& table, const pgoutput::Insert& insert);
-// An update whose columns are all unchanged has nothing to set and still must find its row: its sql is a SELECT of that row.
+// An update whose columns are all unchanged has nothing to set and still must find its row: its sql is a SELECT of that
+// row.
 [[nodiscard]] std::optional<ApplyStatement> update_statement(const SourceTable& table, const pgoutput::Update& update);
-[[nodiscard]] std::optional<ApplyStatement> delete_statement(const SourceTable& table, const pgoutput::Delete& deletion);
-[[nodiscard]] std::string truncate_statement(const std::vector<const SourceTable*>& tables, const pgoutput::Truncate& truncate);
+[[nodiscard]] std::optional<ApplyStatement> delete_statement(const SourceTable& table,
+                                                             const pgoutput::Delete& deletion);
+[[nodiscard]] std::string truncate_statement(const std::vector<const SourceTable*>& tables,
+                                             const pgoutput::Truncate& truncate);
 
 // True when the stream describes the table as it was at the start of the move.
 [[nodiscard]] bool same_definition(const SourceTable& table, const pgoutput::Relation& relation);

@@ -42,6 +42,16 @@ void ChangedRows::add_whole(const SourceTable& table) {
     changes.whole = true;
 }
 
+void ChangedRows::add_truncated(const SourceTable& table) {
+    add_whole(table);
+    tables_[&table].truncated = true;
+}
+
+bool ChangedRows::truncated(const SourceTable& table) const {
+    const auto found = tables_.find(&table);
+    return found != tables_.end() && found->second.truncated;
+}
+
 void ChangedRows::add_change(const SourceTable& table, const pgoutput::Message& change) {
     if (const auto* insert = std::get_if<pgoutput::Insert>(&change)) {
         add(table, insert->row);

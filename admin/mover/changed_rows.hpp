@@ -1,5 +1,5 @@
-// ChangedRows: which rows the stream has changed since a barrier, so that only these need be compared again. Bounded: a table with too many
-// is remembered as changed altogether. A value without I/O; owned by whoever follows the stream.
+// ChangedRows: which rows the stream has changed since a barrier, so that only these need be compared again. Bounded: a
+// table with too many is remembered as changed altogether. A value without I/O; owned by whoever follows the stream.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,14 @@ class ChangedRows {
 
     struct Table {
         bool whole = false;
+        bool truncated = false;                // TRUNCATE isn't transactional for readers: older snapshots find nothing
         std::unordered_set<std::string> keys;  // see decode_key
     };
 
     void add(const SourceTable& table, const pgoutput::Tuple& row);
     void add_whole(const SourceTable& table);
+    void add_truncated(const SourceTable& table);
+    [[nodiscard]] bool truncated(const SourceTable& table) const;
     // A row identified by its old key, when it was sent, and by its new one.
     void add_change(const SourceTable& table, const pgoutput::Message& change);
 

@@ -19,7 +19,9 @@ namespace {
 constexpr std::size_t stderr_kept_bytes_max = 4'096;
 constexpr int list_fd = 3;
 
-Error system_error(std::string what) { return fail(ErrorKind::internal, std::move(what), std::strerror(errno)); }
+Error system_error(std::string what) {
+    return fail(ErrorKind::internal, std::move(what), std::strerror(errno));
+}
 
 std::vector<std::string> environment_of(const ChildProcess& child) {
     std::vector<std::string> entries;
@@ -63,7 +65,8 @@ Result<pid_t> spawn(const ChildProcess& child, int stderr_fd) {
     }
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
-    // The parent may ignore or block signals that must end the child; and Ctrl-C on a terminal is the parent's to handle.
+    // The parent may ignore or block signals that must end the child; and Ctrl-C on a terminal is the parent's to
+    // handle.
     sigset_t none;
     sigset_t defaults;
     sigemptyset(&none);
@@ -136,7 +139,9 @@ MemoryFile::~MemoryFile() {
     if (fd_ >= 0) ::close(fd_);
 }
 
-void MemoryFile::rewind() const { ::lseek(fd_, 0, SEEK_SET); }
+void MemoryFile::rewind() const {
+    ::lseek(fd_, 0, SEEK_SET);
+}
 
 Result<void> MemoryFile::write(std::string_view text) {
     while (!text.empty()) {

@@ -1,5 +1,6 @@
-// run_child: runs one program (pg_dump, pg_restore) to its end, hears the move's Interrupt meanwhile, keeps the last of what it said on
-// stderr. Files are anonymous memory: nothing of it stays on a disk, whatever dies. Any control-plane thread.
+// run_child: runs one program (pg_dump, pg_restore) to its end, hears the move's Interrupt meanwhile, keeps the last of
+// what it said on stderr. Files are anonymous memory: nothing of it stays on a disk, whatever dies. Any control-plane
+// thread.
 #pragma once
 
 #include <string>
@@ -36,7 +37,8 @@ class MemoryFile {
 struct ChildProcess {
     std::string program;  // found on PATH unless absolute
     std::vector<std::string> arguments;
-    std::vector<std::pair<std::string, std::string>> environment;  // replaces the parent's of the same name; PG* isn't inherited
+    std::vector<std::pair<std::string, std::string>>
+        environment;                     // replaces the parent's of the same name; PG* isn't inherited
     const MemoryFile* input = nullptr;   // stdin, read from its start
     const MemoryFile* output = nullptr;  // stdout
     const MemoryFile* list = nullptr;    // /dev/fd/3

@@ -13,7 +13,9 @@ constexpr std::chrono::seconds slot_release_timeout{15};
 Result<void> drop_slot(ServerSession& source, const MoveServers& servers, const std::string& name) {
     const auto deadline = after(slot_release_timeout);
     for (;;) {
-        auto rows = source.exec("SELECT active_pid, pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1", {name});
+        auto rows = source.exec(
+            "SELECT active_pid, pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1",
+            {name});
         if (!rows) return rows.error();
         if (rows->empty()) return {};
         if (rows->is_null(0, 0)) {
@@ -34,12 +36,14 @@ Result<void> drop_with_locks(ServerSession& session, const MoveServers& servers,
                        [&] { return locked_transaction(session, servers.config().mover.lock_timeout_ms, statement); });
 }
 
-// Connections that a dead process, or an interrupted step, left behind may still be at work for this move. They bear the name that ours bears.
+// Connections that a dead process, or an interrupted step, left behind may still be at work for this move. They bear
+// the name that ours bears.
 Result<void> end_other_sessions(ServerSession& session, const MoveServers& servers) {
     const auto deadline = after(std::chrono::seconds(10));
     for (;;) {
         auto rows = session.exec(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = session_user "
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = "
+            "session_user "
             "AND application_name = current_setting('application_name')");
         if (!rows) return rows.error();
         if (rows->empty()) return {};
@@ -108,7 +112,8 @@ Result<void> undo(const CleanupRecord& record, const MoveServers& servers) {
     return {};
 }
 
-Result<void> undo_records(MoveJournal& journal, const MoveServers& servers, const std::function<bool(const CleanupRecord&)>& wanted) {
+Result<void> undo_records(MoveJournal& journal, const MoveServers& servers,
+                          const std::function<bool(const CleanupRecord&)>& wanted) {
     auto records = journal.open_cleanups(servers.move());
     if (!records) return records.error();
     if (records->empty()) return {};

@@ -1,5 +1,5 @@
-// Cleanup: undoes what a move made, by its records, newest first. Every step may be repeated and finds what is gone already gone, so that any
-// process can finish what another began. Owned by the move's thread.
+// Cleanup: undoes what a move made, by its records, newest first. Every step may be repeated and finds what is gone
+// already gone, so that any process can finish what another began. Owned by the move's thread.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,9 @@ namespace pgporter {
 // Undoes one artefact. ok: it is gone.
 [[nodiscard]] Result<void> undo(const CleanupRecord& record, const MoveServers& servers);
 
-// Undoes all open records for which `wanted` says so, marks each done. The first failure ends it; what is done stays done.
-[[nodiscard]] Result<void> undo_records(MoveJournal& journal, const MoveServers& servers, const std::function<bool(const CleanupRecord&)>& wanted);
+// Undoes all open records for which `wanted` says so, marks each done. The first failure ends it; what is done stays
+// done.
+[[nodiscard]] Result<void> undo_records(MoveJournal& journal, const MoveServers& servers,
+                                        const std::function<bool(const CleanupRecord&)>& wanted);
 
 }  // namespace pgporter

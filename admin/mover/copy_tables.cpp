@@ -62,11 +62,13 @@ Result<CopyPair> open_pair(const MoveServers& servers, const std::string& snapsh
     auto source = servers.source();
     if (!source) return source.error();
     pair.source = std::move(*source);
-    PP_TRY(pair.source->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quote_literal(snapshot)));
+    PP_TRY(pair.source->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " +
+                             quote_literal(snapshot)));
     auto target = servers.target();
     if (!target) return target.error();
     pair.target = std::move(*target);
-    PP_TRY(pair.target->exec("SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"));
+    PP_TRY(pair.target->exec(
+        "SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"));
     return pair;
 }
 
@@ -78,18 +80,21 @@ Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork
         char* raw = nullptr;
         const int length = PQgetCopyData(pair.source->raw(), &raw, 1);
         if (length == 0) {
-            // Nothing here now: what was read goes out before we wait, so that the target never waits for a slow source.
+            // Nothing here now: what was read goes out before we wait, so that the target never waits for a slow
+            // source.
             PP_TRY(pair.target->flush(std::nullopt));
             unsent = 0;
             if (work.failed()) return fail(ErrorKind::cancelled, "another copy failed");
             PP_TRY(pair.source->wait_for(false, std::nullopt));
             if (PQconsumeInput(pair.source->raw()) == 0) {
-                return fail(ErrorKind::unavailable, "the connection to the source broke", PQerrorMessage(pair.source->raw()));
+                return fail(ErrorKind::unavailable, "the connection to the source broke",
+                            PQerrorMessage(pair.source->raw()));
             }
             continue;
         }
         if (length == -1) return rows;
-        if (length < 0) return fail(ErrorKind::unavailable, "the copy from the source broke", PQerrorMessage(pair.source->raw()));
+        if (length < 0)
+            return fail(ErrorKind::unavailable, "the copy from the source broke", PQerrorMessage(pair.source->raw()));
         const std::unique_ptr<char, decltype(&PQfreemem)> row(raw, &PQfreemem);
         if (PQputCopyData(pair.target->raw(), raw, length) != 1) {
             return fail(ErrorKind::unavailable, "the copy to the target broke", PQerrorMessage(pair.target->raw()));
@@ -112,7 +117,8 @@ Result<void> copy_chunk(CopyPair& pair, const CopyChunk& chunk, CopyCounters& co
     auto pumped = pump_rows(pair, counters, work);
     if (!pumped) {
         // A target that refused the rows says why in its result; the broken source says it itself.
-        static_cast<void>(PQputCopyEnd(pair.target->raw(), "the copy was given up"));  // fails when it had refused already
+        static_cast<void>(
+            PQputCopyEnd(pair.target->raw(), "the copy was given up"));  // fails when it had refused already
         const auto why = pair.target->receive(after(std::chrono::seconds(2)));
         if (!why && !why.error().sqlstate.empty() && why.error().sqlstate != "57014") return why.error();
         return pumped.error();
@@ -136,7 +142,8 @@ Result<void> run_worker(CopyPair& pair, CopyCounters& counters, CopyWork& work) 
         auto copied = copy_chunk(pair, *chunk, counters, work);
         if (copied) continue;
         auto error = copied.error();
-        if (error.kind != ErrorKind::cancelled) error.message = "copying " + chunk->table->plain_name() + ": " + error.message;
+        if (error.kind != ErrorKind::cancelled)
+            error.message = "copying " + chunk->table->plain_name() + ": " + error.message;
         return error;
     }
     return {};
@@ -149,13 +156,15 @@ std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, std::ui
     for (const auto& table : tables) {
         if (table.partitioned || table.columns.empty()) continue;
         std::uint64_t first = 0;
-        for (; table.pages - first > chunk_pages_max; first += chunk_pages_max) chunks.push_back({&table, first, first + chunk_pages_max});
+        for (; table.pages - first > chunk_pages_max; first += chunk_pages_max)
+            chunks.push_back({&table, first, first + chunk_pages_max});
         chunks.push_back({&table, first, 0});
     }
     const auto size = [](const CopyChunk& chunk) {
         return chunk.end_page == 0 ? chunk.table->pages - chunk.first_page : chunk.end_page - chunk.first_page;
     };
-    std::stable_sort(chunks.begin(), chunks.end(), [&](const CopyChunk& a, const CopyChunk& b) { return size(a) > size(b); });
+    std::stable_sort(chunks.begin(), chunks.end(),
+                     [&](const CopyChunk& a, const CopyChunk& b) { return size(a) > size(b); });
     return chunks;
 }
 
@@ -165,7 +174,8 @@ std::string copy_out_statement(const CopyChunk& chunk) {
     std::string where;
     if (chunk.first_page > 0) where = " WHERE ctid >= '(" + std::to_string(chunk.first_page) + ",0)'";
     if (chunk.end_page > 0) {
-        where += (where.empty() ? " WHERE " : " AND ") + std::string("ctid < '(") + std::to_string(chunk.end_page) + ",0)'";
+        where +=
+            (where.empty() ? " WHERE " : " AND ") + std::string("ctid < '(") + std::to_string(chunk.end_page) + ",0)'";
     }
     return "COPY (SELECT " + columns + " FROM ONLY " + chunk.table->qualified_name() + where + ") TO STDOUT" +
            (chunk.table->binary_copy() ? " (FORMAT binary)" : "");
@@ -178,10 +188,12 @@ std::string copy_in_statement(const CopyChunk& chunk) {
            (chunk.table->binary_copy() ? " (FORMAT binary)" : "");
 }
 
-Result<void> copy_tables(const MoveServers& servers, const std::vector<SourceTable>& tables, const std::string& snapshot,
-                         std::uint32_t jobs, CopyCounters& counters, const std::function<void()>& tick) {
+Result<void> copy_tables(const MoveServers& servers, const std::vector<SourceTable>& tables,
+                         const std::string& snapshot, std::uint32_t jobs, CopyCounters& counters,
+                         const std::function<void()>& tick) {
     auto chunks = plan_copy(tables, chunk_pages);
-    const auto workers = std::min<std::size_t>(std::max<std::uint32_t>(jobs, 1), std::max<std::size_t>(chunks.size(), 1));
+    const auto workers =
+        std::min<std::size_t>(std::max<std::uint32_t>(jobs, 1), std::max<std::size_t>(chunks.size(), 1));
     // All pairs import the snapshot before any copies: it ends with the connection that exported it.
     std::vector<CopyPair> pairs;
     for (std::size_t i = 0; i < workers; ++i) {

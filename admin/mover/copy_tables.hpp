@@ -1,5 +1,6 @@
-// copy_tables: the snapshot's rows, source to target, through several pairs of connections at once. Nothing is kept in memory but what is on
-// its way. Called on the move's thread, which reports the progress while the copying threads work.
+// copy_tables: the snapshot's rows, source to target, through several pairs of connections at once. Nothing is kept in
+// memory but what is on its way. Called on the move's thread, which reports the progress while the copying threads
+// work.
 #pragma once
 
 #include <atomic>
@@ -34,7 +35,8 @@ struct CopyChunk {
 [[nodiscard]] std::string copy_in_statement(const CopyChunk& chunk);
 
 // `tick` is called about every 200 ms on the calling thread.
-[[nodiscard]] Result<void> copy_tables(const MoveServers& servers, const std::vector<SourceTable>& tables, const std::string& snapshot,
-                                       std::uint32_t jobs, CopyCounters& counters, const std::function<void()>& tick);
+[[nodiscard]] Result<void> copy_tables(const MoveServers& servers, const std::vector<SourceTable>& tables,
+                                       const std::string& snapshot, std::uint32_t jobs, CopyCounters& counters,
+                                       const std::function<void()>& tick);
 
 }  // namespace pgporter

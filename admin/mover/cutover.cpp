@@ -1,10 +1,12 @@
-// The states from `verify` to `flipped`: proving that both sides are equal, and the pause. Inside the pause the move is shielded from cancel
-// and stop; every wait there ends before the gate would open by itself.
+// The states from `verify` to `flipped`: proving that both sides are equal, and the pause. Inside the pause the move is
+// shielded from cancel and stop; every wait there ends before the gate would open by itself.
 //
-//   prepare (connections, plans, sequences, last comparisons) > journal: hold > gate.hold > journal: fenced > drained > fence >
-//   marker in the stream > target commit > journal: drained > comparison of the last rows > journal.flip > publish > release
+//   prepare (connections, plans, sequences, last comparisons) > journal: hold > gate.hold > journal: fenced > drained >
+//   fence > marker in the stream > target commit > journal: drained > comparison of the last rows > journal.flip >
+//   publish > release
 //
-// What doesn't fit its bound gives way: back to `verify`, later once more. What is wrong aborts. Both say so in the journal before the fence is lifted.
+// What doesn't fit its bound gives way: back to `verify`, later once more. What is wrong aborts. Both say so in the
+// journal before the fence is lifted.
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
 #include "base/log.hpp"
@@ -19,11 +21,15 @@ constexpr std::chrono::milliseconds give_way_pause_max{10'000};
 constexpr std::chrono::milliseconds warm_max{2'000};
 
 // What another try may cure.
-bool may_pass(const Error& error) { return error.kind == ErrorKind::timeout || error.kind == ErrorKind::limit; }
+bool may_pass(const Error& error) {
+    return error.kind == ErrorKind::timeout || error.kind == ErrorKind::limit;
+}
 
 std::string why_not_drained(const DrainStatus& status) {
-    auto text = std::to_string(status.transactions) + (status.transactions == 1 ? " transaction" : " transactions") + " still running";
-    if (status.pinned > 0) text += ", " + std::to_string(status.pinned) + (status.pinned == 1 ? " pinned session" : " pinned sessions");
+    auto text = std::to_string(status.transactions) + (status.transactions == 1 ? " transaction" : " transactions") +
+                " still running";
+    if (status.pinned > 0)
+        text += ", " + std::to_string(status.pinned) + (status.pinned == 1 ? " pinned session" : " pinned sessions");
     if (status.expired) text += ", the hold expired";
     return text;
 }
@@ -36,14 +42,15 @@ struct MoveRun::Pause {
     std::chrono::steady_clock::time_point began;
     Deadline deadline;
     std::string marker;
-    bool fenced = false;    // the fence is on, or may be
+    bool fenced = false;  // the fence is on, or may be
     std::vector<SequenceValue> sequences;
     std::string phases;  // what took how long, for the log
     std::chrono::steady_clock::time_point phase_began;
 
     void end_phase(const char* name) {
         const auto now = std::chrono::steady_clock::now();
-        const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now - std::exchange(phase_began, now)).count();
+        const auto us =
+            std::chrono::duration_cast<std::chrono::microseconds>(now - std::exchange(phase_began, now)).count();
         phases += (phases.empty() ? "" : " ") + std::string(name) + " " + std::to_string(us);
     }
 };
@@ -52,6 +59,7 @@ Result<void> MoveRun::step_verify() {
     PP_TRY(enter(MoveState::verify, "comparing source and target"));
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     verifier_.emplace(*servers_, tables_, *follower_, jobs);
+    follower_->be_strict();
     PP_TRY(verify_everything());
     return cut_over();
 }
@@ -111,7 +119,8 @@ Result<void> MoveRun::cut_over() {
     }
 }
 
-// An attempt that didn't fit its bounds. Nothing happened; the next one comes later, and after the last an operator decides.
+// An attempt that didn't fit its bounds. Nothing happened; the next one comes later, and after the last an operator
+// decides.
 Result<void> MoveRun::give_way(const Error& why) {
     std::uint32_t attempts = 0;
     {
@@ -119,7 +128,9 @@ Result<void> MoveRun::give_way(const Error& why) {
         attempts = ++record_.progress.cutover_attempts;
         record_.progress.note = utf8_only("cutover gave way: " + why.message);
     }
-    log::info("move_cutover_gave_way", {{"move", std::to_string(record_.id.value)}, {"attempt", std::to_string(attempts)}, {"reason", why.message}});
+    log::info(
+        "move_cutover_gave_way",
+        {{"move", std::to_string(record_.id.value)}, {"attempt", std::to_string(attempts)}, {"reason", why.message}});
     save_progress();
     if (attempts % std::max<std::uint32_t>(ports_.config.mover.cutover_attempts_max, 1) == 0) {
         cutover_requested_.store(false);
@@ -133,7 +144,8 @@ Result<void> MoveRun::give_way(const Error& why) {
         }
         return {};
     }
-    const auto pause = std::min(std::chrono::milliseconds(100) * (1U << std::min<std::uint32_t>(attempts, 10)), give_way_pause_max);
+    const auto pause =
+        std::min(std::chrono::milliseconds(100) * (1U << std::min<std::uint32_t>(attempts, 10)), give_way_pause_max);
     auto followed = follower_->follow_for(pause);
     if (!followed && followed.error().kind == ErrorKind::unavailable) return reconnect();
     return followed;
@@ -143,17 +155,21 @@ Result<void> MoveRun::prepare_cutover() {
     auto found = source_->exec(signature_query_);
     if (!found) return found.error();
     if (found->text(0, 0) != signature_) {
-        return fail(ErrorKind::conflict, "the application changed the definition of schema " + record_.source.schema + " during the move", {},
-                    "start the move again when the change of the schema is complete");
+        return fail(ErrorKind::conflict,
+                    "the application changed the definition of schema " + record_.source.schema + " during the move",
+                    {}, "start the move again when the change of the schema is complete");
     }
     PP_TRY(follower_->follow_during([this] { return prepare_connections(); }));
-    // Few enough rows for the pause, and fewer still while another round makes them fewer: a round costs the clients nothing.
+    // Few enough rows for the pause, and fewer still while another round makes them fewer: a round costs the clients
+    // nothing.
     for (int round = 0;; ++round) {
         const auto remaining = verifier_->remaining_rows();
         const bool enough = remaining <= ports_.config.mover.pause_verify_rows_max;
         if (remaining <= few_rows || (enough && round >= shrinking_rounds_max)) break;
         if (round == verify_rounds_max) {
-            return fail(ErrorKind::limit, std::to_string(remaining) + " changed rows are still to be compared, more than mover.pause_verify_rows_max");
+            return fail(ErrorKind::limit,
+                        std::to_string(remaining) +
+                            " changed rows are still to be compared, more than mover.pause_verify_rows_max");
         }
         PP_TRY(verifier_->compare_changed(*source_));
     }
@@ -201,7 +217,8 @@ Result<void> MoveRun::hold_and_flip() {
     pause.hold = *hold;
     pause.held = true;
 
-    // The stream is followed while the tenant drains and the fence commits: its last changes are applied when the marker is written.
+    // The stream is followed while the tenant drains and the fence commits: its last changes are applied when the
+    // marker is written.
     auto done = follower_->follow_during([&] { return drain_and_fence(pause); });
     if (done) done = drain_stream(pause);
     if (done) done = flip(pause);
@@ -209,7 +226,8 @@ Result<void> MoveRun::hold_and_flip() {
     pause.end_phase("flip");
     const bool in_time = ports_.gate.release(pause.hold);
     const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - pause.began).count();
-    observer_->registry.histogram("pgporter_move_pause_seconds", "Time from hold to release of successful cutovers.").observe_seconds(seconds);
+    observer_->registry.histogram("pgporter_move_pause_seconds", "Time from hold to release of successful cutovers.")
+        .observe_seconds(seconds);
     {
         const std::lock_guard lock(mutex_);
         record_.progress.pause_ms = seconds * 1'000;
@@ -217,7 +235,9 @@ Result<void> MoveRun::hold_and_flip() {
         record_.progress.note.clear();
     }
     set_state(MoveState::flipped);
-    log::info("move_cut_over", {{"move", std::to_string(record_.id.value)}, {"pause_ms", std::to_string(seconds * 1'000)}, {"phases_us", pause.phases}});
+    log::info("move_cut_over", {{"move", std::to_string(record_.id.value)},
+                                {"pause_ms", std::to_string(seconds * 1'000)},
+                                {"phases_us", pause.phases}});
     if (!in_time) log::warning("move_hold_expired", {{"move", std::to_string(record_.id.value)}});
     tick();
     save_progress();
@@ -226,7 +246,8 @@ Result<void> MoveRun::hold_and_flip() {
 
 Result<void> MoveRun::drain_and_fence(Pause& pause) {
     // Written while the last transactions end; from now on the fence may be on.
-    PP_TRY(enter(MoveState::fenced, "waiting for running transactions, then fencing the source", std::chrono::seconds(1)));
+    PP_TRY(
+        enter(MoveState::fenced, "waiting for running transactions, then fencing the source", std::chrono::seconds(1)));
     pause.end_phase("journal");
     const auto status = ports_.gate.wait_drained(pause.hold, ports_.config.mover.drain_ms_max);
     if (!status.drained) return fail(ErrorKind::timeout, why_not_drained(status));
@@ -248,7 +269,8 @@ Result<void> MoveRun::drain_and_fence(Pause& pause) {
     } else if (error.kind == ErrorKind::timeout) {
         error.message = "the tenant's tables couldn't be locked in time: " + error.message;
     } else if (error.sqlstate == drift_sqlstate) {
-        error.message = "the application changed the definition of schema " + record_.source.schema + " during the move";
+        error.message =
+            "the application changed the definition of schema " + record_.source.schema + " during the move";
     }
     return error;
 }
@@ -258,9 +280,10 @@ Result<FenceState> MoveRun::fence_after_doubt(int backend_pid) {
     auto opened = servers_->source();
     if (!opened) return opened.error();
     for (;;) {
-        auto rows = (*opened)->exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1::int AND usename = session_user "
-                                    "AND application_name = current_setting('application_name')",
-                                    {std::to_string(backend_pid)}, after(std::chrono::seconds(2)));
+        auto rows = (*opened)->exec(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1::int AND usename = session_user "
+            "AND application_name = current_setting('application_name')",
+            {std::to_string(backend_pid)}, after(std::chrono::seconds(2)));
         if (!rows) return rows.error();
         if (rows->empty()) return read_fence_state(**opened, record_.id);
         ::poll(nullptr, 0, 2);
@@ -270,8 +293,10 @@ Result<FenceState> MoveRun::fence_after_doubt(int backend_pid) {
 Result<void> MoveRun::drain_stream(Pause& pause) {
     PP_TRY(follower_->follow_to_marker(pause.marker, pause.deadline));
     pause.end_phase("stream");
-    if (const auto set = set_sequences_statement(pause.sequences, sequences_); !set.empty()) PP_TRY(follower_->applier().run(set));
-    // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal does.
+    if (const auto set = set_sequences_statement(pause.sequences, sequences_); !set.empty())
+        PP_TRY(follower_->applier().run(set));
+    // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal
+    // does.
     PP_TRY(verifier_->ask_source());
     PP_TRY(follower_->commit(Durability::now, pause.deadline));
     pause.end_phase("target");
@@ -292,7 +317,8 @@ Result<void> MoveRun::flip(Pause&) {
             ports_.publisher.publish_tenant(*tenant, version);
             return {};
         }
-        // Refused, or nobody knows: the row decides, however long it takes to read it. Until then nothing may be undone.
+        // Refused, or nobody knows: the row decides, however long it takes to read it. Until then nothing may be
+        // undone.
         const auto found = ports_.journal.find_move(record_.id);
         if (found && found->state == MoveState::flipped) {
             const auto snapshot = ports_.publisher.current();
@@ -305,13 +331,14 @@ Result<void> MoveRun::flip(Pause&) {
             return {};
         }
         if (found && tenant.error().kind == ErrorKind::conflict) return tenant.error();
-        if (interrupt_.stopped()) return fail(ErrorKind::cancelled, "the mover is stopping and the journal doesn't answer");
+        if (interrupt_.stopped())
+            return fail(ErrorKind::cancelled, "the mover is stopping and the journal doesn't answer");
         ::poll(nullptr, 0, 20);
     }
 }
 
-// Ends an attempt that failed. The journal hears it first: only when it says that this move can't flip any more is the fence lifted, and only
-// then is the gate opened. A journal that can't be reached leaves the gate to its own end.
+// Ends an attempt that failed. The journal hears it first: only when it says that this move can't flip any more is the
+// fence lifted, and only then is the gate opened. A journal that can't be reached leaves the gate to its own end.
 Error MoveRun::back_out(Pause& pause, Error why) {
     const bool aborts = pause.fenced ? !may_pass(why) : !may_pass(why) && why.kind != ErrorKind::unavailable;
     const auto to = aborts ? MoveState::aborting : MoveState::verify;
@@ -320,7 +347,8 @@ Error MoveRun::back_out(Pause& pause, Error why) {
     const auto text = why.detail.empty() ? why.message : why.message + " (" + why.detail + ")";
     auto entered = enter(to, text, std::chrono::hours(24));
     if (!entered) {
-        if (interrupt_.stopped()) return fail(ErrorKind::cancelled, "the mover is stopping and the journal doesn't answer");
+        if (interrupt_.stopped())
+            return fail(ErrorKind::cancelled, "the mover is stopping and the journal doesn't answer");
         return entered.error();
     }
     if (!pause.fenced) return why;
@@ -331,7 +359,8 @@ Error MoveRun::back_out(Pause& pause, Error why) {
         return why;
     }
     // The source is away, and its fence with it: undoing goes on until it is lifted, as part of an abort.
-    log::warning("move_fence_not_lifted", {{"move", std::to_string(record_.id.value)}, {"reason", lifted.error().message}});
+    log::warning("move_fence_not_lifted",
+                 {{"move", std::to_string(record_.id.value)}, {"reason", lifted.error().message}});
     if (to == MoveState::verify) {
         why.kind = ErrorKind::internal;
         auto aborting = enter(MoveState::aborting, text, std::chrono::hours(24));

@@ -30,7 +30,8 @@ std::string_view entry_text(std::string_view line) {
     return rest;
 }
 
-// The database of a client program as a connection string of its own: a name that looks like one must not be taken for one.
+// The database of a client program as a connection string of its own: a name that looks like one must not be taken for
+// one.
 std::string database_argument(const LibpqParams& params) {
     for (const auto& [name, value] : params.keywords) {
         if (name != "dbname") continue;
@@ -47,7 +48,8 @@ std::string database_argument(const LibpqParams& params) {
 Result<void> restore(const MoveServers& servers, const MemoryFile& archive, std::vector<std::string> arguments,
                      const std::vector<std::string>* list) {
     const auto params = servers.target_params();
-    arguments.insert(arguments.end(), {"--exit-on-error", "--single-transaction", "--no-password", database_argument(params)});
+    arguments.insert(arguments.end(),
+                     {"--exit-on-error", "--single-transaction", "--no-password", database_argument(params)});
     ChildProcess child{servers.config().mover.pg_restore, {}, client_environment(params), &archive, nullptr, nullptr};
     auto list_file = MemoryFile::create("pgporter_list");
     if (!list_file) return list_file.error();
@@ -70,7 +72,8 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, std:
 
 bool is_key_entry(std::string_view line, std::string_view schema, const std::vector<std::string>& identity_indexes) {
     const auto text = entry_text(line);
-    // A constraint of the kind "primary key, unique or exclusion"; checks and foreign keys have descriptors of their own.
+    // A constraint of the kind "primary key, unique or exclusion"; checks and foreign keys have descriptors of their
+    // own.
     if (text.starts_with("CONSTRAINT ")) return true;
     if (!text.starts_with("INDEX ")) return false;
     return std::any_of(identity_indexes.begin(), identity_indexes.end(), [&](const std::string& index) {
@@ -80,16 +83,26 @@ bool is_key_entry(std::string_view line, std::string_view schema, const std::vec
 }
 
 std::vector<std::pair<std::string, std::string>> client_environment(const LibpqParams& params) {
-    static const std::map<std::string_view, const char*> names{
-        {"host", "PGHOST"},         {"hostaddr", "PGHOSTADDR"},       {"port", "PGPORT"},
-        {"dbname", "PGDATABASE"},   {"user", "PGUSER"},               {"sslmode", "PGSSLMODE"},
-        {"sslrootcert", "PGSSLROOTCERT"}, {"connect_timeout", "PGCONNECT_TIMEOUT"}, {"application_name", "PGAPPNAME"},
-        {"options", "PGOPTIONS"},   {"target_session_attrs", "PGTARGETSESSIONATTRS"}, {"sslsni", "PGSSLSNI"},
-        {"gssencmode", "PGGSSENCMODE"}, {"channel_binding", "PGCHANNELBINDING"}, {"client_encoding", "PGCLIENTENCODING"},
-        {"require_auth", "PGREQUIREAUTH"}};
+    static const std::map<std::string_view, const char*> names{{"host", "PGHOST"},
+                                                               {"hostaddr", "PGHOSTADDR"},
+                                                               {"port", "PGPORT"},
+                                                               {"dbname", "PGDATABASE"},
+                                                               {"user", "PGUSER"},
+                                                               {"sslmode", "PGSSLMODE"},
+                                                               {"sslrootcert", "PGSSLROOTCERT"},
+                                                               {"connect_timeout", "PGCONNECT_TIMEOUT"},
+                                                               {"application_name", "PGAPPNAME"},
+                                                               {"options", "PGOPTIONS"},
+                                                               {"target_session_attrs", "PGTARGETSESSIONATTRS"},
+                                                               {"sslsni", "PGSSLSNI"},
+                                                               {"gssencmode", "PGGSSENCMODE"},
+                                                               {"channel_binding", "PGCHANNELBINDING"},
+                                                               {"client_encoding", "PGCLIENTENCODING"},
+                                                               {"require_auth", "PGREQUIREAUTH"}};
     std::vector<std::pair<std::string, std::string>> environment;
     for (const auto& [keyword, value] : params.keywords) {
-        if (const auto found = names.find(keyword); found != names.end()) environment.emplace_back(found->second, value);
+        if (const auto found = names.find(keyword); found != names.end())
+            environment.emplace_back(found->second, value);
     }
     if (!params.password.empty()) environment.emplace_back("PGPASSWORD", std::string(params.password.reveal()));
     return environment;
@@ -110,7 +123,8 @@ Result<int> tool_major_version(const std::string& program, const Interrupt& inte
 
 Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const std::string& schema) {
     auto rows = session.exec(
-        "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid "
+        "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = "
+        "i.indrelid "
         "WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND i.indisreplident",
         {schema});
     if (!rows) return rows.error();
@@ -122,13 +136,14 @@ Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, c
 Result<Definitions> Definitions::dump(const MoveServers& servers) {
     auto archive = MemoryFile::create("pgporter_definitions");
     if (!archive) return archive.error();
-    ChildProcess child{servers.config().mover.pg_dump,
-                       {"--format=custom", "--schema-only", "--strict-names", "--no-password", "--no-tablespaces", "--no-publications",
-                        "--no-subscriptions", "--lock-wait-timeout=10000", "--schema=" + quote_ident(servers.schema())},
-                       client_environment(servers.source_params()),
-                       nullptr,
-                       &*archive,
-                       nullptr};
+    ChildProcess child{
+        servers.config().mover.pg_dump,
+        {"--format=custom", "--schema-only", "--strict-names", "--no-password", "--no-tablespaces", "--no-publications",
+         "--no-subscriptions", "--lock-wait-timeout=10000", "--schema=" + quote_ident(servers.schema())},
+        client_environment(servers.source_params()),
+        nullptr,
+        &*archive,
+        nullptr};
     auto done = run_child(child, servers.interrupt());
     if (!done) {
         auto error = done.error();
@@ -146,8 +161,9 @@ Result<void> Definitions::restore_keys(const MoveServers& servers, const std::ve
                                        const std::vector<std::string>& identity_indexes) {
     auto output = MemoryFile::create("pgporter_list");
     if (!output) return output.error();
-    PP_TRY(run_child({servers.config().mover.pg_restore, {"--list", "--section=post-data"}, {}, &archive_, &*output, nullptr},
-                     servers.interrupt()));
+    PP_TRY(run_child(
+        {servers.config().mover.pg_restore, {"--list", "--section=post-data"}, {}, &archive_, &*output, nullptr},
+        servers.interrupt()));
     auto text = output->read_all();
     if (!text) return text.error();
     keys_.clear();

@@ -1,5 +1,6 @@
-// Definitions: the tenant's schema as pg_dump describes it, restored in three parts: before the data, the keys (before the data too, so that
-// the stream finds its rows), and the rest after the data. The dump lives in memory. Owned by the move's thread.
+// Definitions: the tenant's schema as pg_dump describes it, restored in three parts: before the data, the keys (before
+// the data too, so that the stream finds its rows), and the rest after the data. The dump lives in memory. Owned by the
+// move's thread.
 #pragma once
 
 #include <string>
@@ -24,13 +25,15 @@ class Definitions {
   private:
     explicit Definitions(MemoryFile archive) : archive_(std::move(archive)) {}
     MemoryFile archive_;
-    std::vector<std::string> keys_;   // entries of the archive's list that restore_keys took
-    std::vector<std::string> rest_;   // those it left
+    std::vector<std::string> keys_;  // entries of the archive's list that restore_keys took
+    std::vector<std::string> rest_;  // those it left
 };
 
-// One line of `pg_restore --list`: is it a key (a primary key or unique constraint, or one of the named indexes of this schema)?
-// Comments, ACLs and attachments that belong to an entry stay with the rest: they are restored when everything is there.
-[[nodiscard]] bool is_key_entry(std::string_view line, std::string_view schema, const std::vector<std::string>& identity_indexes);
+// One line of `pg_restore --list`: is it a key (a primary key or unique constraint, or one of the named indexes of this
+// schema)? Comments, ACLs and attachments that belong to an entry stay with the rest: they are restored when everything
+// is there.
+[[nodiscard]] bool is_key_entry(std::string_view line, std::string_view schema,
+                                const std::vector<std::string>& identity_indexes);
 
 // Names of the indexes that tables of this schema have as REPLICA IDENTITY USING INDEX.
 [[nodiscard]] Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const std::string& schema);

@@ -15,9 +15,9 @@ std::string trigger_statement(const SourceTable& table, MoveId move, const char*
     return "ALTER TABLE ONLY " + table.qualified_name() + " " + act + " TRIGGER " + quote_ident(fence_name(move));
 }
 
-// A transaction of the mover that waits for a lock makes the application's later writers wait behind it. Autovacuum holds such locks
-// for long, and yields only when a waiter's deadlock check finds it: so that check comes early. Needs superuser; without it we only
-// retry more often.
+// A transaction of the mover that waits for a lock makes the application's later writers wait behind it. Autovacuum
+// holds such locks for long, and yields only when a waiter's deadlock check finds it: so that check comes early. Needs
+// superuser; without it we only retry more often.
 void check_deadlocks_early(ServerSession& session) {
     const auto tried = session.exec("SET deadlock_timeout = '10ms'");
     static_cast<void>(tried);
@@ -35,7 +35,8 @@ Result<QueryRows> read_triggers(ServerSession& source, MoveId move) {
 
 Result<void> retry_locks(const Interrupt& interrupt, int attempts_max, const std::function<Result<void>()>& attempt) {
     std::chrono::milliseconds pause{20};
-    // The pause must also end for a stop, though not wake for a cancel while undoing: wait on the same descriptors as everything else.
+    // The pause must also end for a stop, though not wake for a cancel while undoing: wait on the same descriptors as
+    // everything else.
     for (int tries = 1;; ++tries) {
         auto done = attempt();
         if (done) return {};
@@ -49,8 +50,10 @@ Result<void> retry_locks(const Interrupt& interrupt, int attempts_max, const std
     }
 }
 
-Result<void> locked_transaction(ServerSession& session, std::chrono::milliseconds lock_timeout, const std::string& statements) {
-    auto done = session.exec("BEGIN; SET LOCAL lock_timeout = " + std::to_string(lock_timeout.count()) + "; " + statements + "; COMMIT");
+Result<void> locked_transaction(ServerSession& session, std::chrono::milliseconds lock_timeout,
+                                const std::string& statements) {
+    auto done = session.exec("BEGIN; SET LOCAL lock_timeout = " + std::to_string(lock_timeout.count()) + "; " +
+                             statements + "; COMMIT");
     if (done) return {};
     if (session.alive()) {
         const auto rolled_back = session.exec("ROLLBACK");
@@ -62,26 +65,31 @@ Result<void> locked_transaction(ServerSession& session, std::chrono::millisecond
 Result<void> create_fence_function(ServerSession& source, const MoveServers& servers) {
     const auto schema = quote_ident(artefact_name(servers.move()));
     const auto function = schema + "." + quote_ident(fence_name(servers.move()));
-    const auto text = "CREATE SCHEMA " + schema + "; CREATE FUNCTION " + function +
-                      "() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS " +
-                      quote_literal("BEGIN\n"
-                                    "  IF session_user = " + quote_literal(servers.config().mover.user) +
-                                    " THEN RETURN NULL; END IF;\n"
-                                    "  RAISE EXCEPTION USING ERRCODE = '" + fence_sqlstate +
-                                    "', MESSAGE = 'tenant has moved to another database',\n"
-                                    "    DETAIL = 'The tables of this schema no longer take writes here.',\n"
-                                    "    HINT = 'Connect through pgporter, which knows where the tenant lives.';\n"
-                                    "END") +
-                      "; CREATE FUNCTION " + schema +
-                      ".expect_unchanged(known text, present text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS " +
-                      quote_literal(std::string("BEGIN\n"
-                                                "  IF present IS DISTINCT FROM known THEN\n"
-                                                "    RAISE EXCEPTION USING ERRCODE = '") +
-                                    drift_sqlstate + "', MESSAGE = 'the definition of the schema has changed';\n  END IF;\nEND");
+    const auto text =
+        "CREATE SCHEMA " + schema + "; CREATE FUNCTION " + function +
+        "() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS " +
+        quote_literal(
+            "BEGIN\n"
+            "  IF session_user = " +
+            quote_literal(servers.config().mover.user) +
+            " THEN RETURN NULL; END IF;\n"
+            "  RAISE EXCEPTION USING ERRCODE = '" +
+            fence_sqlstate +
+            "', MESSAGE = 'tenant has moved to another database',\n"
+            "    DETAIL = 'The tables of this schema no longer take writes here.',\n"
+            "    HINT = 'Connect through pgporter, which knows where the tenant lives.';\n"
+            "END") +
+        "; CREATE FUNCTION " + schema +
+        ".expect_unchanged(known text, present text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS " +
+        quote_literal(std::string("BEGIN\n"
+                                  "  IF present IS DISTINCT FROM known THEN\n"
+                                  "    RAISE EXCEPTION USING ERRCODE = '") +
+                      drift_sqlstate + "', MESSAGE = 'the definition of the schema has changed';\n  END IF;\nEND");
     return locked_transaction(source, servers.config().mover.lock_timeout_ms, text);
 }
 
-Result<void> install_fence_triggers(ServerSession& source, const MoveServers& servers, const std::vector<SourceTable>& tables) {
+Result<void> install_fence_triggers(ServerSession& source, const MoveServers& servers,
+                                    const std::vector<SourceTable>& tables) {
     check_deadlocks_early(source);
     const auto function = quote_ident(artefact_name(servers.move())) + "." + quote_ident(fence_name(servers.move()));
     for (const auto& table : tables) {
@@ -102,7 +110,8 @@ Result<void> install_fence_triggers(ServerSession& source, const MoveServers& se
 }
 
 Result<FenceSession> FenceSession::prepare(const MoveServers& servers, const std::vector<SourceTable>& tables,
-                                           const std::string& signature_query, const std::vector<SequenceValue>& sequences) {
+                                           const std::string& signature_query,
+                                           const std::vector<SequenceValue>& sequences) {
     FenceSession fence;
     auto session = servers.source();
     if (!session) return session.error();
@@ -111,37 +120,41 @@ Result<FenceSession> FenceSession::prepare(const MoveServers& servers, const std
     auto& source = *fence.session_;
     check_deadlocks_early(source);
     const auto schema = quote_ident(artefact_name(servers.move()));
-    PP_TRY(source.exec("SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; PREPARE drift(text) AS SELECT " + schema +
-                       ".expect_unchanged($1, (" + signature_query + ")); PREPARE sequences AS " + sequence_values_query(sequences) +
-                       "; PREPARE mark(text) AS SELECT pg_logical_emit_message(true, " +
-                       quote_literal(artefact_name(servers.move())) + ", $1)"));
+    PP_TRY(source.exec(
+        "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; PREPARE drift(text) AS SELECT " +
+        schema + ".expect_unchanged($1, (" + signature_query + ")); PREPARE sequences AS " +
+        sequence_values_query(sequences) + "; PREPARE mark(text) AS SELECT pg_logical_emit_message(true, " +
+        quote_literal(artefact_name(servers.move())) + ", $1)"));
     // Planned now, with the catalogs it reads in the caches: the pause pays only for the work.
     auto signature = source.exec(signature_query);
     if (!signature) return signature.error();
     PP_TRY(source.exec("EXECUTE drift(" + quote_literal(signature->text(0, 0)) + "); EXECUTE sequences"));
 
     for (const auto& table : tables) {
-        fence.lock_statement_ += (fence.lock_statement_.empty() ? "LOCK TABLE ONLY " : ", ONLY ") + table.qualified_name();
+        fence.lock_statement_ +=
+            (fence.lock_statement_.empty() ? "LOCK TABLE ONLY " : ", ONLY ") + table.qualified_name();
         fence.enable_statements_.push_back(trigger_statement(table, servers.move(), "ENABLE ALWAYS"));
     }
     if (!fence.lock_statement_.empty()) fence.lock_statement_ += " IN SHARE ROW EXCLUSIVE MODE";
     return fence;
 }
 
-Result<void> FenceSession::queue(const std::string& signature, const std::string& marker, std::chrono::milliseconds lock_timeout) {
+Result<void> FenceSession::queue(const std::string& signature, const std::string& marker,
+                                 std::chrono::milliseconds lock_timeout) {
     auto* connection = session_->raw();
     const auto statement = [&](const std::string& sql) {
         return PQsendQueryParams(connection, sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0) == 1;
     };
     const auto prepared = [&](const char* name, const std::vector<const char*>& values) {
-        return PQsendQueryPrepared(connection, name, static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) == 1;
+        return PQsendQueryPrepared(connection, name, static_cast<int>(values.size()), values.data(), nullptr, nullptr,
+                                   0) == 1;
     };
     bool sent = PQenterPipelineMode(connection) == 1 && statement("BEGIN") &&
                 statement("SET LOCAL lock_timeout = " + std::to_string(lock_timeout.count()));
     if (!lock_statement_.empty()) sent = sent && statement(lock_statement_);
     for (const auto& sql : enable_statements_) sent = sent && statement(sql);
-    sent = sent && prepared("drift", {signature.c_str()}) && prepared("sequences", {}) && prepared("mark", {marker.c_str()}) &&
-           statement("COMMIT") && PQpipelineSync(connection) == 1;
+    sent = sent && prepared("drift", {signature.c_str()}) && prepared("sequences", {}) &&
+           prepared("mark", {marker.c_str()}) && statement("COMMIT") && PQpipelineSync(connection) == 1;
     if (!sent) return fail(ErrorKind::unavailable, "the connection to the source broke", PQerrorMessage(connection));
     return session_->flush(std::nullopt);
 }
@@ -169,7 +182,8 @@ Result<FenceSession::Outcome> FenceSession::enable(const std::string& signature,
     }
     PQexitPipelineMode(session_->raw());
     if (!failure) return outcome;
-    if (!session_->alive() || failure->sqlstate.empty()) return fail(ErrorKind::unavailable, failure->message, failure->detail);
+    if (!session_->alive() || failure->sqlstate.empty())
+        return fail(ErrorKind::unavailable, failure->message, failure->detail);
     // The transaction failed before its COMMIT was reached, which was therefore skipped.
     PP_TRY(session_->exec("ROLLBACK", after(std::chrono::seconds(2))));
     if (failure->sqlstate == drift_sqlstate) failure->kind = ErrorKind::conflict;
@@ -212,8 +226,9 @@ Result<void> drop_fence_triggers(ServerSession& source, const MoveServers& serve
     for (int row = 0; row < rows->count(); ++row) {
         const auto statement = "DROP TRIGGER IF EXISTS " + quote_ident(fence_name(servers.move())) + " ON " +
                                qualified(rows->text(row, 0), rows->text(row, 1));
-        PP_TRY(retry_locks(servers.interrupt(), lock_attempts_max,
-                           [&] { return locked_transaction(source, servers.config().mover.lock_timeout_ms, statement); }));
+        PP_TRY(retry_locks(servers.interrupt(), lock_attempts_max, [&] {
+            return locked_transaction(source, servers.config().mover.lock_timeout_ms, statement);
+        }));
     }
     return {};
 }

@@ -13,7 +13,8 @@ std::string row_text(const SourceTable& table) {
 }
 
 const char* const sums =
-    "count(*), coalesce(sum(hashtextextended(f.x, 0)::numeric), 0), coalesce(sum(hashtextextended(f.x, 1)::numeric), 0)";
+    "count(*), coalesce(sum(hashtextextended(f.x, 0)::numeric), 0), coalesce(sum(hashtextextended(f.x, 1)::numeric), "
+    "0)";
 
 std::string keyed_query(const SourceTable& table, const std::vector<std::vector<std::string>>& columns) {
     std::string arrays;
@@ -26,8 +27,8 @@ std::string keyed_query(const SourceTable& table, const std::vector<std::vector<
         names += (i == 0 ? "" : ", ") + name;
         condition += (i == 0 ? "t." : " AND t.") + quote_ident(column.name) + " = k." + name;
     }
-    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM unnest(" + arrays + ") AS k (" + names +
-           ") JOIN ONLY " + table.qualified_name() + " AS t ON " + condition + ") AS f";
+    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM unnest(" + arrays +
+           ") AS k (" + names + ") JOIN ONLY " + table.qualified_name() + " AS t ON " + condition + ") AS f";
 }
 
 // Collects parts of one query until it is full.
@@ -66,17 +67,20 @@ std::string describe(const std::vector<Difference>& differences) {
     std::string text;
     for (std::size_t i = 0; i < differences.size() && i < named_max; ++i) {
         const auto& difference = differences[i];
-        text += (text.empty() ? "" : "; ") + difference.table + ": ";
+        text += (text.empty() ? "" : "; ") + difference.table->plain_name() + ": ";
         text += difference.source_rows == difference.target_rows
                     ? "contents of " + std::to_string(difference.source_rows) + " compared rows differ"
-                    : std::to_string(difference.source_rows) + " rows on the source, " + std::to_string(difference.target_rows) + " on the target";
+                    : std::to_string(difference.source_rows) + " rows on the source, " +
+                          std::to_string(difference.target_rows) + " on the target";
     }
-    if (differences.size() > named_max) text += "; and " + std::to_string(differences.size() - named_max) + " more tables";
+    if (differences.size() > named_max)
+        text += "; and " + std::to_string(differences.size() - named_max) + " more tables";
     return text;
 }
 
 std::string fingerprint_query(const SourceTable& table) {
-    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM ONLY " + table.qualified_name() + " AS t) AS f";
+    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM ONLY " +
+           table.qualified_name() + " AS t) AS f";
 }
 
 std::vector<ChangeQuery> change_queries(const ChangedRows& changed, std::size_t keys_per_query_max) {

@@ -1,5 +1,5 @@
-// Fingerprints: queries that give the same answer on source and target exactly when the rows are the same (but for a collision of two 64-bit
-// hashes, summed over all rows), and the comparison of two answers. Pure.
+// Fingerprints: queries that give the same answer on source and target exactly when the rows are the same (but for a
+// collision of two 64-bit hashes, summed over all rows), and the comparison of two answers. Pure.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 namespace pgporter {
 
 struct Difference {
-    std::string table;  // for people
+    const SourceTable* table = nullptr;
     std::uint64_t source_rows = 0;
     std::uint64_t target_rows = 0;
 };

@@ -13,7 +13,8 @@ constexpr std::chrono::milliseconds tick_every{200};
 
 }  // namespace
 
-Follower::Follower(const MoveServers& servers, const std::vector<SourceTable>& tables, std::string search_path, FollowCounters& counters)
+Follower::Follower(const MoveServers& servers, const std::vector<SourceTable>& tables, std::string search_path,
+                   FollowCounters& counters)
     : servers_(&servers), search_path_(std::move(search_path)), counters_(&counters) {
     for (const auto& table : tables) {
         if (!table.partitioned) tables_.emplace(table.oid, &table);
@@ -125,13 +126,15 @@ Result<void> Follower::take_message(std::string_view bytes) {
     if (const auto* commit = std::get_if<pgoutput::Commit>(&*message)) return take_commit(*commit);
     if (const auto* relation = std::get_if<pgoutput::Relation>(&*message)) return take_relation(*relation);
     if (const auto* mark = std::get_if<pgoutput::LogicalMessage>(&*message)) {
-        if (mark->transactional && mark->prefix == artefact_name(servers_->move())) marker_ = std::string(mark->content);
+        if (mark->transactional && mark->prefix == artefact_name(servers_->move()))
+            marker_ = std::string(mark->content);
         return {};
     }
     if (skipping_) return {};
     if (const auto* insert = std::get_if<pgoutput::Insert>(&*message)) return take_change(insert->relation, *message);
     if (const auto* update = std::get_if<pgoutput::Update>(&*message)) return take_change(update->relation, *message);
-    if (const auto* deletion = std::get_if<pgoutput::Delete>(&*message)) return take_change(deletion->relation, *message);
+    if (const auto* deletion = std::get_if<pgoutput::Delete>(&*message))
+        return take_change(deletion->relation, *message);
     if (const auto* truncate = std::get_if<pgoutput::Truncate>(&*message)) return take_truncate(*truncate);
     return {};  // origins and types: nothing to do
 }
@@ -143,7 +146,8 @@ Result<void> Follower::take_begin(const pgoutput::Begin& begin) {
     }
     in_transaction_ = true;
     marker_.clear();
-    // Transactions come in the order of their commits: one whose commit lies before the progress row's is in the target.
+    // Transactions come in the order of their commits: one whose commit lies before the progress row's is in the
+    // target.
     skipping_ = begin.final_lsn < applier_->applied();
     return {};
 }
@@ -162,8 +166,9 @@ Result<void> Follower::take_relation(const pgoutput::Relation& relation) {
     auto table = known_table(relation.id);
     if (!table) return table.error();
     if (same_definition(**table, relation)) return {};
-    return fail(ErrorKind::conflict, "the application changed the definition of table " + (*table)->plain_name() + " during the move",
-                {}, "start the move again when the change of the schema is complete");
+    return fail(ErrorKind::conflict,
+                "the application changed the definition of table " + (*table)->plain_name() + " during the move", {},
+                "start the move again when the change of the schema is complete");
 }
 
 Result<const SourceTable*> Follower::known_table(pgoutput::RelationId id) const {
@@ -184,12 +189,13 @@ Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Mess
         statement = delete_statement(**table, *deletion);
     }
     if (!statement) {
-        return fail(ErrorKind::conflict, "a change of " + (*table)->plain_name() + " doesn't fit the table's definition");
+        return fail(ErrorKind::conflict,
+                    "a change of " + (*table)->plain_name() + " doesn't fit the table's definition");
     }
     if (recording_) changed_.add_change(**table, message);
     ++counters_->changes;
     counters_->changes_total->inc();
-    return applier_->change(**table, *statement);
+    return applier_->change(**table, *statement, lenient_.contains(*table) ? Rows::one_or_none : Rows::one);
 }
 
 Result<void> Follower::take_truncate(const pgoutput::Truncate& truncate) {
@@ -198,7 +204,8 @@ Result<void> Follower::take_truncate(const pgoutput::Truncate& truncate) {
         auto table = known_table(id);
         if (!table) return table.error();
         tables.push_back(*table);
-        if (recording_) changed_.add_whole(**table);
+        if (recording_) changed_.add_truncated(**table);
+        lenient_.erase(*table);
     }
     if (tables.empty()) return {};
     ++counters_->changes;
@@ -240,10 +247,11 @@ Result<void> Follower::keep_time() {
 Result<void> Follower::wait(const Deadline& deadline, int wake_fd) {
     const auto ends = servers_->interrupt().fds();
     const short target_events = static_cast<short>(POLLIN | (applier_->wants_to_write() ? POLLOUT : 0));
-    std::array<pollfd, 5> entries{pollfd{held_ ? -1 : stream_->socket(), POLLIN, 0},
-                                  pollfd{applier_->unanswered() > 0 || applier_->wants_to_write()
-                                             ? applier_->session().socket() : -1, target_events, 0},
-                                  ends[0], ends[1], pollfd{wake_fd, POLLIN, 0}};
+    std::array<pollfd, 5> entries{
+        pollfd{held_ ? -1 : stream_->socket(), POLLIN, 0},
+        pollfd{applier_->unanswered() > 0 || applier_->wants_to_write() ? applier_->session().socket() : -1,
+               target_events, 0},
+        ends[0], ends[1], pollfd{wake_fd, POLLIN, 0}};
     int wait_ms = static_cast<int>(tick_every.count());
     if (deadline) wait_ms = std::min(wait_ms, poll_ms(deadline));
     ::poll(entries.data(), entries.size(), wait_ms);

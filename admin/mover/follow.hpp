@@ -1,11 +1,12 @@
-// Follower: reads the source's stream and applies it to the target until something asked for is seen: a marker, a barrier, or the end of a
-// piece of work that runs beside it. Remembers which rows changed since the last barrier. Owned and driven by the move's thread; a driver
-// waits for both servers at once and hears the move's Interrupt.
+// Follower: reads the source's stream and applies it to the target until something asked for is seen: a marker, a
+// barrier, or the end of a piece of work that runs beside it. Remembers which rows changed since the last barrier.
+// Owned and driven by the move's thread; a driver waits for both servers at once and hears the move's Interrupt.
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,18 +28,21 @@ struct FollowCounters {
 
 class Follower {
   public:
-    Follower(const MoveServers& servers, const std::vector<SourceTable>& tables, std::string search_path, FollowCounters& counters);
+    Follower(const MoveServers& servers, const std::vector<SourceTable>& tables, std::string search_path,
+             FollowCounters& counters);
 
     // Connects both ends and starts where the target's progress row says. Also after a connection broke.
     [[nodiscard]] Result<void> connect();
 
-    // Applies until the transaction with this in-band message has been received whole. It is applied, but its target transaction is still
-    // open: the caller adds what belongs to it and calls commit().
+    // Applies until the transaction with this in-band message has been received whole. It is applied, but its target
+    // transaction is still open: the caller adds what belongs to it and calls commit().
     [[nodiscard]] Result<void> follow_to_marker(const std::string& content, Deadline deadline);
-    // Applies exactly the transactions whose commit is before the barrier, commits them on the target, and pauses there.
+    // Applies exactly the transactions whose commit is before the barrier, commits them on the target, and pauses
+    // there.
     [[nodiscard]] Result<void> follow_to_barrier(Lsn barrier, Deadline deadline);
-    // Applies until no source transaction is half received, and commits on the target: no transaction of ours is open anywhere. Where source
-    // and target are one server, a slot is never made while one is: it would wait for us, and we for it.
+    // Applies until no source transaction is half received, and commits on the target: no transaction of ours is open
+    // anywhere. Where source and target are one server, a slot is never made while one is: it would wait for us, and we
+    // for it.
     [[nodiscard]] Result<void> come_to_rest();
     void leave_barrier() { barrier_.reset(); }
     // Applies until `work` (on a thread of its own) has returned; its result.
@@ -51,6 +55,10 @@ class Follower {
     // What changed since the last call; from now on the next set is collected.
     [[nodiscard]] ChangedRows take_changed() { return std::exchange(changed_, ChangedRows{}); }
     [[nodiscard]] const ChangedRows& changed() const { return changed_; }
+    // Tables that were truncated, or may have been, between the copy's snapshot and its reading: rows that the stream
+    // changes before it truncates them can be missing. What isn't explained by that, the comparison finds.
+    void be_lenient_with(std::set<const SourceTable*> tables) { lenient_ = std::move(tables); }
+    void be_strict() { lenient_.clear(); }
     void record_changes(bool record) { recording_ = record; }
     void set_tick(std::function<void()> tick) { tick_ = std::move(tick); }  // about every 200 ms while following
     void close();  // both connections: so that the slot can be dropped
@@ -79,15 +87,16 @@ class Follower {
     std::optional<ReplicationStream> stream_;
     std::optional<Applier> applier_;
     ChangedRows changed_;
+    std::set<const SourceTable*> lenient_;
     bool recording_ = false;
 
-    bool in_transaction_ = false;               // of the source
-    bool skipping_ = false;                     // it is on the target already
-    std::optional<pgoutput::Begin> held_;       // the first transaction behind the barrier
+    bool in_transaction_ = false;          // of the source
+    bool skipping_ = false;                // it is on the target already
+    std::optional<pgoutput::Begin> held_;  // the first transaction behind the barrier
     std::optional<Lsn> barrier_;
-    Lsn end_;                                   // of the last source transaction received whole
-    std::string marker_;                        // of the transaction being received
-    std::string marker_seen_;                   // of the last one received whole
+    Lsn end_;                  // of the last source transaction received whole
+    std::string marker_;       // of the transaction being received
+    std::string marker_seen_;  // of the last one received whole
     std::chrono::steady_clock::time_point durable_at_;
     std::chrono::steady_clock::time_point ticked_at_;
 };

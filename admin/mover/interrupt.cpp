@@ -13,7 +13,9 @@ WakeFlag::WakeFlag() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
 }
 
-WakeFlag::~WakeFlag() { ::close(fd_); }
+WakeFlag::~WakeFlag() {
+    ::close(fd_);
+}
 
 void WakeFlag::raise() {
     raised_.store(true, std::memory_order_release);

@@ -11,7 +11,8 @@ constexpr std::chrono::milliseconds save_every{500};
 constexpr std::chrono::milliseconds retry_max{10'000};
 
 metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
-    return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.", {{"state", std::string(to_text(state))}});
+    return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.",
+                          {{"state", std::string(to_text(state))}});
 }
 
 bool kept_until_complete(const CleanupRecord& record) {
@@ -24,9 +25,14 @@ std::string utf8_only(std::string_view text) {
     std::string clean;
     for (std::size_t i = 0; i < text.size();) {
         const auto lead = static_cast<unsigned char>(text[i]);
-        const std::size_t length = lead < 0x80 ? 1 : lead >= 0xF0 && lead < 0xF5 ? 4 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xC2 && lead < 0xE0 ? 2 : 0;
+        const std::size_t length = lead < 0x80                   ? 1
+                                   : lead >= 0xF0 && lead < 0xF5 ? 4
+                                   : lead >= 0xE0 && lead < 0xF0 ? 3
+                                   : lead >= 0xC2 && lead < 0xE0 ? 2
+                                                                 : 0;
         bool whole = length > 0 && i + length <= text.size() && lead != 0;
-        for (std::size_t k = 1; whole && k < length; ++k) whole = (static_cast<unsigned char>(text[i + k]) & 0xC0U) == 0x80U;
+        for (std::size_t k = 1; whole && k < length; ++k)
+            whole = (static_cast<unsigned char>(text[i + k]) & 0xC0U) == 0x80U;
         if (whole) {
             clean += text.substr(i, length);
             i += length;
@@ -42,8 +48,10 @@ MoveRun::MoveRun(Mover::Ports ports, MoveRecord record, MoveObserver& observer)
     : ports_(ports), observer_(&observer), record_(std::move(record)) {
     auto& registry = observer.registry;
     copied_.rows_total = &registry.counter("pgporter_move_rows_copied_total", "Rows that moves have copied.");
-    copied_.bytes_total = &registry.counter("pgporter_move_bytes_copied_total", "Bytes of rows that moves have copied.");
-    followed_.changes_total = &registry.counter("pgporter_move_changes_applied_total", "Row changes of the stream that moves have applied.");
+    copied_.bytes_total =
+        &registry.counter("pgporter_move_bytes_copied_total", "Bytes of rows that moves have copied.");
+    followed_.changes_total =
+        &registry.counter("pgporter_move_changes_applied_total", "Row changes of the stream that moves have applied.");
     state_gauge(registry, record_.state).add(1);
 }
 
@@ -71,7 +79,9 @@ void MoveRun::set_state(MoveState to) {
     }
     // A finished move is counted by its outcome; the gauge shows those that still go on.
     if (!is_finished(to)) state_gauge(observer_->registry, to).add(1);
-    log::info("move_state", {{"move", std::to_string(copy.id.value)}, {"tenant", copy.request.tenant}, {"state", std::string(to_text(to))}});
+    log::info("move_state", {{"move", std::to_string(copy.id.value)},
+                             {"tenant", copy.request.tenant},
+                             {"state", std::string(to_text(to))}});
     observer_->event("state", copy);
 }
 
@@ -117,11 +127,14 @@ void MoveRun::save_progress() {
     saved_at_ = std::chrono::steady_clock::now();
     const auto copy = record();
     const auto saved = ports_.journal.save_progress(copy.id, copy.progress);
-    if (!saved) log::warning("move_progress_not_saved", {{"move", std::to_string(copy.id.value)}, {"reason", saved.error().message}});
+    if (!saved)
+        log::warning("move_progress_not_saved",
+                     {{"move", std::to_string(copy.id.value)}, {"reason", saved.error().message}});
     observer_->event("progress", copy);
 }
 
-Result<void> MoveRun::record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place, const std::string& name) {
+Result<void> MoveRun::record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,
+                                      const std::string& name) {
     CleanupRecord artefact;
     artefact.move = record_.id;
     artefact.kind = kind;
@@ -207,7 +220,9 @@ void MoveRun::abort(const Error& why) {
         const std::lock_guard lock(mutex_);
         record_.error = utf8_only(text);
     }
-    log::warning("move_aborting", {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}, {"reason", utf8_only(text)}});
+    log::warning(
+        "move_aborting",
+        {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}, {"reason", utf8_only(text)}});
     std::chrono::milliseconds pause{100};
     for (;;) {
         auto done = [&]() -> Result<void> {
@@ -224,12 +239,15 @@ void MoveRun::abort(const Error& why) {
             return finish();
         }
         note("undoing: " + done.error().message);
-        log::warning("move_undo_failed", {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
+        log::warning("move_undo_failed",
+                     {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
     const auto outcome = interrupt_.cancelled() ? "cancelled" : "aborted";
-    observer_->registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}}).inc();
+    observer_->registry
+        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}})
+        .inc();
 }
 
 void MoveRun::finish() {
@@ -252,13 +270,16 @@ void MoveRun::finish() {
         }();
         if (done) break;
         note("tidying up after the flip: " + done.error().message);
-        log::warning("move_tidy_failed", {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
+        log::warning("move_tidy_failed",
+                     {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
     note("");
     save_progress();
-    observer_->registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "flipped"}}).inc();
+    observer_->registry
+        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "flipped"}})
+        .inc();
 }
 
 // CASCADE must not reach beyond the tenant: what others have come to build on its old tables stops it.
@@ -269,7 +290,8 @@ Result<void> MoveRun::drop_source() {
     auto users = read_outside_users(source, record_.source.schema);
     if (!users) return users.error();
     if (!users->empty()) {
-        return fail(ErrorKind::conflict, users->front() + " still uses the tenant's old schema", {}, "drop it, then this goes on by itself");
+        return fail(ErrorKind::conflict, users->front() + " still uses the tenant's old schema", {},
+                    "drop it, then this goes on by itself");
     }
     return retry_locks(interrupt_, 600, [&] {
         return locked_transaction(source, ports_.config.mover.lock_timeout_ms,
@@ -291,11 +313,14 @@ void MoveRun::run_complete() {
         if (done) break;
         note("completing: " + done.error().message);
         save_progress();
-        log::warning("move_complete_failed", {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
+        log::warning("move_complete_failed",
+                     {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
-    observer_->registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "completed"}}).inc();
+    observer_->registry
+        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "completed"}})
+        .inc();
 }
 
 }  // namespace pgporter

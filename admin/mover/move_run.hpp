@@ -1,13 +1,16 @@
-// MoveRun: one move, from `planned` to its end. Walks the states: each has one function, and the state is in the journal before the act.
-// Owned by Mover, runs on the move's own thread; record(), cancel and cutover requests come from any thread.
-// It must not: flip otherwise than through the journal, or unfence before the journal says that the flip can't happen any more.
+// MoveRun: one move, from `planned` to its end. Walks the states: each has one function, and the state is in the
+// journal before the act. Owned by Mover, runs on the move's own thread; record(), cancel and cutover requests come
+// from any thread. It must not: flip otherwise than through the journal, or unfence before the journal says that the
+// flip can't happen any more.
 #pragma once
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,7 +51,8 @@ class MoveRun {
     [[nodiscard]] bool own();
     [[nodiscard]] Result<void> find_servers();
     [[nodiscard]] Result<void> walk();
-    [[nodiscard]] Result<void> enter(MoveState to, std::string_view note, std::chrono::milliseconds patience = std::chrono::seconds(30));
+    [[nodiscard]] Result<void> enter(MoveState to, std::string_view note,
+                                     std::chrono::milliseconds patience = std::chrono::seconds(30));
     void set_state(MoveState to);
     void note(std::string text);
     void tick();
@@ -57,7 +61,8 @@ class MoveRun {
     [[nodiscard]] Result<void> drop_source();
     void finish();
     void close_sessions();
-    [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place, const std::string& name);
+    [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,
+                                               const std::string& name);
 
     // move_steps.cpp: one function per state up to `catchup`
     [[nodiscard]] Result<void> step_preflight();
@@ -106,6 +111,8 @@ class MoveRun {
     std::optional<Definitions> definitions_;
     std::optional<ReplicationStream> snapshot_keeper_;
     std::string snapshot_;
+    std::map<std::uint32_t, std::uint32_t> file_nodes_;  // before the snapshot
+    std::set<const SourceTable*> rewritten_;             // since then, until they were copied
     CopyCounters copied_;
     FollowCounters followed_;
     std::optional<Follower> follower_;

@@ -5,7 +5,8 @@ namespace pgporter {
 Result<MoveServers> MoveServers::find(const Config& config, const Snapshot& snapshot, const Placement& source,
                                       const Placement& target, const Interrupt& interrupt, MoveId move) {
     MoveServers servers;
-    for (const auto& [placement, cluster] : {std::pair(&source, &servers.source_cluster_), {&target, &servers.target_cluster_}}) {
+    for (const auto& [placement, cluster] :
+         {std::pair(&source, &servers.source_cluster_), {&target, &servers.target_cluster_}}) {
         const auto* found = snapshot.find_cluster(placement->cluster);
         if (found == nullptr) {
             return fail(ErrorKind::not_found, "there is no cluster named \"" + placement->cluster + "\"", {},

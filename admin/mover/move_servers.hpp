@@ -1,4 +1,5 @@
-// MoveServers: opens connections to the two ends of one move, as the mover's own user. Immutable once built; any of the move's threads.
+// MoveServers: opens connections to the two ends of one move, as the mover's own user. Immutable once built; any of the
+// move's threads.
 #pragma once
 
 #include <memory>
@@ -17,8 +18,9 @@ namespace pgporter {
 class MoveServers {
   public:
     // not_found: a cluster that the catalog doesn't know.
-    [[nodiscard]] static Result<MoveServers> find(const Config& config, const Snapshot& snapshot, const Placement& source,
-                                                  const Placement& target, const Interrupt& interrupt, MoveId move);
+    [[nodiscard]] static Result<MoveServers> find(const Config& config, const Snapshot& snapshot,
+                                                  const Placement& source, const Placement& target,
+                                                  const Interrupt& interrupt, MoveId move);
 
     [[nodiscard]] LibpqParams source_params() const { return params(source_cluster_, source_.database); }
     [[nodiscard]] LibpqParams target_params() const { return params(target_cluster_, target_.database); }

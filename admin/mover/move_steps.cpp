@@ -14,8 +14,10 @@ constexpr std::chrono::seconds reconnect_for{60};
 // Who keeps a snapshot from being taken: transactions with an id that began before it was asked for.
 std::string transactions_in_the_way(ServerSession& source) {
     auto rows = source.exec(
-        "SELECT string_agg('pid ' || pid || ' (' || coalesce(usename, '?') || ', since ' || to_char(xact_start, 'HH24:MI:SS') || ')', ', ') FROM "
-        "(SELECT * FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 5) AS a");
+        "SELECT string_agg('pid ' || pid || ' (' || coalesce(usename, '?') || ', since ' || to_char(xact_start, "
+        "'HH24:MI:SS') || ')', ', ') FROM "
+        "(SELECT * FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start "
+        "LIMIT 5) AS a");
     auto prepared = source.exec("SELECT string_agg('prepared transaction ' || gid, ', ') FROM pg_prepared_xacts");
     std::string text;
     if (rows && !rows->is_null(0, 0)) text = rows->string(0, 0);
@@ -36,9 +38,11 @@ Result<void> MoveRun::step_preflight() {
     if (!report->blockers.empty()) {
         std::string list;
         for (const auto& blocker : report->blockers) {
-            list += (list.empty() ? "" : "; ") + blocker.code + ": " + blocker.object + ": " + blocker.message + " (" + blocker.remedy + ")";
+            list += (list.empty() ? "" : "; ") + blocker.code + ": " + blocker.object + ": " + blocker.message + " (" +
+                    blocker.remedy + ")";
         }
-        return fail(ErrorKind::conflict, "preflight found " + std::to_string(report->blockers.size()) + " blockers: " + list);
+        return fail(ErrorKind::conflict,
+                    "preflight found " + std::to_string(report->blockers.size()) + " blockers: " + list);
     }
     auto source = servers_->source();
     if (!source) return source.error();
@@ -56,15 +60,19 @@ Result<void> MoveRun::create_target_database() {
     const bool providers = source_->server_version() >= 150000;
     auto traits = source_->exec(std::string("SELECT pg_encoding_to_char(encoding), datcollate, datctype, ") +
                                 (providers ? "datlocprovider, " : "'c', ") +
-                                (!providers ? "NULL" : source_->server_version() >= 170000 ? "datlocale" : "daticulocale") +
+                                (!providers                            ? "NULL"
+                                 : source_->server_version() >= 170000 ? "datlocale"
+                                                                       : "daticulocale") +
                                 " FROM pg_database WHERE datname = current_database()");
     if (!traits) return traits.error();
     auto statement = "CREATE DATABASE " + quote_ident(record_.target.database) + " TEMPLATE template0 ENCODING " +
-                     quote_literal(traits->text(0, 0)) + " LC_COLLATE " + quote_literal(traits->text(0, 1)) + " LC_CTYPE " +
-                     quote_literal(traits->text(0, 2));
+                     quote_literal(traits->text(0, 0)) + " LC_COLLATE " + quote_literal(traits->text(0, 1)) +
+                     " LC_CTYPE " + quote_literal(traits->text(0, 2));
     if (traits->text(0, 3) == "i") statement += " LOCALE_PROVIDER icu ICU_LOCALE " + quote_literal(traits->text(0, 4));
-    if (traits->text(0, 3) == "b") statement += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quote_literal(traits->text(0, 4));
-    PP_TRY(record_artefact(ArtefactKind::target_database, CleanupWhen::after_abort, record_.target, record_.target.database));
+    if (traits->text(0, 3) == "b")
+        statement += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quote_literal(traits->text(0, 4));
+    PP_TRY(record_artefact(ArtefactKind::target_database, CleanupWhen::after_abort, record_.target,
+                           record_.target.database));
     auto created = server.exec(statement);
     if (created) return {};
     if (created.error().sqlstate != "42P04") return created.error();
@@ -85,7 +93,8 @@ Result<void> MoveRun::create_extensions() {
     for (const auto& extension : *needed) {
         PP_TRY((*target)->exec("CREATE SCHEMA IF NOT EXISTS " + quote_ident(extension.schema)));
         PP_TRY((*target)->exec("CREATE EXTENSION IF NOT EXISTS " + quote_ident(extension.name) + " SCHEMA " +
-                               quote_ident(extension.schema) + " VERSION " + quote_literal(extension.version) + " CASCADE"));
+                               quote_ident(extension.schema) + " VERSION " + quote_literal(extension.version) +
+                               " CASCADE"));
     }
     return {};
 }
@@ -110,14 +119,16 @@ Result<void> MoveRun::step_schema() {
     auto definitions = Definitions::dump(*servers_);
     if (!definitions) return definitions.error();
     definitions_.emplace(std::move(*definitions));
-    PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
+    PP_TRY(
+        record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
     PP_TRY(definitions_->restore_before_data(*servers_));
     return definitions_->restore_keys(*servers_, tables_, *indexes);
 }
 
 Result<void> MoveRun::step_gate() {
     PP_TRY(enter(MoveState::gate, "preparing the fence on the source, disabled"));
-    PP_TRY(record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
+    PP_TRY(
+        record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
     PP_TRY(create_fence_function(*source_, *servers_));
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.source, fence_name(record_.id)));
     return install_fence_triggers(*source_, *servers_, tables_);
@@ -132,10 +143,14 @@ Result<void> MoveRun::step_slot() {
         if (!table.partitioned) list += (list.empty() ? " FOR TABLE ONLY " : ", ONLY ") + table.qualified_name();
     }
     PP_TRY(retry_locks(interrupt_, 600, [&] {
-        return locked_transaction(*source_, ports_.config.mover.lock_timeout_ms,
-                                  "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)");
+        return locked_transaction(
+            *source_, ports_.config.mover.lock_timeout_ms,
+            "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)");
     }));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
+    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    if (!nodes) return nodes.error();
+    file_nodes_ = std::move(*nodes);
     auto stream = servers_->replication();
     if (!stream) return stream.error();
     snapshot_keeper_.emplace(std::move(*stream));
@@ -143,7 +158,8 @@ Result<void> MoveRun::step_slot() {
     if (!slot) {
         auto error = slot.error();
         if (error.kind == ErrorKind::timeout) {
-            error.message = "no snapshot could be taken on the source's server within " + std::to_string(slot_timeout.count()) + " s";
+            error.message = "no snapshot could be taken on the source's server within " +
+                            std::to_string(slot_timeout.count()) + " s";
             error.detail = "in the way: " + transactions_in_the_way(*source_);
             error.hint = "wait for these transactions to end, or end them, and start again";
         }
@@ -158,6 +174,11 @@ Result<void> MoveRun::step_copy() {
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     PP_TRY(copy_tables(*servers_, tables_, snapshot_, jobs, copied_, [this] { tick(); }));
     snapshot_keeper_.reset();
+    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    if (!nodes) return nodes.error();
+    for (const auto& table : tables_) {
+        if (!table.partitioned && (*nodes)[table.oid] != file_nodes_[table.oid]) rewritten_.insert(&table);
+    }
     return {};
 }
 
@@ -168,7 +189,8 @@ Result<void> MoveRun::step_index() {
     auto target = servers_->target();
     if (!target) return target.error();
     auto views = (*target)->exec(
-        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY oid",
+        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
+        "nspname = $1) ORDER BY oid",
         {record_.source.schema});
     if (!views) return views.error();
     for (int row = 0; row < views->count(); ++row) {
@@ -182,13 +204,15 @@ Result<void> MoveRun::step_index() {
 }
 
 Result<void> MoveRun::emit_marker(const std::string& content) {
-    PP_TRY(source_->exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(record_.id)) + ", " + quote_literal(content) + ")"));
+    PP_TRY(source_->exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(record_.id)) + ", " +
+                         quote_literal(content) + ")"));
     return {};
 }
 
 Result<void> MoveRun::step_catchup() {
     PP_TRY(enter(MoveState::catchup, "applying what was written since the copy began"));
-    PP_TRY(record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
+    PP_TRY(
+        record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
     {
         auto target = servers_->target();
         if (!target) return target.error();
@@ -198,8 +222,10 @@ Result<void> MoveRun::step_catchup() {
     if (!path) return path.error();
     follower_.emplace(*servers_, tables_, std::move(*path), followed_);
     follower_->set_tick([this] { tick(); });
+    follower_->be_lenient_with(rewritten_);
     PP_TRY(follower_->connect());
-    // A marker written now is seen when everything before it has been applied; when that takes no time, the target has caught up.
+    // A marker written now is seen when everything before it has been applied; when that takes no time, the target has
+    // caught up.
     for (;;) {
         const auto began = std::chrono::steady_clock::now();
         const auto marker = "catchup:" + std::to_string(++markers_);

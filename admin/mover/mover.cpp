@@ -14,7 +14,9 @@ namespace pgporter {
 class Mover::Impl {
   public:
     explicit Impl(Ports ports)
-        : ports_(ports), observer_{ports.registry, [this](const char* type, const MoveRecord& record) { tell(type, record); }} {}
+        : ports_(ports), observer_{ports.registry, [this](const char* type, const MoveRecord& record) {
+                                       tell(type, record);
+                                   }} {}
     ~Impl() { stop(); }
 
     struct Entry {
@@ -99,11 +101,13 @@ Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const
 Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
     auto ends = ends_of(request);
     if (!ends) return ends.error();
-    auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target, preflight_interrupt_, MoveId{});
+    auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target,
+                                     preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
     auto report = run_preflight(*servers);
     if (report && ends->tenant->placement.kind != PlacementKind::schema) {
-        report->blockers.push_back({"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});
+        report->blockers.push_back(
+            {"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});
     }
     return report;
 }
@@ -176,7 +180,8 @@ Result<MoveRecord> Mover::Impl::cancel(MoveId move) {
     auto found = find(move);
     if (!found) return found.error();
     if (is_finished(found->state)) return fail(ErrorKind::conflict, "the move has ended");
-    if (!is_before_flip(found->state)) return fail(ErrorKind::conflict, "the tenant has been switched to its new database: this can't be cancelled");
+    if (!is_before_flip(found->state))
+        return fail(ErrorKind::conflict, "the tenant has been switched to its new database: this can't be cancelled");
     return fail(ErrorKind::conflict, "the move isn't run by this instance");
 }
 
@@ -203,7 +208,8 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move) {
     reap();
     auto found = ports_.journal.find_move(move);
     if (!found) return found.error();
-    if (found->state != MoveState::opened) return fail(ErrorKind::conflict, "only a move in state opened can be completed");
+    if (found->state != MoveState::opened)
+        return fail(ErrorKind::conflict, "only a move in state opened can be completed");
     if (const auto running = entries_.find(move); running != entries_.end()) {
         // The thread that opened it is on its last lines and is waited for; one that completes it already is enough.
         if (running->second->completes) return *found;
@@ -244,7 +250,8 @@ void Mover::Impl::recover() {
     for (auto& record : *records) {
         if (stopping_ || entries_.contains(record.id)) continue;
         if (record.state == MoveState::opened) continue;  // waits for an operator, in no thread
-        log::info("move_taken_up", {{"move", std::to_string(record.id.value)}, {"state", std::string(to_text(record.state))}});
+        log::info("move_taken_up",
+                  {{"move", std::to_string(record.id.value)}, {"state", std::string(to_text(record.state))}});
         launch(record, &MoveRun::recover);
     }
 }
@@ -263,16 +270,38 @@ void Mover::Impl::stop() {
 
 Mover::Mover(Ports ports) : impl_(std::make_unique<Impl>(ports)) {}
 Mover::~Mover() = default;
-Result<PreflightReport> Mover::preflight(const MoveRequest& request) { return impl_->preflight(request); }
-Result<MoveRecord> Mover::start(const MoveRequest& request) { return impl_->start(request); }
-Result<MoveRecord> Mover::cancel(MoveId move) { return impl_->cancel(move); }
-Result<MoveRecord> Mover::cutover(MoveId move) { return impl_->cutover(move); }
-Result<MoveRecord> Mover::complete(MoveId move) { return impl_->complete(move); }
-Result<MoveRecord> Mover::find(MoveId move) { return impl_->find(move); }
-Result<std::vector<MoveRecord>> Mover::list() { return impl_->list(); }
-void Mover::recover() { impl_->recover(); }
-std::uint64_t Mover::subscribe(std::function<void(const MoveEvent&)> subscriber) { return impl_->subscribe(std::move(subscriber)); }
-void Mover::unsubscribe(std::uint64_t subscription) { impl_->unsubscribe(subscription); }
-void Mover::stop() { impl_->stop(); }
+Result<PreflightReport> Mover::preflight(const MoveRequest& request) {
+    return impl_->preflight(request);
+}
+Result<MoveRecord> Mover::start(const MoveRequest& request) {
+    return impl_->start(request);
+}
+Result<MoveRecord> Mover::cancel(MoveId move) {
+    return impl_->cancel(move);
+}
+Result<MoveRecord> Mover::cutover(MoveId move) {
+    return impl_->cutover(move);
+}
+Result<MoveRecord> Mover::complete(MoveId move) {
+    return impl_->complete(move);
+}
+Result<MoveRecord> Mover::find(MoveId move) {
+    return impl_->find(move);
+}
+Result<std::vector<MoveRecord>> Mover::list() {
+    return impl_->list();
+}
+void Mover::recover() {
+    impl_->recover();
+}
+std::uint64_t Mover::subscribe(std::function<void(const MoveEvent&)> subscriber) {
+    return impl_->subscribe(std::move(subscriber));
+}
+void Mover::unsubscribe(std::uint64_t subscription) {
+    impl_->unsubscribe(subscription);
+}
+void Mover::stop() {
+    impl_->stop();
+}
 
 }  // namespace pgporter

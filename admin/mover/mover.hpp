@@ -1,6 +1,7 @@
-// Mover: runs moves. Each move has a thread of its own that walks the states of catalog/move.hpp; the state is in the journal before the
-// act. Owned by proxy/app; its public functions may be called from any control-plane thread and don't block on servers, except preflight().
-// It must not: touch a data-path thread other than through TenantGate; decide anything that the journal's rows don't say.
+// Mover: runs moves. Each move has a thread of its own that walks the states of catalog/move.hpp; the state is in the
+// journal before the act. Owned by proxy/app; its public functions may be called from any control-plane thread and
+// don't block on servers, except preflight(). It must not: touch a data-path thread other than through TenantGate;
+// decide anything that the journal's rows don't say.
 #pragma once
 
 #include <cstdint>
@@ -53,13 +54,15 @@ class Mover {
     explicit Mover(Ports ports);
     ~Mover();  // stop()
 
-    // Looks, changes nothing (what it tries, it rolls back). not_found: tenant or cluster. invalid: the target is the source.
+    // Looks, changes nothing (what it tries, it rolls back). not_found: tenant or cluster. invalid: the target is the
+    // source.
     [[nodiscard]] Result<PreflightReport> preflight(const MoveRequest& request);
     // Records the move and starts its thread; preflight is its first step (blockers abort it and are its error).
     // conflict: the tenant is moving, or is not in a shared database. limit: mover.moves_max.
     [[nodiscard]] Result<MoveRecord> start(const MoveRequest& request);
-    [[nodiscard]] Result<MoveRecord> cancel(MoveId move);    // conflict: past the flip, or finished
-    [[nodiscard]] Result<MoveRecord> cutover(MoveId move);   // for a move with request.cutover == false, or one out of attempts
+    [[nodiscard]] Result<MoveRecord> cancel(MoveId move);  // conflict: past the flip, or finished
+    [[nodiscard]] Result<MoveRecord> cutover(
+        MoveId move);  // for a move with request.cutover == false, or one out of attempts
     [[nodiscard]] Result<MoveRecord> complete(MoveId move);  // drops the source's data; conflict unless `opened`
     [[nodiscard]] Result<MoveRecord> find(MoveId move);      // with the progress of this moment
     [[nodiscard]] Result<std::vector<MoveRecord>> list();

@@ -1,5 +1,5 @@
-// pgoutput: decodes the messages of PostgreSQL's logical decoding plugin `pgoutput`, protocol version 1. Sans-io and pure; any thread.
-// A decoded message borrows the texts of its column values from the bytes it was decoded from.
+// pgoutput: decodes the messages of PostgreSQL's logical decoding plugin `pgoutput`, protocol version 1. Sans-io and
+// pure; any thread. A decoded message borrows the texts of its column values from the bytes it was decoded from.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,8 @@ struct Insert {
     RelationId relation = 0;
     Tuple row;
 };
-// What identifies the old row: nothing (the key didn't change), the key columns ('K'), or all columns ('O', REPLICA IDENTITY FULL).
+// What identifies the old row: nothing (the key didn't change), the key columns ('K'), or all columns ('O', REPLICA
+// IDENTITY FULL).
 enum class OldRow { none, key, full };
 struct Update {
     RelationId relation = 0;

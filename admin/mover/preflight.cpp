@@ -20,7 +20,8 @@ void check_tools(const MoveServers& servers, int source_version, PreflightReport
                   "install the PostgreSQL client programs and name them in mover.pg_dump and mover.pg_restore");
         } else if (*version < source_version / 10000) {
             block(report, "tool_too_old", program, program + " is older than the source server",
-                  "install version " + std::to_string(source_version / 10000) + " or later of the PostgreSQL client programs");
+                  "install version " + std::to_string(source_version / 10000) +
+                      " or later of the PostgreSQL client programs");
         }
     }
 }
@@ -31,7 +32,8 @@ Result<void> check_replication_login(const MoveServers& servers, PreflightReport
     if (stream.error().kind == ErrorKind::cancelled) return stream.error();
     block(report, "replication_refused", servers.config().mover.user,
           "the source server refuses a replication connection: " + stream.error().message,
-          "give the role REPLICATION, allow it in pg_hba.conf for this database, and raise max_wal_senders if all are in use");
+          "give the role REPLICATION, allow it in pg_hba.conf for this database, and raise max_wal_senders if all are "
+          "in use");
     return {};
 }
 
@@ -43,16 +45,19 @@ Result<void> check_free_slots(ServerSession& source, PreflightReport& report) {
     if (!rows) return rows.error();
     // One for the stream, one for the verifying snapshots.
     if (rows->number(0, 0) < 2) {
-        block(report, "no_free_slot", "max_replication_slots", "the source server has fewer than two free replication slots",
+        block(report, "no_free_slot", "max_replication_slots",
+              "the source server has fewer than two free replication slots",
               "raise max_replication_slots, or drop slots that nobody uses");
     }
     if (rows->number(0, 1) < 2) {
-        block(report, "no_free_sender", "max_wal_senders", "the source server has fewer than two free WAL senders", "raise max_wal_senders");
+        block(report, "no_free_sender", "max_wal_senders", "the source server has fewer than two free WAL senders",
+              "raise max_wal_senders");
     }
     if (rows->flag(0, 2)) {
-        report.warnings.push_back({"slot_may_be_lost", "max_slot_wal_keep_size",
-                                   "the source server drops replication slots that keep more than " + rows->string(0, 3) + " of WAL",
-                                   "raise max_slot_wal_keep_size for the time of the move if the tenant is large"});
+        report.warnings.push_back(
+            {"slot_may_be_lost", "max_slot_wal_keep_size",
+             "the source server drops replication slots that keep more than " + rows->string(0, 3) + " of WAL",
+             "raise max_slot_wal_keep_size for the time of the move if the tenant is large"});
     }
     return {};
 }
@@ -61,7 +66,8 @@ Result<void> check_free_slots(ServerSession& source, PreflightReport& report) {
 
 Result<void> check_source_server(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
     if (source.server_version() < oldest_version) {
-        block(report, "server_too_old", servers.source_placement().cluster, "the source server is older than PostgreSQL 14", "upgrade it");
+        block(report, "server_too_old", servers.source_placement().cluster,
+              "the source server is older than PostgreSQL 14", "upgrade it");
         return {};
     }
     auto rows = source.exec(
@@ -70,7 +76,8 @@ Result<void> check_source_server(ServerSession& source, const MoveServers& serve
     if (!rows) return rows.error();
     if (rows->empty()) return fail(ErrorKind::internal, "the mover's role isn't in pg_roles");
     if (rows->text(0, 0) != "logical") {
-        block(report, "wal_level", "wal_level", "the source server's wal_level is " + rows->string(0, 0) + ", not logical",
+        block(report, "wal_level", "wal_level",
+              "the source server's wal_level is " + rows->string(0, 0) + ", not logical",
               "set wal_level = logical and restart the server");
     }
     if (rows->flag(0, 1)) {

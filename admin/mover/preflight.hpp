@@ -1,21 +1,24 @@
-// Preflight: looks at source and target before a move and names everything that would make it fail, with the remedy. What it tries, it rolls
-// back. Blocking, any control-plane thread. It must not: stop at the first blocker; an operator wants to see them all.
+// Preflight: looks at source and target before a move and names everything that would make it fail, with the remedy.
+// What it tries, it rolls back. Blocking, any control-plane thread. It must not: stop at the first blocker; an operator
+// wants to see them all.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "admin/mover/mover.hpp"
 #include "admin/mover/move_servers.hpp"
+#include "admin/mover/mover.hpp"
 
 namespace pgporter {
 
 [[nodiscard]] Result<PreflightReport> run_preflight(const MoveServers& servers);
 
 // The parts, each in a file of its own.
-[[nodiscard]] Result<void> check_source_server(ServerSession& source, const MoveServers& servers, PreflightReport& report);
-[[nodiscard]] Result<void> check_source_schema(ServerSession& source, const MoveServers& servers, PreflightReport& report);
+[[nodiscard]] Result<void> check_source_server(ServerSession& source, const MoveServers& servers,
+                                               PreflightReport& report);
+[[nodiscard]] Result<void> check_source_schema(ServerSession& source, const MoveServers& servers,
+                                               PreflightReport& report);
 [[nodiscard]] Result<void> check_target(ServerSession& source, const MoveServers& servers, PreflightReport& report);
 
 // An extension that the schema's objects need.
@@ -24,7 +27,8 @@ struct NeededExtension {
     std::string version;
     std::string schema;
 };
-[[nodiscard]] Result<std::vector<NeededExtension>> read_needed_extensions(ServerSession& source, const std::string& schema);
+[[nodiscard]] Result<std::vector<NeededExtension>> read_needed_extensions(ServerSession& source,
+                                                                          const std::string& schema);
 // Objects outside the schema that would break without it.
 [[nodiscard]] Result<std::vector<std::string>> read_outside_users(ServerSession& source, const std::string& schema);
 // Owners and grantees of what is in the schema.

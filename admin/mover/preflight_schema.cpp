@@ -8,9 +8,11 @@ namespace {
 // The objects in the schema and those that hang on its relations; (classid, objid). $1 is the schema's name.
 const std::string members = R"sql(
 WITH ns AS (SELECT oid FROM pg_namespace WHERE nspname = $1),
-direct AS (SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = (SELECT oid FROM ns)),
+direct AS (SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass
+      AND refobjid = (SELECT oid FROM ns)),
 rels AS (SELECT objid AS oid FROM direct WHERE classid = 'pg_class'::regclass
-         UNION SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT objid FROM direct WHERE classid = 'pg_class'::regclass)),
+         UNION SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT objid FROM direct
+      WHERE classid = 'pg_class'::regclass)),
 types AS (SELECT objid AS oid FROM direct WHERE classid = 'pg_type'::regclass
           UNION SELECT reltype FROM pg_class WHERE oid IN (SELECT oid FROM rels) AND reltype <> 0
           UNION SELECT typarray FROM pg_type WHERE typarray <> 0 AND typnamespace = (SELECT oid FROM ns)),
@@ -37,11 +39,13 @@ const std::string references = members + R"sql(, outside AS (
 ) )sql";
 
 const std::string outside_users =
-    members + "SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM members m "
-              "JOIN pg_depend d ON d.refclassid = m.classid AND d.refobjid = m.objid "
-              "WHERE d.deptype IN ('n', 'a') AND NOT EXISTS (SELECT FROM members o WHERE o.classid = d.classid AND o.objid = d.objid) "
-              "AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_attrdef'::regclass, 'pg_policy'::regclass, "
-              "'pg_class'::regclass, 'pg_trigger'::regclass, 'pg_type'::regclass, 'pg_constraint'::regclass)";
+    members +
+    "SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM members m "
+    "JOIN pg_depend d ON d.refclassid = m.classid AND d.refobjid = m.objid "
+    "WHERE d.deptype IN ('n', 'a') AND NOT EXISTS (SELECT FROM members o WHERE o.classid = d.classid AND o.objid = "
+    "d.objid) "
+    "AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_attrdef'::regclass, 'pg_policy'::regclass, "
+    "'pg_class'::regclass, 'pg_trigger'::regclass, 'pg_type'::regclass, 'pg_constraint'::regclass)";
 
 struct Finding {
     const char* code;
@@ -70,64 +74,82 @@ const std::vector<Finding>& blockers() {
         {"not_owner",
          "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
          "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'S', 'v', 'm') AND NOT pg_has_role(c.relowner, 'USAGE')",
-         "the mover's role neither owns this nor is a member of its owner", "GRANT the owner's role to the mover's role"},
+         "the mover's role neither owns this nor is a member of its owner",
+         "GRANT the owner's role to the mover's role"},
         {"row_security_forced",
          "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-         "WHERE n.nspname = $1 AND c.relforcerowsecurity AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = current_user "
+         "WHERE n.nspname = $1 AND c.relforcerowsecurity AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = "
+         "current_user "
          "AND (r.rolsuper OR r.rolbypassrls))",
-         "row security is forced on the table's owner, so that the mover would not see all rows", "ALTER ROLE ... BYPASSRLS for the mover's role"},
+         "row security is forced on the table's owner, so that the mover would not see all rows",
+         "ALTER ROLE ... BYPASSRLS for the mover's role"},
         {"prepared_transaction",
          "SELECT DISTINCT format('%s on %s.%s', p.gid, n.nspname, c.relname) FROM pg_prepared_xacts p "
          "JOIN pg_locks x ON x.transactionid = p.transaction AND x.pid IS NULL "
-         "JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL JOIN pg_class c ON c.oid = l.relation "
+         "JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL JOIN pg_class c ON c.oid = "
+         "l.relation "
          "JOIN pg_namespace n ON n.oid = c.relnamespace "
-         "WHERE p.database = current_database() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+         "WHERE p.database = current_database() AND l.database = (SELECT oid FROM pg_database WHERE datname = "
+         "current_database()) "
          "AND n.nspname = $1",
          "a prepared transaction holds locks on the tenant's tables", "COMMIT PREPARED or ROLLBACK PREPARED it"},
         {"large_object",
-         "SELECT format('%s.%s.%s', n.nspname, c.relname, a.attname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-         "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_type t ON t.oid = a.atttypid "
-         "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND (t.typname = 'lo' OR (t.oid = 26 AND EXISTS (SELECT FROM pg_trigger g "
+         "SELECT format('%s.%s.%s', n.nspname, c.relname, a.attname) FROM pg_class c JOIN pg_namespace n ON n.oid = "
+         "c.relnamespace "
+         "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_type t ON t.oid = "
+         "a.atttypid "
+         "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND (t.typname = 'lo' OR (t.oid = 26 AND EXISTS (SELECT "
+         "FROM pg_trigger g "
          "JOIN pg_proc f ON f.oid = g.tgfoid WHERE g.tgrelid = c.oid AND f.proname = 'lo_manage')))",
          "large objects are not part of a schema and would not be moved", "store the data as bytea"},
         {"foreign_key_outside",
-         "SELECT format('%s on %s', k.conname, k.conrelid::regclass) FROM pg_constraint k JOIN pg_class a ON a.oid = k.conrelid "
+         "SELECT format('%s on %s', k.conname, k.conrelid::regclass) FROM pg_constraint k JOIN pg_class a ON a.oid = "
+         "k.conrelid "
          "JOIN pg_class b ON b.oid = k.confrelid JOIN pg_namespace na ON na.oid = a.relnamespace "
-         "JOIN pg_namespace nb ON nb.oid = b.relnamespace WHERE k.contype = 'f' AND na.oid <> nb.oid AND $1 IN (na.nspname, nb.nspname)",
-         "the foreign key connects the schema with another one", "drop the constraint, or bring the referenced table into the tenant's schema"},
+         "JOIN pg_namespace nb ON nb.oid = b.relnamespace WHERE k.contype = 'f' AND na.oid <> nb.oid AND $1 IN "
+         "(na.nspname, nb.nspname)",
+         "the foreign key connects the schema with another one",
+         "drop the constraint, or bring the referenced table into the tenant's schema"},
         {"inherits_outside",
-         "SELECT format('%s of %s', h.inhrelid::regclass, h.inhparent::regclass) FROM pg_inherits h JOIN pg_class a ON a.oid = h.inhrelid "
+         "SELECT format('%s of %s', h.inhrelid::regclass, h.inhparent::regclass) FROM pg_inherits h JOIN pg_class a ON "
+         "a.oid = h.inhrelid "
          "JOIN pg_class b ON b.oid = h.inhparent JOIN pg_namespace na ON na.oid = a.relnamespace "
          "JOIN pg_namespace nb ON nb.oid = b.relnamespace WHERE na.oid <> nb.oid AND $1 IN (na.nspname, nb.nspname)",
-         "a table inherits from, or is a partition of, a table in another schema", "detach it, or move the other table into the schema"},
+         "a table inherits from, or is a partition of, a table in another schema",
+         "detach it, or move the other table into the schema"},
         {"object_outside",
          references + "SELECT DISTINCT format('%s, needed by %s', pg_describe_object(refclassid, refobjid, 0), "
                       "pg_describe_object(classid, objid, 0)) FROM owned WHERE extension IS NULL "
                       "AND refclassid NOT IN ('pg_namespace'::regclass, 'pg_constraint'::regclass)",
          "an object outside the schema is needed by it and would be missing in the new database",
          "bring it into the tenant's schema, or into an extension"},
-        {"used_from_outside",
-         outside_users,
+        {"used_from_outside", outside_users,
          "an object outside the schema uses it and would break when the tenant's data is gone from here",
          "drop it, or bring it into the tenant's schema"},
         {"extension_in_schema",
          "SELECT e.extname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE n.nspname = $1",
          "an extension is installed in the tenant's schema", "ALTER EXTENSION ... SET SCHEMA public"},
         {"trigger_always",
-         "SELECT format('%s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') "
+         "SELECT format('%s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_class c ON c.oid = "
+         "t.tgrelid "
+         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND NOT t.tgisinternal AND t.tgenabled IN "
+         "('A', 'R') "
          "AND t.tgname NOT LIKE 'pgporter\\_fence\\_%'",
          "a trigger that fires for replicated changes too would repeat its effects on the target",
          "ALTER TABLE ... ENABLE TRIGGER (without ALWAYS or REPLICA) for the time of the move"},
         {"rule_always",
-         "SELECT format('%s on %s', r.rulename, r.ev_class::regclass) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class "
-         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND r.ev_enabled IN ('A', 'R')",
+         "SELECT format('%s on %s', r.rulename, r.ev_class::regclass) FROM pg_rewrite r JOIN pg_class c ON c.oid = "
+         "r.ev_class "
+         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND "
+         "r.ev_enabled IN ('A', 'R')",
          "a rule that applies to replicated changes too would repeat its effects on the target",
          "ALTER TABLE ... ENABLE RULE (without ALWAYS or REPLICA) for the time of the move"},
         {"fence_left_over",
-         "SELECT format('%s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+         "SELECT format('%s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_class c ON c.oid = "
+         "t.tgrelid "
          "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND t.tgname LIKE 'pgporter\\_fence\\_%'",
-         "the fence of another move is on the table", "let that move end, or drop the trigger if no catalog knows that move"},
+         "the fence of another move is on the table",
+         "let that move end, or drop the trigger if no catalog knows that move"},
     };
     return findings;
 }
@@ -135,52 +157,67 @@ const std::vector<Finding>& blockers() {
 const std::vector<Finding>& warnings() {
     static const std::vector<Finding> findings{
         {"oid_column",
-         "SELECT format('%s.%s.%s', n.nspname, c.relname, a.attname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+         "SELECT format('%s.%s.%s', n.nspname, c.relname, a.attname) FROM pg_class c JOIN pg_namespace n ON n.oid = "
+         "c.relnamespace "
          "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
          "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND a.atttypid = 26",
-         "an oid means something else in another database", "make sure that it isn't the number of a large object or of a table"},
+         "an oid means something else in another database",
+         "make sure that it isn't the number of a large object or of a table"},
         {"long_transaction",
          "SELECT format('pid %s of %s in %s, since %s', pid, coalesce(usename, '?'), coalesce(datname, '?'), "
          "to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS')) FROM pg_stat_activity WHERE $1::text IS NOT NULL "
          "AND xact_start < now() - interval '5 minutes' AND backend_xid IS NOT NULL",
          "the move can't take its snapshot before this transaction ends", "end it"},
         {"published",
-         "SELECT format('%s.%s in %s', schemaname, tablename, pubname) FROM pg_publication_tables WHERE schemaname = $1",
-         "the table is in a publication, whose subscribers won't see what is written after the move", "make the publication again in the new database"},
+         "SELECT format('%s.%s in %s', schemaname, tablename, pubname) FROM pg_publication_tables WHERE schemaname = "
+         "$1",
+         "the table is in a publication, whose subscribers won't see what is written after the move",
+         "make the publication again in the new database"},
         {"subscribed",
          "SELECT format('%s', s.srrelid::regclass) FROM pg_subscription_rel s JOIN pg_class c ON c.oid = s.srrelid "
          "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1",
-         "a subscription writes to the table and doesn't move along", "make the subscription again in the new database"},
+         "a subscription writes to the table and doesn't move along",
+         "make the subscription again in the new database"},
         {"materialized_view",
          "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
          "WHERE n.nspname = $1 AND c.relkind = 'm'",
-         "a materialized view isn't copied but refreshed on the target, before the cutover", "refresh it again afterwards if it must be of that moment"},
+         "a materialized view isn't copied but refreshed on the target, before the cutover",
+         "refresh it again afterwards if it must be of that moment"},
         {"full_identity",
          "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
          "WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relreplident = 'f'",
-         "each update and delete of a table without a key reads the whole table on the target, and inside the pause it is compared as a whole",
+         "each update and delete of a table without a key reads the whole table on the target, and inside the pause it "
+         "is compared as a whole",
          "add a primary key if the table is large and changes often"},
         {"tablespace",
          "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
          "WHERE n.nspname = $1 AND c.reltablespace <> 0",
          "its tablespace isn't kept: it is made in the target database's own", "move it afterwards"},
         {"database_settings",
-         "SELECT format('%s%s', unnest(s.setconfig), CASE WHEN s.setrole = 0 THEN '' ELSE ' for ' || s.setrole::regrole END) "
-         "FROM pg_db_role_setting s WHERE $1::text IS NOT NULL AND s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())",
-         "a setting of the source database isn't carried over", "ALTER DATABASE ... SET it in the new database, or in the tenant's settings"},
+         "SELECT format('%s%s', unnest(s.setconfig), CASE WHEN s.setrole = 0 THEN '' ELSE ' for ' || "
+         "s.setrole::regrole END) "
+         "FROM pg_db_role_setting s WHERE $1::text IS NOT NULL AND s.setdatabase = (SELECT oid FROM pg_database WHERE "
+         "datname = current_database())",
+         "a setting of the source database isn't carried over",
+         "ALTER DATABASE ... SET it in the new database, or in the tenant's settings"},
         {"database_privileges",
-         "SELECT datacl::text FROM pg_database WHERE $1::text IS NOT NULL AND datname = current_database() AND datacl IS NOT NULL",
-         "privileges on the source database aren't carried over", "GRANT them on the new database where they are needed"},
+         "SELECT datacl::text FROM pg_database WHERE $1::text IS NOT NULL AND datname = current_database() AND datacl "
+         "IS NOT NULL",
+         "privileges on the source database aren't carried over",
+         "GRANT them on the new database where they are needed"},
         {"extension_unused",
-         references + "SELECT e.extname FROM pg_extension e WHERE e.oid >= 16384 AND e.oid NOT IN (SELECT extension FROM owned "
-                      "WHERE extension IS NOT NULL) AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = e.extnamespace AND n.nspname = $1)",
+         references +
+             "SELECT e.extname FROM pg_extension e WHERE e.oid >= 16384 AND e.oid NOT IN (SELECT extension FROM owned "
+             "WHERE extension IS NOT NULL) AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = e.extnamespace AND "
+             "n.nspname = $1)",
          "an extension of the source database isn't made on the target, since nothing is known to need it",
          "CREATE EXTENSION in the new database if the bodies of the tenant's functions, or its queries, use it"},
     };
     return findings;
 }
 
-Result<void> look(ServerSession& source, const std::string& schema, const std::vector<Finding>& findings, std::vector<MoveBlocker>& found) {
+Result<void> look(ServerSession& source, const std::string& schema, const std::vector<Finding>& findings,
+                  std::vector<MoveBlocker>& found) {
     for (const auto& finding : findings) {
         auto rows = source.exec(finding.query, {schema});
         if (!rows) {
@@ -188,7 +225,8 @@ Result<void> look(ServerSession& source, const std::string& schema, const std::v
             error.message = std::string("preflight check ") + finding.code + ": " + error.message;
             return error;
         }
-        for (int row = 0; row < rows->count(); ++row) found.push_back({finding.code, rows->string(row, 0), finding.message, finding.remedy});
+        for (int row = 0; row < rows->count(); ++row)
+            found.push_back({finding.code, rows->string(row, 0), finding.message, finding.remedy});
     }
     return {};
 }
@@ -197,12 +235,14 @@ Result<void> look(ServerSession& source, const std::string& schema, const std::v
 
 Result<std::vector<NeededExtension>> read_needed_extensions(ServerSession& source, const std::string& schema) {
     auto rows = source.exec(references +
-                                "SELECT e.extname, e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+                                "SELECT e.extname, e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON "
+                                "n.oid = e.extnamespace "
                                 "WHERE e.oid IN (SELECT extension FROM owned) ORDER BY e.oid",
                             {schema});
     if (!rows) return rows.error();
     std::vector<NeededExtension> extensions;
-    for (int row = 0; row < rows->count(); ++row) extensions.push_back({rows->string(row, 0), rows->string(row, 1), rows->string(row, 2)});
+    for (int row = 0; row < rows->count(); ++row)
+        extensions.push_back({rows->string(row, 0), rows->string(row, 1), rows->string(row, 2)});
     return extensions;
 }
 
@@ -218,9 +258,12 @@ Result<std::vector<std::string>> read_needed_roles(ServerSession& source, const 
     // The bootstrap superuser isn't in pg_shdepend: owners are read directly too.
     auto rows = source.exec(members + R"sql(SELECT rolname FROM pg_roles WHERE oid IN (
   SELECT s.refobjid FROM members m JOIN pg_shdepend s ON s.classid = m.classid AND s.objid = m.objid
-   WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.refclassid = 'pg_authid'::regclass
-  UNION SELECT s.refobjid FROM pg_shdepend s WHERE s.classid = 'pg_namespace'::regclass AND s.objid = (SELECT oid FROM ns)
-    AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.refclassid = 'pg_authid'::regclass
+   WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND s.refclassid = 'pg_authid'::regclass
+  UNION SELECT s.refobjid FROM pg_shdepend s WHERE s.classid = 'pg_namespace'::regclass
+      AND s.objid = (SELECT oid FROM ns)
+    AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND s.refclassid = 'pg_authid'::regclass
   UNION SELECT nspowner FROM pg_namespace WHERE oid = (SELECT oid FROM ns)
   UNION SELECT relowner FROM pg_class WHERE relnamespace = (SELECT oid FROM ns)
   UNION SELECT proowner FROM pg_proc WHERE pronamespace = (SELECT oid FROM ns)

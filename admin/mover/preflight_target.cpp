@@ -10,37 +10,43 @@ void block(PreflightReport& report, std::string code, std::string object, std::s
     report.blockers.push_back({std::move(code), std::move(object), std::move(message), std::move(remedy)});
 }
 
-Result<void> check_roles(ServerSession& source, ServerSession& server, const MoveServers& servers, PreflightReport& report) {
+Result<void> check_roles(ServerSession& source, ServerSession& server, const MoveServers& servers,
+                         PreflightReport& report) {
     auto needed = read_needed_roles(source, servers.schema());
     if (!needed) return needed.error();
-    auto missing = server.exec("SELECT r FROM unnest($1::text[]) AS r WHERE r NOT IN (SELECT rolname FROM pg_roles)", {to_array_literal(*needed)});
+    auto missing = server.exec("SELECT r FROM unnest($1::text[]) AS r WHERE r NOT IN (SELECT rolname FROM pg_roles)",
+                               {to_array_literal(*needed)});
     if (!missing) return missing.error();
     for (int row = 0; row < missing->count(); ++row) {
-        block(report, "role_missing", missing->string(row, 0), "the role owns or may use objects of the schema, and the target server doesn't have it",
+        block(report, "role_missing", missing->string(row, 0),
+              "the role owns or may use objects of the schema, and the target server doesn't have it",
               "CREATE ROLE " + quote_ident(missing->text(row, 0)) + " on the target server");
     }
     return {};
 }
 
-// With a database that we make, extensions need only be available; in one that exists they must be there: what isn't ours to drop after an
-// abort isn't ours to make.
-Result<void> check_extensions(ServerSession& source, ServerSession& target, const MoveServers& servers, bool database_exists,
-                              PreflightReport& report) {
+// With a database that we make, extensions need only be available; in one that exists they must be there: what isn't
+// ours to drop after an abort isn't ours to make.
+Result<void> check_extensions(ServerSession& source, ServerSession& target, const MoveServers& servers,
+                              bool database_exists, PreflightReport& report) {
     auto needed = read_needed_extensions(source, servers.schema());
     if (!needed) return needed.error();
     for (const auto& extension : *needed) {
-        auto rows = target.exec("SELECT EXISTS (SELECT FROM pg_available_extension_versions WHERE name = $1 AND version = $2), "
-                                "EXISTS (SELECT FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
-                                "WHERE e.extname = $1 AND e.extversion = $2 AND n.nspname = $3)",
-                                {extension.name, extension.version, extension.schema});
+        auto rows = target.exec(
+            "SELECT EXISTS (SELECT FROM pg_available_extension_versions WHERE name = $1 AND version = $2), "
+            "EXISTS (SELECT FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+            "WHERE e.extname = $1 AND e.extversion = $2 AND n.nspname = $3)",
+            {extension.name, extension.version, extension.schema});
         if (!rows) return rows.error();
         const auto what = extension.name + " " + extension.version;
         if (database_exists && !rows->flag(0, 1)) {
-            block(report, "extension_missing", what, "the target database doesn't have this extension in this version, in schema " + extension.schema,
-                  "CREATE EXTENSION " + quote_ident(extension.name) + " SCHEMA " + quote_ident(extension.schema) + " VERSION " +
-                      quote_literal(extension.version) + " in the target database");
+            block(report, "extension_missing", what,
+                  "the target database doesn't have this extension in this version, in schema " + extension.schema,
+                  "CREATE EXTENSION " + quote_ident(extension.name) + " SCHEMA " + quote_ident(extension.schema) +
+                      " VERSION " + quote_literal(extension.version) + " in the target database");
         } else if (!database_exists && !rows->flag(0, 0)) {
-            block(report, "extension_missing", what, "this extension isn't available on the target server in this version",
+            block(report, "extension_missing", what,
+                  "this extension isn't available on the target server in this version",
                   "install its package on the target server, or update the extension in the source database");
         }
     }
@@ -52,7 +58,8 @@ Result<void> try_replica_role(ServerSession& target, const MoveServers& servers,
     if (tried) return {};
     const auto rolled_back = target.exec("ROLLBACK");
     if (tried.error().kind != ErrorKind::forbidden) return tried.error();
-    block(report, "no_replica_role_right", servers.config().mover.user, "the mover's role may not set session_replication_role on the target server",
+    block(report, "no_replica_role_right", servers.config().mover.user,
+          "the mover's role may not set session_replication_role on the target server",
           target.server_version() >= 150000
               ? "GRANT SET ON PARAMETER session_replication_role TO " + quote_ident(servers.config().mover.user)
               : "make it a superuser there");
@@ -64,19 +71,25 @@ Result<void> check_existing_database(ServerSession& source, const MoveServers& s
     if (!target) return target.error();
     auto& database = **target;
     auto content = database.exec(
-        "SELECT pg_describe_object(d.classid, d.objid, 0) FROM (SELECT 'pg_class'::regclass AS classid, oid AS objid, relnamespace AS ns FROM pg_class "
-        "UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace FROM pg_proc UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace FROM pg_type "
+        "SELECT pg_describe_object(d.classid, d.objid, 0) FROM (SELECT 'pg_class'::regclass AS classid, oid AS objid, "
+        "relnamespace AS ns FROM pg_class "
+        "UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace FROM pg_proc UNION ALL SELECT 'pg_type'::regclass, "
+        "oid, typnamespace FROM pg_type "
         "WHERE typrelid = 0 AND typelem = 0 "
         "UNION ALL SELECT 'pg_namespace'::regclass, oid, oid FROM pg_namespace WHERE nspname <> 'public') AS d "
         "WHERE d.objid >= 16384 AND d.ns NOT IN (SELECT oid FROM pg_namespace WHERE nspname LIKE 'pg\\_%') "
-        "AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e') "
-        "AND NOT EXISTS (SELECT FROM pg_extension x WHERE d.classid = 'pg_namespace'::regclass AND x.extnamespace = d.objid) LIMIT 3");
+        "AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = "
+        "'e') "
+        "AND NOT EXISTS (SELECT FROM pg_extension x WHERE d.classid = 'pg_namespace'::regclass AND x.extnamespace = "
+        "d.objid) LIMIT 3");
     if (!content) return content.error();
     for (int row = 0; row < content->count(); ++row) {
         block(report, "target_not_empty", content->string(row, 0), "the target database isn't empty",
               "name a database that doesn't exist yet, or empty it");
     }
-    const auto* traits = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = current_database()";
+    const auto* traits =
+        "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = "
+        "current_database()";
     auto here = source.exec(traits);
     if (!here) return here.error();
     auto there = database.exec(traits);
@@ -85,7 +98,8 @@ Result<void> check_existing_database(ServerSession& source, const MoveServers& s
     for (int trait = 0; trait < 3; ++trait) {
         if (here->text(0, trait) == there->text(0, trait)) continue;
         block(report, "target_differs", names[trait],
-              std::string("the target database's ") + names[trait] + " is " + there->string(0, trait) + ", the source's is " + here->string(0, trait),
+              std::string("the target database's ") + names[trait] + " is " + there->string(0, trait) +
+                  ", the source's is " + here->string(0, trait),
               "name a database that doesn't exist yet: it is made like the source");
     }
     PP_TRY(try_replica_role(database, servers, report));
@@ -99,29 +113,34 @@ Result<void> check_target(ServerSession& source, const MoveServers& servers, Pre
     if (!opened) return opened.error();
     auto& server = **opened;
     if (server.server_version() / 10000 < source.server_version() / 10000) {
-        block(report, "target_older", servers.target_placement().cluster, "the target server's major version is older than the source's",
+        block(report, "target_older", servers.target_placement().cluster,
+              "the target server's major version is older than the source's",
               "upgrade the target server, or choose another one");
     }
     const auto* identity = "SELECT system_identifier::text FROM pg_control_system()";
     auto here = source.exec(identity);
     auto there = server.exec(identity);
-    if (here && there && here->text(0, 0) == there->text(0, 0) && servers.source_placement().database == servers.target_placement().database) {
-        block(report, "target_is_source", servers.target_placement().database, "source and target are the same database of the same server",
-              "name another target database");
+    if (here && there && here->text(0, 0) == there->text(0, 0) &&
+        servers.source_placement().database == servers.target_placement().database) {
+        block(report, "target_is_source", servers.target_placement().database,
+              "source and target are the same database of the same server", "name another target database");
         return {};
     }
-    auto facts = server.exec("SELECT pg_is_in_recovery(), (SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user), "
-                             "EXISTS (SELECT FROM pg_database WHERE datname = $1)",
-                             {servers.target_placement().database});
+    auto facts = server.exec(
+        "SELECT pg_is_in_recovery(), (SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user), "
+        "EXISTS (SELECT FROM pg_database WHERE datname = $1)",
+        {servers.target_placement().database});
     if (!facts) return facts.error();
     if (facts->flag(0, 0)) {
-        block(report, "target_is_standby", servers.target_placement().cluster, "the target server is a standby", "give the primary's address in the catalog's cluster");
+        block(report, "target_is_standby", servers.target_placement().cluster, "the target server is a standby",
+              "give the primary's address in the catalog's cluster");
         return {};
     }
     PP_TRY(check_roles(source, server, servers, report));
     if (facts->flag(0, 2)) return check_existing_database(source, servers, report);
     if (!facts->flag(0, 1)) {
-        block(report, "no_createdb_right", servers.config().mover.user, "the mover's role may not create the target database",
+        block(report, "no_createdb_right", servers.config().mover.user,
+              "the mover's role may not create the target database",
               "ALTER ROLE " + quote_ident(servers.config().mover.user) + " CREATEDB on the target server");
     }
     PP_TRY(try_replica_role(server, servers, report));

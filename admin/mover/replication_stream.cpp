@@ -30,7 +30,9 @@ constexpr std::size_t keepalive_length = 1 + 8 + 8 + 1;  // 'k', end of the log,
 
 }  // namespace
 
-void ReplicationStream::Free::operator()(char* buffer) const { PQfreemem(buffer); }
+void ReplicationStream::Free::operator()(char* buffer) const {
+    PQfreemem(buffer);
+}
 
 Result<ReplicationStream> ReplicationStream::connect(const LibpqParams& params, const Interrupt& interrupt,
                                                      std::chrono::milliseconds connect_timeout) {
@@ -56,7 +58,8 @@ Result<void> ReplicationStream::start(const std::string& slot, const std::string
                                 quote_literal(quote_ident(publication)) + ", \"messages\" 'true')";
     auto rows = session_->exec(command, after(std::chrono::seconds(30)));
     if (!rows) return rows.error();
-    if (PQresultStatus(rows->raw()) != PGRES_COPY_BOTH) return fail(ErrorKind::internal, "the source didn't start the stream");
+    if (PQresultStatus(rows->raw()) != PGRES_COPY_BOTH)
+        return fail(ErrorKind::internal, "the source didn't start the stream");
     return {};
 }
 

@@ -1,5 +1,6 @@
-// ReplicationStream: one logical replication connection to the source: makes slots, starts the stream, hands out pgoutput messages,
-// answers keepalives. Owned by the thread that applies (or verifies). It must not: decide what is confirmed; confirm() is told.
+// ReplicationStream: one logical replication connection to the source: makes slots, starts the stream, hands out
+// pgoutput messages, answers keepalives. Owned by the thread that applies (or verifies). It must not: decide what is
+// confirmed; confirm() is told.
 #pragma once
 
 #include <chrono>
@@ -23,7 +24,8 @@ class ReplicationStream {
     [[nodiscard]] static Result<ReplicationStream> connect(const LibpqParams& params, const Interrupt& interrupt,
                                                            std::chrono::milliseconds connect_timeout);
 
-    // Waits for all transactions that are running in the source's server: bounded by the deadline, then nothing is left there.
+    // Waits for all transactions that are running in the source's server: bounded by the deadline, then nothing is left
+    // there.
     [[nodiscard]] Result<ExportedSlot> create_slot(const std::string& name, bool temporary, Deadline deadline);
     [[nodiscard]] Result<void> start(const std::string& slot, const std::string& publication);
 
@@ -36,7 +38,8 @@ class ReplicationStream {
     [[nodiscard]] ServerSession& session() { return *session_; }
     // How far the source's log has been sent to us, transactions or not.
     [[nodiscard]] Lsn received() const { return received_; }
-    // Everything that was committed before here has been handed out already (from keepalives, in the order of the stream).
+    // Everything that was committed before here has been handed out already (from keepalives, in the order of the
+    // stream).
     [[nodiscard]] Lsn idle_position() const { return idle_position_; }
     // The source wants to hear from us now (it closes silent connections).
     [[nodiscard]] bool reply_wanted() const { return reply_wanted_; }

@@ -9,7 +9,8 @@ namespace pgporter {
 namespace {
 
 constexpr const char* tables_query = R"sql(
-SELECT c.oid, c.relname, c.relkind = 'p', c.relreplident, pg_relation_size(c.oid) / current_setting('block_size')::bigint,
+SELECT c.oid, c.relname, c.relkind = 'p', c.relreplident,
+       pg_relation_size(c.oid) / current_setting('block_size')::bigint,
        pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint
   FROM pg_class c
  WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND c.relkind IN ('r', 'p')
@@ -31,12 +32,14 @@ WITH RECURSIVE wanted AS MATERIALIZED (
 ), facts AS (
   SELECT b.type,
          EXISTS (SELECT FROM pg_type s WHERE s.oid IN (b.base, b.element)
-                    AND (s.typsend = 0 OR s.typreceive = 0 OR s.typname IN ('regproc', 'regprocedure', 'regoper', 'regoperator',
-                         'regclass', 'regtype', 'regrole', 'regnamespace', 'regconfig', 'regdictionary', 'regcollation'))) AS text_only,
+                    AND (s.typsend = 0 OR s.typreceive = 0 OR s.typname IN ('regproc', 'regprocedure', 'regoper',
+                         'regoperator', 'regclass', 'regtype', 'regrole', 'regnamespace', 'regconfig', 'regdictionary',
+                         'regcollation'))) AS text_only,
          b.typtype = 'e' OR EXISTS (SELECT FROM pg_type s WHERE s.oid = b.element AND s.typtype = 'e')
            OR b.base IN (1043)
            OR EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod AND m.amname IN ('btree', 'hash')
-                       WHERE o.opcdefault AND o.opcintype = CASE WHEN b.element = 0 THEN b.base ELSE b.element END) AS comparable
+                       WHERE o.opcdefault AND o.opcintype = CASE WHEN b.element = 0 THEN b.base ELSE b.element END)
+         AS comparable
     FROM basic b
 )
 SELECT a.attrelid, a.attname, format_type(a.atttypid, -1), a.atttypid, a.atttypmod,
@@ -96,6 +99,20 @@ Result<std::vector<SourceTable>> read_tables(ServerSession& session, const std::
     return tables;
 }
 
+Result<std::map<std::uint32_t, std::uint32_t>> read_file_nodes(ServerSession& session, const std::string& schema) {
+    auto rows = session.exec(
+        "SELECT oid, pg_relation_filenode(oid) FROM pg_class WHERE relkind = 'r' AND relnamespace = "
+        "(SELECT oid FROM pg_namespace WHERE nspname = $1)",
+        {schema});
+    if (!rows) return rows.error();
+    std::map<std::uint32_t, std::uint32_t> nodes;
+    for (int row = 0; row < rows->count(); ++row) {
+        nodes.emplace(static_cast<std::uint32_t>(rows->number(row, 0)),
+                      static_cast<std::uint32_t>(rows->number(row, 1)));
+    }
+    return nodes;
+}
+
 Result<std::string> signature_query(ServerSession& session, const std::string& schema, MoveId move) {
     auto rows = session.exec("SELECT oid FROM pg_namespace WHERE nspname = $1", {schema});
     if (!rows) return rows.error();
@@ -104,32 +121,47 @@ Result<std::string> signature_query(ServerSession& session, const std::string& s
     const auto fence = quote_literal(fence_name(move));
     // Everything in a schema depends on it in pg_depend, whose index by the referenced object makes this cheap.
     return R"sql(WITH members AS MATERIALIZED (
-  SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = )sql" + oid + R"sql(
+  SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = )sql" +
+           oid + R"sql(
 ), relations AS MATERIALIZED (SELECT objid AS oid FROM members WHERE classid = 'pg_class'::regclass),
 facts (fact) AS (
-  SELECT ROW('n', nspname, nspowner, nspacl)::text FROM pg_namespace WHERE oid = )sql" + oid + R"sql(
+  SELECT ROW('n', nspname, nspowner, nspacl)::text FROM pg_namespace WHERE oid = )sql" +
+           oid + R"sql(
   UNION ALL SELECT ROW('m', classid, objid)::text FROM members
-  UNION ALL SELECT ROW('c', c.oid, c.relname, c.relowner, c.relkind, c.relpersistence, c.relreplident, c.relrowsecurity,
-      c.relforcerowsecurity, c.relispartition, c.relacl, c.reloptions, c.relpartbound)::text FROM relations r JOIN pg_class c USING (oid)
-  UNION ALL SELECT ROW('a', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attidentity, a.attgenerated,
-      a.attisdropped, a.attcollation, a.attacl)::text FROM relations r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0
+  UNION ALL SELECT ROW('c', c.oid, c.relname, c.relowner, c.relkind, c.relpersistence, c.relreplident,
+      c.relrowsecurity,
+      c.relforcerowsecurity, c.relispartition, c.relacl, c.reloptions, c.relpartbound)::text
+      FROM relations r JOIN pg_class c USING (oid)
+  UNION ALL SELECT ROW('a', a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull,
+      a.attidentity, a.attgenerated,
+      a.attisdropped, a.attcollation, a.attacl)::text FROM relations r JOIN pg_attribute a
+      ON a.attrelid = r.oid AND a.attnum > 0
   UNION ALL SELECT ROW('d', d.adrelid, d.adnum, d.adbin)::text FROM relations r JOIN pg_attrdef d ON d.adrelid = r.oid
-  UNION ALL SELECT ROW('o', o.conrelid, o.conname, o.contype, o.condeferrable, o.condeferred, o.convalidated, o.conkey, o.confrelid,
-      o.confkey, o.confupdtype, o.confdeltype, o.conbin)::text FROM relations r JOIN pg_constraint o ON o.conrelid = r.oid
-  UNION ALL SELECT ROW('i', i.indrelid, x.relname, x.relam, x.reloptions, i.indisunique, i.indisprimary, i.indisreplident, i.indkey,
+  UNION ALL SELECT ROW('o', o.conrelid, o.conname, o.contype, o.condeferrable, o.condeferred, o.convalidated,
+      o.conkey, o.confrelid,
+      o.confkey, o.confupdtype, o.confdeltype, o.conbin)::text FROM relations r JOIN pg_constraint o
+      ON o.conrelid = r.oid
+  UNION ALL SELECT ROW('i', i.indrelid, x.relname, x.relam, x.reloptions, i.indisunique, i.indisprimary,
+      i.indisreplident, i.indkey,
       i.indclass, i.indpred, i.indexprs)::text
       FROM relations r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
   UNION ALL SELECT ROW('t', t.tgrelid, t.tgname, t.tgfoid, t.tgtype, t.tgenabled, t.tgqual, t.tgargs)::text
-      FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal AND t.tgname <> )sql" + fence + R"sql(
-  UNION ALL SELECT ROW('w', w.ev_class, w.rulename, w.ev_type, w.ev_enabled, w.is_instead, w.ev_qual, w.ev_action)::text
+      FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal AND t.tgname <> )sql" +
+           fence + R"sql(
+  UNION ALL SELECT ROW('w', w.ev_class, w.rulename, w.ev_type, w.ev_enabled, w.is_instead, w.ev_qual,
+      w.ev_action)::text
       FROM relations r JOIN pg_rewrite w ON w.ev_class = r.oid
-  UNION ALL SELECT ROW('p', p.polrelid, p.polname, p.polcmd, p.polpermissive, p.polroles, p.polqual, p.polwithcheck)::text
+  UNION ALL SELECT ROW('p', p.polrelid, p.polname, p.polcmd, p.polpermissive, p.polroles, p.polqual,
+      p.polwithcheck)::text
       FROM relations r JOIN pg_policy p ON p.polrelid = r.oid
   UNION ALL SELECT ROW('h', h.inhrelid, h.inhparent)::text FROM relations r JOIN pg_inherits h ON h.inhrelid = r.oid
-  UNION ALL SELECT ROW('s', s.seqrelid, s.seqtypid, s.seqstart, s.seqincrement, s.seqmax, s.seqmin, s.seqcache, s.seqcycle)::text
+  UNION ALL SELECT ROW('s', s.seqrelid, s.seqtypid, s.seqstart, s.seqincrement, s.seqmax, s.seqmin, s.seqcache,
+      s.seqcycle)::text
       FROM relations r JOIN pg_sequence s ON s.seqrelid = r.oid
-  UNION ALL SELECT ROW('f', f.oid, f.proname, f.proowner, f.prosrc, f.probin, f.proconfig, f.provolatile, f.prosecdef, f.proisstrict,
-      f.proacl, f.prosqlbody)::text FROM members m JOIN pg_proc f ON f.oid = m.objid WHERE m.classid = 'pg_proc'::regclass
+  UNION ALL SELECT ROW('f', f.oid, f.proname, f.proowner, f.prosrc, f.probin, f.proconfig, f.provolatile,
+      f.prosecdef, f.proisstrict,
+      f.proacl, f.prosqlbody)::text FROM members m JOIN pg_proc f ON f.oid = m.objid
+      WHERE m.classid = 'pg_proc'::regclass
   UNION ALL SELECT ROW('y', y.oid, y.typname, y.typowner, y.typnotnull, y.typdefault, y.typacl)::text
       FROM members m JOIN pg_type y ON y.oid = m.objid WHERE m.classid = 'pg_type'::regclass
   UNION ALL SELECT ROW('e', e.enumtypid, e.enumsortorder, e.enumlabel)::text

@@ -1,8 +1,10 @@
-// SourceTable: what a move must know of each table of the tenant's schema; and the signature of the whole schema's definition, by which
-// a change that the application makes during the move is noticed. Read once at the start, then immutable; any thread.
+// SourceTable: what a move must know of each table of the tenant's schema; and the signature of the whole schema's
+// definition, by which a change that the application makes during the move is noticed. Read once at the start, then
+// immutable; any thread.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,16 +22,16 @@ struct TableColumn {
     bool key = false;              // part of the replica identity
     bool identity_always = false;  // GENERATED ALWAYS AS IDENTITY
     bool comparable = true;        // its type has an equality that means equality
-    bool text_only = false;        // its binary form means something else in another database (regclass), or it has none
+    bool text_only = false;  // its binary form means something else in another database (regclass), or it has none
 };
 
 struct SourceTable {
     std::uint32_t oid = 0;
     std::string schema;
     std::string name;
-    bool partitioned = false;            // holds no rows itself; its partitions are tables of their own here
-    char replica_identity = 'd';         // as in pg_class.relreplident
-    std::vector<TableColumn> columns;    // those that hold data, in order: what the stream sends, without generated ones
+    bool partitioned = false;          // holds no rows itself; its partitions are tables of their own here
+    char replica_identity = 'd';       // as in pg_class.relreplident
+    std::vector<TableColumn> columns;  // those that hold data, in order: what the stream sends, without generated ones
     std::vector<std::string> generated;  // names of generated columns
     std::vector<std::size_t> key;        // into columns; empty with REPLICA IDENTITY FULL
     std::uint64_t pages = 0;
@@ -43,11 +45,18 @@ struct SourceTable {
 
 [[nodiscard]] Result<std::vector<SourceTable>> read_tables(ServerSession& session, const std::string& schema);
 
-// A query of one text: the same as long as nobody changes the definition of anything in the schema. Touches catalogs by index only (a shared
-// database has very many tables), since it runs inside the pause. Ignores the fence of this move. VACUUM, REINDEX and TRUNCATE don't change it.
+// Where each table's rows are stored now: TRUNCATE and whatever else rewrites a table changes it, at once and for every
+// snapshot.
+[[nodiscard]] Result<std::map<std::uint32_t, std::uint32_t>> read_file_nodes(ServerSession& session,
+                                                                             const std::string& schema);
+
+// A query of one text: the same as long as nobody changes the definition of anything in the schema. Touches catalogs by
+// index only (a shared database has very many tables), since it runs inside the pause. Ignores the fence of this move.
+// VACUUM, REINDEX and TRUNCATE don't change it.
 [[nodiscard]] Result<std::string> signature_query(ServerSession& session, const std::string& schema, MoveId move);
 
-// search_path under which comparisons of the schema's key columns find their operators (those of extensions are outside pg_catalog).
+// search_path under which comparisons of the schema's key columns find their operators (those of extensions are outside
+// pg_catalog).
 [[nodiscard]] Result<std::string> operator_search_path(ServerSession& session);
 
 }  // namespace pgporter

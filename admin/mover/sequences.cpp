@@ -6,7 +6,8 @@ namespace pgporter {
 
 Result<std::vector<SequenceValue>> read_sequences(ServerSession& source, const std::string& schema) {
     auto names = source.exec(
-        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) "
+        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
+        "nspname = $1) "
         "ORDER BY oid",
         {schema});
     if (!names) return names.error();
@@ -42,7 +43,8 @@ std::string set_sequences_statement(const std::vector<SequenceValue>& values, co
                 std::to_string(value.last_value) + "::bigint, " + (value.is_called ? "true)" : "false)");
     }
     if (list.empty()) return {};
-    return "SELECT pg_catalog.setval(sequence, last_value, is_called) FROM (VALUES " + list + ") AS v (sequence, last_value, is_called)";
+    return "SELECT pg_catalog.setval(sequence, last_value, is_called) FROM (VALUES " + list +
+           ") AS v (sequence, last_value, is_called)";
 }
 
 }  // namespace pgporter

@@ -1,5 +1,5 @@
-// Sequences of the tenant's schema: read on the source, set on the target. nextval isn't transactional and isn't in the stream, so the exact
-// values are those read in the fence's transaction. Pure but for what the sessions do.
+// Sequences of the tenant's schema: read on the source, set on the target. nextval isn't transactional and isn't in the
+// stream, so the exact values are those read in the fence's transaction. Pure but for what the sessions do.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,7 @@ struct SequenceValue {
 [[nodiscard]] std::string sequence_values_query(const std::vector<SequenceValue>& sequences);
 [[nodiscard]] std::vector<SequenceValue> sequence_values(const QueryRows& rows);
 // Sets those that differ from `known`; empty when none does.
-[[nodiscard]] std::string set_sequences_statement(const std::vector<SequenceValue>& values, const std::vector<SequenceValue>& known);
+[[nodiscard]] std::string set_sequences_statement(const std::vector<SequenceValue>& values,
+                                                  const std::vector<SequenceValue>& known);
 
 }  // namespace pgporter

@@ -10,7 +10,8 @@ namespace {
 ErrorKind kind_of(std::string_view sqlstate) {
     if (sqlstate == "55P03" || sqlstate == "57014") return ErrorKind::timeout;
     if (sqlstate == "42501" || sqlstate == "28P01" || sqlstate == "28000") return ErrorKind::forbidden;
-    if (sqlstate.starts_with("08") || sqlstate.starts_with("57P") || sqlstate.starts_with("53")) return ErrorKind::unavailable;
+    if (sqlstate.starts_with("08") || sqlstate.starts_with("57P") || sqlstate.starts_with("53"))
+        return ErrorKind::unavailable;
     if (sqlstate == "3D000" || sqlstate == "3F000") return ErrorKind::not_found;
     if (sqlstate == "40P01" || sqlstate == "40001" || sqlstate == "55006") return ErrorKind::conflict;
     return ErrorKind::internal;
@@ -29,9 +30,15 @@ std::string field(const PGresult* result, int code) {
 
 }  // namespace
 
-QueryRows::~QueryRows() { PQclear(result_); }
-int QueryRows::count() const { return PQntuples(result_); }
-bool QueryRows::is_null(int row, int column) const { return PQgetisnull(result_, row, column) == 1; }
+QueryRows::~QueryRows() {
+    PQclear(result_);
+}
+int QueryRows::count() const {
+    return PQntuples(result_);
+}
+bool QueryRows::is_null(int row, int column) const {
+    return PQgetisnull(result_, row, column) == 1;
+}
 std::string_view QueryRows::text(int row, int column) const {
     return {PQgetvalue(result_, row, column), static_cast<std::size_t>(PQgetlength(result_, row, column))};
 }
@@ -54,7 +61,8 @@ Error error_from(const PGresult* result) {
     auto sqlstate = field(result, PG_DIAG_SQLSTATE);
     auto message = field(result, PG_DIAG_MESSAGE_PRIMARY);
     if (message.empty()) message = first_line(PQresultErrorMessage(result));
-    if (message.empty()) message = std::string("unexpected answer of the server: ") + PQresStatus(PQresultStatus(result));
+    if (message.empty())
+        message = std::string("unexpected answer of the server: ") + PQresStatus(PQresultStatus(result));
     auto detail = field(result, PG_DIAG_MESSAGE_DETAIL);
     if (const auto context = field(result, PG_DIAG_CONTEXT); !context.empty()) {
         detail += (detail.empty() ? "" : "; ") + context;
@@ -64,17 +72,29 @@ Error error_from(const PGresult* result) {
     return fail(kind, std::move(message), std::move(detail), field(result, PG_DIAG_MESSAGE_HINT), std::move(sqlstate));
 }
 
-void ServerSession::Finish::operator()(PGconn* connection) const { PQfinish(connection); }
-int ServerSession::socket() const { return PQsocket(raw()); }
-int ServerSession::server_version() const { return PQserverVersion(raw()); }
-int ServerSession::backend_pid() const { return PQbackendPID(raw()); }
-bool ServerSession::alive() const { return PQstatus(raw()) == CONNECTION_OK; }
+void ServerSession::Finish::operator()(PGconn* connection) const {
+    PQfinish(connection);
+}
+int ServerSession::socket() const {
+    return PQsocket(raw());
+}
+int ServerSession::server_version() const {
+    return PQserverVersion(raw());
+}
+int ServerSession::backend_pid() const {
+    return PQbackendPID(raw());
+}
+bool ServerSession::alive() const {
+    return PQstatus(raw()) == CONNECTION_OK;
+}
 
 Result<std::unique_ptr<ServerSession>> ServerSession::connect(const LibpqParams& params, const Interrupt& interrupt,
                                                               const Options& options) {
     // A peer that vanishes without a word is noticed within seconds; every wait relies on that.
-    static const std::vector<std::pair<std::string, std::string>> liveness{
-        {"keepalives_idle", "10"}, {"keepalives_interval", "3"}, {"keepalives_count", "3"}, {"tcp_user_timeout", "15000"}};
+    static const std::vector<std::pair<std::string, std::string>> liveness{{"keepalives_idle", "10"},
+                                                                           {"keepalives_interval", "3"},
+                                                                           {"keepalives_count", "3"},
+                                                                           {"tcp_user_timeout", "15000"}};
     std::vector<const char*> names;
     std::vector<const char*> values;
     const auto add = [&](const char* name, const char* value) {
@@ -96,10 +116,11 @@ Result<std::unique_ptr<ServerSession>> ServerSession::connect(const LibpqParams&
     PP_TRY(session->finish_connecting(deadline));
 
     const auto encoding = session->parameter("server_encoding");
-    auto settings = "SET client_encoding = " + quote_literal(encoding) +
-                    "; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 3"
-                    "; SET bytea_output = 'hex'; SET xmloption = 'content'; SET statement_timeout = 0; SET lock_timeout = 0"
-                    "; SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog";
+    auto settings =
+        "SET client_encoding = " + quote_literal(encoding) +
+        "; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET extra_float_digits = 3"
+        "; SET bytea_output = 'hex'; SET xmloption = 'content'; SET statement_timeout = 0; SET lock_timeout = 0"
+        "; SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog";
     // PostgreSQL 14 and later.
     if (session->server_version() >= 140000) settings += "; SET idle_session_timeout = 0";
     PP_TRY(session->exec(settings, deadline));
@@ -115,7 +136,8 @@ Result<void> ServerSession::finish_connecting(const Deadline& deadline) {
             case PGRES_POLLING_OK:
                 if (PQsetnonblocking(raw(), 1) != 0) return connection_error();
                 // libpq would print them on our stderr.
-                PQsetNoticeReceiver(raw(), [](void*, const PGresult*) {}, nullptr);
+                PQsetNoticeReceiver(
+                    raw(), [](void*, const PGresult*) {}, nullptr);
                 return {};
             case PGRES_POLLING_FAILED:
                 return connection_error();
@@ -147,7 +169,8 @@ Result<void> ServerSession::wait_for(bool writable, const Deadline& deadline) {
     for (;;) {
         if (interrupt_->heard()) return interrupt_->error();
         const auto ends = interrupt_->fds();
-        std::array<pollfd, 3> entries{pollfd{socket, static_cast<short>(writable ? POLLOUT : POLLIN), 0}, ends[0], ends[1]};
+        std::array<pollfd, 3> entries{pollfd{socket, static_cast<short>(writable ? POLLOUT : POLLIN), 0}, ends[0],
+                                      ends[1]};
         const int ready = ::poll(entries.data(), entries.size(), poll_ms(deadline));
         if (entries[0].revents != 0 && ready > 0) return {};
         if (ready == 0 && passed(deadline)) return fail(ErrorKind::timeout, "the server didn't answer in time");
@@ -163,7 +186,8 @@ Result<void> ServerSession::flush(const Deadline& deadline) {
         const auto ends = interrupt_->fds();
         std::array<pollfd, 3> entries{pollfd{PQsocket(raw()), POLLIN | POLLOUT, 0}, ends[0], ends[1]};
         const int ready = ::poll(entries.data(), entries.size(), poll_ms(deadline));
-        if (ready == 0 && passed(deadline)) return fail(ErrorKind::timeout, "the server didn't take what was sent in time");
+        if (ready == 0 && passed(deadline))
+            return fail(ErrorKind::timeout, "the server didn't take what was sent in time");
         if ((entries[0].revents & POLLIN) != 0 && PQconsumeInput(raw()) == 0) return connection_error();
     }
 }
@@ -177,7 +201,8 @@ Result<void> ServerSession::send(const std::string& sql, const std::vector<SqlVa
     std::vector<const char*> texts;
     texts.reserve(values.size());
     for (const auto& value : values) texts.push_back(value ? value->c_str() : nullptr);
-    if (PQsendQueryParams(raw(), sql.c_str(), static_cast<int>(texts.size()), nullptr, texts.data(), nullptr, nullptr, 0) == 0) {
+    if (PQsendQueryParams(raw(), sql.c_str(), static_cast<int>(texts.size()), nullptr, texts.data(), nullptr, nullptr,
+                          0) == 0) {
         return connection_error();
     }
     return flush(std::nullopt);

@@ -1,6 +1,7 @@
-// ServerSession: one libpq connection of a move to the source or the target. Never blocks without hearing the move's Interrupt and a
-// deadline; that is why it drives libpq's asynchronous half itself instead of using catalog/pg_connection.hpp, whose waits nobody can end. Owned and used by one thread at a time.
-// COPY, pipeline and replication work on raw() with wait_for(). It must not: retry anything, or decide what an error means for a move.
+// ServerSession: one libpq connection of a move to the source or the target. Never blocks without hearing the move's
+// Interrupt and a deadline; that is why it drives libpq's asynchronous half itself instead of using
+// catalog/pg_connection.hpp, whose waits nobody can end. Owned and used by one thread at a time. COPY, pipeline and
+// replication work on raw() with wait_for(). It must not: retry anything, or decide what an error means for a move.
 #pragma once
 
 #include <chrono>
@@ -53,13 +54,16 @@ class ServerSession {
         bool replication = false;
         std::chrono::milliseconds connect_timeout{5'000};
     };
-    // Connected, with the server's own encoding as the client's (so nothing is converted on the way) and every timeout off.
-    [[nodiscard]] static Result<std::unique_ptr<ServerSession>> connect(const LibpqParams& params, const Interrupt& interrupt,
+    // Connected, with the server's own encoding as the client's (so nothing is converted on the way) and every timeout
+    // off.
+    [[nodiscard]] static Result<std::unique_ptr<ServerSession>> connect(const LibpqParams& params,
+                                                                        const Interrupt& interrupt,
                                                                         const Options& options);
 
     // Runs one or several statements of the simple protocol; the rows of the last one.
     [[nodiscard]] Result<QueryRows> exec(const std::string& sql, Deadline deadline = std::nullopt);
-    [[nodiscard]] Result<QueryRows> exec(const std::string& sql, const std::vector<SqlValue>& values, Deadline deadline = std::nullopt);
+    [[nodiscard]] Result<QueryRows> exec(const std::string& sql, const std::vector<SqlValue>& values,
+                                         Deadline deadline = std::nullopt);
     // The two halves of exec(): what is between them goes on while the server works.
     [[nodiscard]] Result<void> send(const std::string& sql);
     [[nodiscard]] Result<void> send(const std::string& sql, const std::vector<SqlValue>& values);

@@ -13,7 +13,9 @@ namespace {
 constexpr std::chrono::seconds barrier_timeout{30};
 constexpr std::size_t keys_per_query_max = 5'000;
 
-std::uint64_t count_of(const QueryRows& rows, int row, int column) { return static_cast<std::uint64_t>(rows.number(row, column)); }
+std::uint64_t count_of(const QueryRows& rows, int row, int column) {
+    return static_cast<std::uint64_t>(rows.number(row, column));
+}
 
 bool same(const QueryRows& a, int a_row, const QueryRows& b, int b_row, int first_column) {
     for (int column = first_column; column < first_column + 3; ++column) {
@@ -24,12 +26,14 @@ bool same(const QueryRows& a, int a_row, const QueryRows& b, int b_row, int firs
 
 }  // namespace
 
-Verifier::Verifier(const MoveServers& servers, const std::vector<SourceTable>& tables, Follower& follower, std::uint32_t jobs)
+Verifier::Verifier(const MoveServers& servers, const std::vector<SourceTable>& tables, Follower& follower,
+                   std::uint32_t jobs)
     : servers_(&servers), tables_(&tables), follower_(&follower), jobs_(std::max<std::uint32_t>(jobs, 1)) {}
 
 Error Verifier::mismatch(const std::vector<Difference>& differences) {
     return fail(ErrorKind::conflict, "source and target differ: " + describe(differences), {},
-                "the tenant stays where it is; find out who else writes to the target, or whose triggers change what is stored");
+                "the tenant stays where it is; find out who else writes to the target, or whose triggers change what "
+                "is stored");
 }
 
 Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
@@ -39,21 +43,25 @@ Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
     barrier.source_keeper = std::make_unique<ReplicationStream>(std::move(*keeper));
     PP_TRY(follower_->come_to_rest());
     // Nothing is applied meanwhile: the target must not run past a point that isn't known yet.
-    auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), ++barriers_made_), true, after(barrier_timeout));
+    auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), ++barriers_made_), true,
+                                                   after(barrier_timeout));
     if (!slot) {
         auto error = slot.error();
-        if (error.kind == ErrorKind::timeout) error.message = "a long transaction on the source's server kept a snapshot from being taken";
+        if (error.kind == ErrorKind::timeout)
+            error.message = "a long transaction on the source's server kept a snapshot from being taken";
         return error;
     }
     barrier.source_snapshot = slot->snapshot;
     // Something behind the barrier, or a quiet source would never show that it was reached.
-    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) + ", 'barrier')"));
+    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) +
+                       ", 'barrier')"));
     PP_TRY(follower_->follow_to_barrier(slot->consistent_point, std::nullopt));
 
     auto target = servers_->target();
     if (!target) return target.error();
     barrier.target_keeper = std::move(*target);
-    auto snapshot = barrier.target_keeper->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot()");
+    auto snapshot =
+        barrier.target_keeper->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot()");
     if (!snapshot) return snapshot.error();
     barrier.target_snapshot = snapshot->string(0, 0);
     barrier.changed = follower_->take_changed();
@@ -72,9 +80,11 @@ Result<Verifier::Pair> Verifier::open_pair(const Barrier& barrier) const {
     pair.target = std::move(*target);
     auto path = operator_search_path(*pair.source);
     if (!path) return path.error();
-    for (const auto& [session, snapshot] : {std::pair(pair.source.get(), &barrier.source_snapshot), {pair.target.get(), &barrier.target_snapshot}}) {
+    for (const auto& [session, snapshot] :
+         {std::pair(pair.source.get(), &barrier.source_snapshot), {pair.target.get(), &barrier.target_snapshot}}) {
         PP_TRY(session->exec("SET row_security = off; SET search_path = " + *path +
-                             "; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quote_literal(*snapshot)));
+                             "; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " +
+                             quote_literal(*snapshot)));
     }
     return pair;
 }
@@ -82,14 +92,32 @@ Result<Verifier::Pair> Verifier::open_pair(const Barrier& barrier) const {
 Result<void> Verifier::compare_all(ServerSession& source) {
     auto barrier = make_barrier(source);
     if (!barrier) return barrier.error();
-    return follower_->follow_during([&] { return compare_tables(*barrier); });
+    differences_.clear();
+    PP_TRY(follower_->follow_during([&] { return compare_tables(*barrier); }));
+    return settle_differences(source);
 }
 
 Result<void> Verifier::compare_changed(ServerSession& source) {
     auto barrier = make_barrier(source);
     if (!barrier) return barrier.error();
     if (barrier->changed.empty()) return {};
-    return follower_->follow_during([&] { return compare_rows(*barrier); });
+    differences_.clear();
+    PP_TRY(follower_->follow_during([&] { return compare_rows(*barrier); }));
+    return settle_differences(source);
+}
+
+// A TRUNCATE between a snapshot and its reading empties the table for that snapshot too. The stream tells which tables
+// that can explain; they count as changed since the barrier and are compared again.
+Result<void> Verifier::settle_differences(ServerSession& source) {
+    if (differences_.empty()) return {};
+    const auto marker = "compared:" + std::to_string(barriers_made_);
+    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) + ", " +
+                       quote_literal(marker) + ")"));
+    PP_TRY(follower_->follow_to_marker(marker, std::nullopt));
+    std::erase_if(differences_,
+                  [&](const Difference& difference) { return follower_->changed().truncated(*difference.table); });
+    if (!differences_.empty()) return mismatch(differences_);
+    return {};
 }
 
 Result<void> Verifier::compare_tables(const Barrier& barrier) {
@@ -100,7 +128,6 @@ Result<void> Verifier::compare_tables(const Barrier& barrier) {
     std::sort(work.begin(), work.end(), [](const auto* a, const auto* b) { return a->bytes > b->bytes; });
     std::atomic<std::size_t> next{0};
     std::mutex mutex;
-    std::vector<Difference> differences;
     std::optional<Error> failure;
 
     const auto compare = [&](Pair& pair, const SourceTable& table) -> Result<void> {
@@ -115,7 +142,7 @@ Result<void> Verifier::compare_tables(const Barrier& barrier) {
         rows_verified_ += count_of(*source, 0, 0);
         row_counts_[&table] = count_of(*source, 0, 0);
         if (!same(*source, 0, *target, 0, 0)) {
-            differences.push_back({table.plain_name(), count_of(*source, 0, 0), count_of(*target, 0, 0)});
+            differences_.push_back({&table, count_of(*source, 0, 0), count_of(*target, 0, 0)});
         }
         return {};
     };
@@ -138,7 +165,6 @@ Result<void> Verifier::compare_tables(const Barrier& barrier) {
         }
     }
     if (failure) return *failure;
-    if (!differences.empty()) return mismatch(differences);
     return {};
 }
 
@@ -153,7 +179,7 @@ Result<void> Verifier::judge_rows(const ChangeQuery& query, const QueryRows& sou
         const auto rows = count_of(source, part, 1);
         rows_verified_ += rows;
         if (query.whole[static_cast<std::size_t>(part)]) row_counts_[&table] = rows;
-        if (!same(source, part, target, part, 1)) differences.push_back({table.plain_name(), rows, count_of(target, part, 1)});
+        if (!same(source, part, target, part, 1)) differences.push_back({&table, rows, count_of(target, part, 1)});
     }
     return {};
 }
@@ -161,7 +187,6 @@ Result<void> Verifier::judge_rows(const ChangeQuery& query, const QueryRows& sou
 Result<void> Verifier::compare_rows(const Barrier& barrier) {
     auto pair = open_pair(barrier);
     if (!pair) return pair.error();
-    std::vector<Difference> differences;
     for (const auto& query : change_queries(barrier.changed, keys_per_query_max)) {
         PP_TRY(pair->source->send(query.sql));
         PP_TRY(pair->target->send(query.sql));
@@ -169,9 +194,8 @@ Result<void> Verifier::compare_rows(const Barrier& barrier) {
         if (!source) return source.error();
         auto target = pair->target->receive();
         if (!target) return target.error();
-        PP_TRY(judge_rows(query, *source, *target, differences));
+        PP_TRY(judge_rows(query, *source, *target, differences_));
     }
-    if (!differences.empty()) return mismatch(differences);
     return {};
 }
 

@@ -1,6 +1,7 @@
-// Verifier: proves that the target holds what the source holds, while both go on. A *barrier* makes it possible: a snapshot of the source at
-// a known point of its log, and a snapshot of the target taken when exactly the transactions before that point were applied. First all
-// rows are compared at a barrier, then, barrier by barrier, only the rows changed since; the last few inside the pause. Owned by the move's thread.
+// Verifier: proves that the target holds what the source holds, while both go on. A *barrier* makes it possible: a
+// snapshot of the source at a known point of its log, and a snapshot of the target taken when exactly the transactions
+// before that point were applied. First all rows are compared at a barrier, then, barrier by barrier, only the rows
+// changed since; the last few inside the pause. Owned by the move's thread.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,11 @@ namespace pgporter {
 
 class Verifier {
   public:
-    Verifier(const MoveServers& servers, const std::vector<SourceTable>& tables, Follower& follower, std::uint32_t jobs);
+    Verifier(const MoveServers& servers, const std::vector<SourceTable>& tables, Follower& follower,
+             std::uint32_t jobs);
 
-    // conflict: they differ, with tables and counts. timeout: a long transaction on the source kept the barrier from being made.
+    // conflict: they differ, with tables and counts. timeout: a long transaction on the source kept the barrier from
+    // being made.
     [[nodiscard]] Result<void> compare_all(ServerSession& source);
     [[nodiscard]] Result<void> compare_changed(ServerSession& source);
     // How many rows are still to be compared: those changed since the last barrier.
@@ -53,6 +56,7 @@ class Verifier {
     [[nodiscard]] Result<void> compare_rows(const Barrier& barrier);
     [[nodiscard]] Result<void> judge_rows(const ChangeQuery& query, const QueryRows& source, const QueryRows& target,
                                           std::vector<Difference>& differences);
+    [[nodiscard]] Result<void> settle_differences(ServerSession& source);
     [[nodiscard]] static Error mismatch(const std::vector<Difference>& differences);
 
     const MoveServers* servers_;
@@ -61,6 +65,7 @@ class Verifier {
     std::uint32_t jobs_;
     std::uint64_t rows_verified_ = 0;
     std::uint32_t barriers_made_ = 0;
+    std::vector<Difference> differences_;                     // found at the last barrier
     std::map<const SourceTable*, std::uint64_t> row_counts_;  // when last compared as a whole
     Pair pause_;
     std::vector<ChangeQuery> pause_queries_;

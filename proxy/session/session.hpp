@@ -117,6 +117,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step process(std::string_view& input);
     Step process_all(std::string_view& input);
     [[nodiscard]] bool must_wait() const;
+    [[nodiscard]] bool has_ready_partial() const;
     Step begin_partial(std::string_view& input);
     Step continue_partial(std::string_view& input);
     Step start_bind();

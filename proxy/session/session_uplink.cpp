@@ -116,7 +116,7 @@ Session::Step Session::process_all(std::string_view& input) {
         if (server_ && must_wait()) return Step::wait_for_replies;
         if (terminating_) return terminate();
         if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
-        if (input.empty()) break;
+        if (input.empty() && !has_ready_partial()) break;
         Step step = Step::done;
         if (partial_ != Partial::none) {
             step = continue_partial(input);
@@ -140,6 +140,12 @@ Session::Step Session::process_all(std::string_view& input) {
         if (step != Step::done) return step;
     }
     return Step::done;
+}
+
+// A message was read that could not be handled at once: it goes on without further input.
+bool Session::has_ready_partial() const {
+    if (partial_ == Partial::none) return false;
+    return partial_ == Partial::bind_ready || partial_ == Partial::stream_start || client_frames_.body_complete();
 }
 
 // Nothing more may be sent before some of what is owed has come.

@@ -42,8 +42,8 @@ TEST_CASE("a move cancelled in any state leaves nothing, and no client notices")
     MoveWorld world;
     Writers writers(world, 2);
     writers.start();
-    for (const auto state : {MoveState::preflight, MoveState::schema, MoveState::gate, MoveState::slot, MoveState::copy, MoveState::index,
-                             MoveState::catchup, MoveState::verify}) {
+    for (const auto state : {MoveState::preflight, MoveState::schema, MoveState::gate, MoveState::slot, MoveState::copy,
+                             MoveState::index, MoveState::catchup, MoveState::verify}) {
         CAPTURE(to_text(state));
         WhenState cancel(world, state, [&](MoveId move) { CHECK(world.mover().cancel(move).has_value()); });
         const auto record = world.run(world.request(), MoveState::aborted);
@@ -63,7 +63,8 @@ TEST_CASE("a move cancelled in any state leaves nothing, and no client notices")
 
 TEST_CASE("a move whose process ended is undone by the next one") {
     MoveWorld world;
-    for (const auto state : {MoveState::planned, MoveState::schema, MoveState::slot, MoveState::copy, MoveState::catchup, MoveState::verify}) {
+    for (const auto state : {MoveState::planned, MoveState::schema, MoveState::slot, MoveState::copy,
+                             MoveState::catchup, MoveState::verify}) {
         CAPTURE(to_text(state));
         MoveId id;
         {
@@ -114,12 +115,24 @@ TEST_CASE("a catalog that goes away inside the pause") {
     MoveWorld world;
     Writers writers(world, 2);
     writers.start();
-    SUBCASE("for a moment, before the fence") { world.journal().fail_advance(MoveState::fenced, false); }
-    SUBCASE("for a moment, with the answer lost before the fence") { world.journal().fail_advance(MoveState::fenced, true); }
-    SUBCASE("for a moment, before the target is known to be complete") { world.journal().fail_advance(MoveState::drained, false); }
-    SUBCASE("for a moment, with that answer lost") { world.journal().fail_advance(MoveState::drained, true); }
-    SUBCASE("at the flip, refused") { world.journal().fail_flip(false, 3); }
-    SUBCASE("at the flip, answer lost") { world.journal().fail_flip(true); }
+    SUBCASE("for a moment, before the fence") {
+        world.journal().fail_advance(MoveState::fenced, false);
+    }
+    SUBCASE("for a moment, with the answer lost before the fence") {
+        world.journal().fail_advance(MoveState::fenced, true);
+    }
+    SUBCASE("for a moment, before the target is known to be complete") {
+        world.journal().fail_advance(MoveState::drained, false);
+    }
+    SUBCASE("for a moment, with that answer lost") {
+        world.journal().fail_advance(MoveState::drained, true);
+    }
+    SUBCASE("at the flip, refused") {
+        world.journal().fail_flip(false, 3);
+    }
+    SUBCASE("at the flip, answer lost") {
+        world.journal().fail_flip(true);
+    }
     const auto record = world.run(world.request(), MoveState::opened);
     writers.wait_for_more(10);
     writers.stop();
@@ -148,12 +161,15 @@ TEST_CASE("what is wrong on the target refuses the flip") {
     std::string expected;
     MoveRequest request = world.request();
     SUBCASE("a copied row was changed") {
-        WhenState corrupt(world, MoveState::index, [&](MoveId) { world.on_target("UPDATE acme.orders SET total = total + 1 WHERE id = 77"); });
+        WhenState corrupt(world, MoveState::index,
+                          [&](MoveId) { world.on_target("UPDATE acme.orders SET total = total + 1 WHERE id = 77"); });
         const auto record = world.run(request, MoveState::aborted);
         CHECK(record.error.find("acme.orders: contents of 3020 compared rows differ") != std::string::npos);
     }
     SUBCASE("a row is missing") {
-        WhenState corrupt(world, MoveState::index, [&](MoveId) { world.on_target("DELETE FROM acme.audit WHERE ctid = (SELECT min(ctid) FROM acme.audit)"); });
+        WhenState corrupt(world, MoveState::index, [&](MoveId) {
+            world.on_target("DELETE FROM acme.audit WHERE ctid = (SELECT min(ctid) FROM acme.audit)");
+        });
         const auto record = world.run(request, MoveState::aborted);
         CHECK(record.error.find("acme.audit: 60 rows on the source, 59 on the target") != std::string::npos);
     }
@@ -163,13 +179,16 @@ TEST_CASE("what is wrong on the target refuses the flip") {
             world.on_source("UPDATE acme.orders SET total = 5 WHERE id = 78");
         });
         const auto record = world.run(request, MoveState::aborted);
-        CHECK(record.error.find("a change of acme.orders hit 0 rows on the target instead of one") != std::string::npos);
+        CHECK(record.error.find("a change of acme.orders hit 0 rows on the target instead of one") !=
+              std::string::npos);
     }
     SUBCASE("a row that changed after the comparison is compared inside the pause") {
         request.cutover = false;
         const auto id = world.mover().start(request)->id;
-        while (world.mover().find(id)->progress.note.find("waits for the cutover") == std::string::npos) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        world.on_target("SET session_replication_role = replica; UPDATE acme.orders SET note = 'spoiled' WHERE id = 3001");
+        while (world.mover().find(id)->progress.note.find("waits for the cutover") == std::string::npos)
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        world.on_target(
+            "SET session_replication_role = replica; UPDATE acme.orders SET note = 'spoiled' WHERE id = 3001");
         world.on_source("UPDATE acme.orders SET total = total + 1 WHERE id = 3001");
         REQUIRE(world.mover().cutover(id).has_value());
         const auto record = world.wait_for(id, {MoveState::aborted});

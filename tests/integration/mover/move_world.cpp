@@ -18,7 +18,9 @@ Result<HoldId> HoldingGate::hold(std::string_view, std::chrono::milliseconds hol
     return HoldId{++hold_};
 }
 
-bool HoldingGate::held_now() const { return held_ && std::chrono::steady_clock::now() < until_; }
+bool HoldingGate::held_now() const {
+    return held_ && std::chrono::steady_clock::now() < until_;
+}
 
 bool HoldingGate::held() const {
     const std::lock_guard lock(mutex_);
@@ -44,7 +46,9 @@ bool HoldingGate::release(HoldId hold) {
     return in_time;
 }
 
-std::uint32_t HoldingGate::warm(std::string_view, const Placement&, std::chrono::milliseconds) { return 0; }
+std::uint32_t HoldingGate::warm(std::string_view, const Placement&, std::chrono::milliseconds) {
+    return 0;
+}
 
 void HoldingGate::begin_transaction() {
     std::unique_lock lock(mutex_);
@@ -93,16 +97,31 @@ Result<Tenant> FailingJournal::flip(MoveId move, Epoch expected, CatalogVersion&
     }
     return fail(ErrorKind::unavailable, "the catalog is away (on purpose)");
 }
-Result<MoveRecord> FailingJournal::create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch) {
+Result<MoveRecord> FailingJournal::create_move(const MoveRequest& request, const Placement& source,
+                                               const Placement& target, Epoch epoch) {
     return real_.create_move(request, source, target, epoch);
 }
-Result<void> FailingJournal::save_progress(MoveId move, const MoveProgress& progress) { return real_.save_progress(move, progress); }
-Result<MoveRecord> FailingJournal::find_move(MoveId move) { return real_.find_move(move); }
-Result<std::vector<MoveRecord>> FailingJournal::list_moves(bool unfinished_only) { return real_.list_moves(unfinished_only); }
-Result<std::int64_t> FailingJournal::add_cleanup(const CleanupRecord& record) { return real_.add_cleanup(record); }
-Result<void> FailingJournal::cleanup_done(std::int64_t id) { return real_.cleanup_done(id); }
-Result<std::vector<CleanupRecord>> FailingJournal::open_cleanups(MoveId move) { return real_.open_cleanups(move); }
-Result<std::unique_ptr<MoveOwnership>> FailingJournal::own_move(MoveId move) { return real_.own_move(move); }
+Result<void> FailingJournal::save_progress(MoveId move, const MoveProgress& progress) {
+    return real_.save_progress(move, progress);
+}
+Result<MoveRecord> FailingJournal::find_move(MoveId move) {
+    return real_.find_move(move);
+}
+Result<std::vector<MoveRecord>> FailingJournal::list_moves(bool unfinished_only) {
+    return real_.list_moves(unfinished_only);
+}
+Result<std::int64_t> FailingJournal::add_cleanup(const CleanupRecord& record) {
+    return real_.add_cleanup(record);
+}
+Result<void> FailingJournal::cleanup_done(std::int64_t id) {
+    return real_.cleanup_done(id);
+}
+Result<std::vector<CleanupRecord>> FailingJournal::open_cleanups(MoveId move) {
+    return real_.open_cleanups(move);
+}
+Result<std::unique_ptr<MoveOwnership>> FailingJournal::own_move(MoveId move) {
+    return real_.own_move(move);
+}
 
 MoveWorld::MoveWorld(bool two_servers) : two_servers_(two_servers) {
     // For whoever looks into a failure.
@@ -151,7 +170,9 @@ MoveWorld::MoveWorld(bool two_servers) : two_servers_(two_servers) {
     restart_mover();
 }
 
-MoveWorld::~MoveWorld() { mover_.reset(); }
+MoveWorld::~MoveWorld() {
+    mover_.reset();
+}
 
 void MoveWorld::restart_mover() {
     mover_.reset();
@@ -179,7 +200,8 @@ MoveRecord MoveWorld::wait_for(MoveId move, const std::vector<MoveState>& states
         if (is_finished(last.state)) break;
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
-    FAIL("the move is in state " << to_text(last.state) << ", note: " << last.progress.note << ", error: " << last.error);
+    FAIL("the move is in state " << to_text(last.state) << ", note: " << last.progress.note
+                                 << ", error: " << last.error);
     return last;
 }
 
@@ -193,10 +215,12 @@ std::string MoveWorld::sql(PostgresServer& server, const std::string& database, 
     auto connection = PgConnection::connect_dsn(server.dsn(database), Secret{}, "test");
     REQUIRE_MESSAGE(connection.has_value(), (connection ? std::string() : connection.error().message));
     auto rows = connection->exec(statement);
-    REQUIRE_MESSAGE(rows.has_value(), statement << ": " << (rows ? std::string() : rows.error().message + " " + rows.error().detail));
+    REQUIRE_MESSAGE(rows.has_value(),
+                    statement << ": " << (rows ? std::string() : rows.error().message + " " + rows.error().detail));
     std::string text;
     for (int row = 0; row < rows->rows(); ++row) {
-        for (int column = 0; column < rows->columns(); ++column) text += (column > 0 ? "|" : "") + rows->string(row, column);
+        for (int column = 0; column < rows->columns(); ++column)
+            text += (column > 0 ? "|" : "") + rows->string(row, column);
         text += row + 1 < rows->rows() ? "\n" : "";
     }
     return text;
@@ -219,9 +243,11 @@ std::string MoveWorld::artefacts() {
 }
 
 std::string MoveWorld::fingerprint(PostgresServer& server, const std::string& database) {
-    const auto queries = sql(server, database,
-                             "SELECT format('SELECT %L, count(*), coalesce(sum(hashtextextended(t::text, 7)::numeric), 0) FROM ONLY acme.%I t', "
-                             "relname, relname) FROM pg_class WHERE relnamespace = 'acme'::regnamespace AND relkind = 'r' ORDER BY relname");
+    const auto queries = sql(
+        server, database,
+        "SELECT format('SELECT %L, count(*), coalesce(sum(hashtextextended(t::text, 7)::numeric), 0) FROM ONLY acme.%I "
+        "t', "
+        "relname, relname) FROM pg_class WHERE relnamespace = 'acme'::regnamespace AND relkind = 'r' ORDER BY relname");
     std::string text;
     for (std::size_t at = 0; at < queries.size();) {
         const auto end = std::min(queries.find('\n', at), queries.size());
@@ -243,14 +269,17 @@ SET search_path = acme, public;
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE DOMAIN email AS citext CHECK (VALUE ~ '@');
 CREATE TYPE point3 AS (x int, y numeric, label text);
-CREATE TABLE customers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email email UNIQUE, name text NOT NULL, mood mood DEFAULT 'ok',
+CREATE TABLE customers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email email UNIQUE,
+  name text NOT NULL, mood mood DEFAULT 'ok',
   tags text[], born timestamptz DEFAULT now(), balance numeric(20,4) DEFAULT 0, spot point3, "Odd Name" text,
   upper_name text GENERATED ALWAYS AS (upper(name)) STORED);
-CREATE TABLE orders (id serial PRIMARY KEY, customer_id bigint NOT NULL REFERENCES customers ON DELETE CASCADE, total numeric NOT NULL,
+CREATE TABLE orders (id serial PRIMARY KEY, customer_id bigint NOT NULL REFERENCES customers ON DELETE CASCADE,
+  total numeric NOT NULL,
   note text, payload jsonb, blob bytea, created timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE INDEX ON orders (customer_id) WHERE total > 10;
 CREATE INDEX ON orders (left(lower(note), 20));
-CREATE TABLE lines (order_id int NOT NULL REFERENCES orders ON DELETE CASCADE, line int NOT NULL, product varchar(40), qty int CHECK (qty > 0),
+CREATE TABLE lines (order_id int NOT NULL REFERENCES orders ON DELETE CASCADE, line int NOT NULL,
+  product varchar(40), qty int CHECK (qty > 0),
   PRIMARY KEY (order_id, line));
 CREATE TABLE ledger (writer int, seq bigint, amount int NOT NULL, PRIMARY KEY (writer, seq));
 CREATE TABLE audit (at timestamptz DEFAULT clock_timestamp(), what text, n numeric, doc json);
@@ -267,21 +296,27 @@ CREATE TABLE odd ("a ""quoted"" key" text PRIMARY KEY, "select" int);
 CREATE VIEW rich AS SELECT * FROM customers WHERE balance > 100;
 CREATE MATERIALIZED VIEW totals AS SELECT customer_id, sum(total) AS total FROM orders GROUP BY 1;
 CREATE SEQUENCE free_running START 1000 INCREMENT 7;
-CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := coalesce(NEW.note, '''') || ''!''; RETURN NEW; END';
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := coalesce(NEW.note,
+  '''') || ''!''; RETURN NEW; END';
 CREATE TRIGGER touch BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE POLICY own ON customers USING (true);
 ALTER TABLE customers ENABLE ROW LEVEL SECURITY;
 GRANT SELECT ON rich TO app;
 COMMENT ON TABLE orders IS 'what they bought; it''s a "test" \ of quoting';
-INSERT INTO customers (email, name, mood, tags, balance, spot, "Odd Name") SELECT 'C' || g || '@x.example', 'name ' || g,
-  (ARRAY['sad','ok','happy'])[1 + g % 3]::mood, ARRAY['a' || g, NULL, 'q"uo\te'], g * 1.5000, ROW(g, g / 3.0, 'l')::point3, repeat('x', g % 7)
+INSERT INTO customers (email, name, mood, tags, balance, spot, "Odd Name") SELECT 'C' || g || '@x.example',
+  'name ' || g,
+  (ARRAY['sad','ok','happy'])[1 + g % 3]::mood, ARRAY['a' || g, NULL, 'q"uo\te'], g * 1.5000, ROW(g, g / 3.0,
+  'l')::point3, repeat('x', g % 7)
   FROM generate_series(1, 500) g;
-INSERT INTO orders (customer_id, total, note, payload, blob) SELECT 1 + g % 500, g, 'note ' || g, jsonb_build_object('n', g, 'a', ARRAY[g, g + 1]),
+INSERT INTO orders (customer_id, total, note, payload, blob) SELECT 1 + g % 500, g, 'note ' || g,
+  jsonb_build_object('n', g, 'a', ARRAY[g, g + 1]),
   decode(repeat(md5(g::text), g % 5), 'hex') FROM generate_series(1, 3000) g;
 INSERT INTO orders (customer_id, total, note, payload) SELECT g, 1,
-  (SELECT string_agg(md5((g * 1000 + i)::text), '') FROM generate_series(1, 400) i), '{}' FROM generate_series(1, 20) g;
+  (SELECT string_agg(md5((g * 1000 + i)::text), '') FROM generate_series(1, 400) i), '{}' FROM generate_series(1,
+  20) g;
 INSERT INTO lines SELECT g, l, 'p' || l, l FROM generate_series(1, 1000) g, generate_series(1, 3) l;
-INSERT INTO audit (what, n, doc) SELECT 'w' || g % 10, CASE g % 3 WHEN 0 THEN 1.0 WHEN 1 THEN 1.00 END, '{"a": 1}' FROM generate_series(1, 60) g;
+INSERT INTO audit (what, n, doc) SELECT 'w' || g % 10, CASE g % 3 WHEN 0 THEN 1.0 WHEN 1 THEN 1.00 END,
+  '{"a": 1}' FROM generate_series(1, 60) g;
 INSERT INTO settings VALUES ('one', 'v', 'acme.orders'), ('two', NULL, 'pg_class');
 INSERT INTO events (day, what) SELECT '2024-06-01'::date + g, 'e' FROM generate_series(1, 400) g;
 INSERT INTO scratch (v) SELECT 1 / (g + 0.5) FROM generate_series(1, 100) g;

@@ -1,5 +1,5 @@
-// MoveWorld: everything a move needs, real but for the gate: a PostgreSQL server with the catalog, the source and the target, a Mover, and a
-// tenant `acme` in a schema of its own. One per test case; ends what it started.
+// MoveWorld: everything a move needs, real but for the gate: a PostgreSQL server with the catalog, the source and the
+// target, a Mover, and a tenant `acme` in a schema of its own. One per test case; ends what it started.
 #pragma once
 
 #include <chrono>
@@ -51,7 +51,8 @@ class FailingJournal final : public MoveJournal {
     void fail_advance(MoveState to, bool written, int times = 1);
     void fail_flip(bool written, int times = 1);
 
-    Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch) override;
+    Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target,
+                                   Epoch epoch) override;
     Result<void> advance(MoveId move, MoveState from, MoveState to, std::string_view note) override;
     Result<void> save_progress(MoveId move, const MoveProgress& progress) override;
     Result<Tenant> flip(MoveId move, Epoch expected, CatalogVersion& version_out) override;
@@ -91,7 +92,8 @@ class MoveWorld {
 
     [[nodiscard]] MoveRequest request() const;
     // Waits until the move is in one of these states and returns its record; fails the test after the time.
-    MoveRecord wait_for(MoveId move, const std::vector<MoveState>& states, std::chrono::seconds within = std::chrono::seconds(90));
+    MoveRecord wait_for(MoveId move, const std::vector<MoveState>& states,
+                        std::chrono::seconds within = std::chrono::seconds(90));
     MoveRecord run(const MoveRequest& request, MoveState end);
 
     // One connection per call; the rows of the last statement as text, columns by '|', rows by line.

@@ -12,7 +12,8 @@ namespace {
 
 bool names(const std::vector<MoveBlocker>& list, const std::string& code, const std::string& object) {
     return std::any_of(list.begin(), list.end(), [&](const MoveBlocker& item) {
-        return item.code == code && item.object.find(object) != std::string::npos && !item.message.empty() && !item.remedy.empty();
+        return item.code == code && item.object.find(object) != std::string::npos && !item.message.empty() &&
+               !item.remedy.empty();
     });
 }
 
@@ -93,7 +94,8 @@ TEST_CASE("every blocker is named, all at once") {
 TEST_CASE("the target's faults: a missing role, a database that isn't empty, another encoding") {
     MoveWorld world(true);
     world.on_source("CREATE ROLE only_here; GRANT SELECT ON acme.odd TO only_here");
-    MoveWorld::sql(world.target_server(), "postgres", "CREATE DATABASE acme_own TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'");
+    MoveWorld::sql(world.target_server(), "postgres",
+                   "CREATE DATABASE acme_own TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'");
     world.on_target("CREATE TABLE something (id int)");
     auto report = world.mover().preflight(world.request());
     REQUIRE(report.has_value());

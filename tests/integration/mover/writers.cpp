@@ -4,7 +4,8 @@
 
 namespace pgporter::test {
 
-Writers::Writers(MoveWorld& world, int count) : world_(world), count_(count), last_(static_cast<std::size_t>(count), 0) {}
+Writers::Writers(MoveWorld& world, int count)
+    : world_(world), count_(count), last_(static_cast<std::size_t>(count), 0) {}
 
 void Writers::start() {
     for (int writer = 0; writer < count_; ++writer) threads_.emplace_back([this, writer] { write(writer); });
@@ -38,19 +39,47 @@ std::string Writers::transaction(int writer, std::int64_t sequence) {
     const auto id = std::to_string(1 + (sequence * 7 + writer) % 400);
     std::string sql = "BEGIN; INSERT INTO acme.ledger VALUES (" + w + ", " + s + ", " + s + "); ";
     switch (sequence % 10) {
-        case 0: sql += "UPDATE acme.orders SET total = total + 1 WHERE id = 3000 + " + std::to_string(1 + sequence % 20); break;  // unchanged TOAST
-        case 1: sql += "INSERT INTO acme.customers (email, name, spot) VALUES ('w" + w + "s" + s + "@x.example', 'new', ROW(1, 2.50, NULL)::acme.point3)"; break;
-        case 2: sql += "UPDATE acme.lines SET line = line + 1000 WHERE order_id = " + id + " AND line < 1000 AND line % 3 = " + w; break;  // key change
-        case 3: sql += "DELETE FROM acme.lines WHERE order_id = " + id + " AND line > 1000"; break;
-        case 4: sql += "INSERT INTO acme.audit (what, n, doc) VALUES ('w', 1.000, '{\"b\": [1,  2]}'); UPDATE acme.audit SET what = 'x' || what WHERE ctid = "
-                       "(SELECT ctid FROM acme.audit ORDER BY at LIMIT 1 FOR UPDATE SKIP LOCKED)"; break;
-        case 5: sql += writer == 0 ? "TRUNCATE acme.scratch; INSERT INTO acme.scratch (v) VALUES (0.1), (1e-300)" : "DELETE FROM acme.audit WHERE ctid = "
-                       "(SELECT ctid FROM acme.audit ORDER BY at LIMIT 1 FOR UPDATE SKIP LOCKED)"; break;
-        case 6: sql += "UPDATE acme.events SET day = day + 180 WHERE id = " + id + " AND day < '2025-01-01'; INSERT INTO acme.events (day, what) VALUES ('2025-03-03', 'n')"; break;
-        case 7: sql += "UPDATE acme.settings SET value = repeat(md5('" + s + "'), 200) WHERE key = 'one'; SELECT nextval('acme.free_running')"; break;
-        case 8: sql += "UPDATE acme.customers SET mood = 'happy', tags = tags || 'z'::text WHERE id = " + id; break;
-        default: sql += "UPDATE acme.customers SET id = DEFAULT WHERE email = 'w" + w + "s" + std::to_string(sequence - 8) + "@x.example'; "
-                        "UPDATE acme.odd SET \"select\" = \"select\" + 1"; break;
+        case 0:
+            sql += "UPDATE acme.orders SET total = total + 1 WHERE id = 3000 + " + std::to_string(1 + sequence % 20);
+            break;  // unchanged TOAST
+        case 1:
+            sql += "INSERT INTO acme.customers (email, name, spot) VALUES ('w" + w + "s" + s +
+                   "@x.example', 'new', ROW(1, 2.50, NULL)::acme.point3)";
+            break;
+        case 2:
+            sql += "UPDATE acme.lines SET line = line + 1000 WHERE order_id = " + id +
+                   " AND line < 1000 AND line % 3 = " + w;
+            break;  // key change
+        case 3:
+            sql += "DELETE FROM acme.lines WHERE order_id = " + id + " AND line > 1000";
+            break;
+        case 4:
+            sql +=
+                "INSERT INTO acme.audit (what, n, doc) VALUES ('w', 1.000, '{\"b\": [1,  2]}'); UPDATE acme.audit SET "
+                "what = 'x' || what WHERE ctid = "
+                "(SELECT ctid FROM acme.audit ORDER BY at LIMIT 1 FOR UPDATE SKIP LOCKED)";
+            break;
+        case 5:
+            sql += writer == 0 ? "TRUNCATE acme.scratch; INSERT INTO acme.scratch (v) VALUES (0.1), (1e-300)"
+                               : "DELETE FROM acme.audit WHERE ctid = "
+                                 "(SELECT ctid FROM acme.audit ORDER BY at LIMIT 1 FOR UPDATE SKIP LOCKED)";
+            break;
+        case 6:
+            sql += "UPDATE acme.events SET day = day + 180 WHERE id = " + id +
+                   " AND day < '2025-01-01'; INSERT INTO acme.events (day, what) VALUES ('2025-03-03', 'n')";
+            break;
+        case 7:
+            sql += "UPDATE acme.settings SET value = repeat(md5('" + s +
+                   "'), 200) WHERE key = 'one'; SELECT nextval('acme.free_running')";
+            break;
+        case 8:
+            sql += "UPDATE acme.customers SET mood = 'happy', tags = tags || 'z'::text WHERE id = " + id;
+            break;
+        default:
+            sql += "UPDATE acme.customers SET id = DEFAULT WHERE email = 'w" + w + "s" + std::to_string(sequence - 8) +
+                   "@x.example'; "
+                   "UPDATE acme.odd SET \"select\" = \"select\" + 1";
+            break;
     }
     return sql + "; COMMIT";
 }
@@ -103,11 +132,14 @@ std::string Writers::judge() {
     std::string verdict;
     for (int writer = 0; writer < count_; ++writer) {
         const auto last = last_[static_cast<std::size_t>(writer)];
-        const auto found = MoveWorld::sql(server, tenant->placement.database,
-                                          "SELECT count(*), coalesce(max(seq), 0), coalesce(sum(amount), 0) FROM acme.ledger WHERE writer = " +
-                                              std::to_string(writer));
-        const auto expected = std::to_string(last) + "|" + std::to_string(last) + "|" + std::to_string(last * (last + 1) / 2);
-        if (found != expected) verdict += "writer " + std::to_string(writer) + ": " + found + " instead of " + expected + "\n";
+        const auto found = MoveWorld::sql(
+            server, tenant->placement.database,
+            "SELECT count(*), coalesce(max(seq), 0), coalesce(sum(amount), 0) FROM acme.ledger WHERE writer = " +
+                std::to_string(writer));
+        const auto expected =
+            std::to_string(last) + "|" + std::to_string(last) + "|" + std::to_string(last * (last + 1) / 2);
+        if (found != expected)
+            verdict += "writer " + std::to_string(writer) + ": " + found + " instead of " + expected + "\n";
     }
     return verdict;
 }

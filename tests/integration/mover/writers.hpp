@@ -1,5 +1,6 @@
-// Writers: clients of the tenant that change rows all the time, each transaction through the gate and to where the snapshot says the tenant
-// lives. Each remembers what was acknowledged; judge() compares that with what the database holds now. Threads of its own.
+// Writers: clients of the tenant that change rows all the time, each transaction through the gate and to where the
+// snapshot says the tenant lives. Each remembers what was acknowledged; judge() compares that with what the database
+// holds now. Threads of its own.
 #pragma once
 
 #include <atomic>

@@ -36,7 +36,7 @@ def idle_and_clean(database='app'):
         rows = server.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND datname = %s AND state <> 'idle'", values=(database,))
         locks = server.sql("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.usename = 'app'")
         return rows == [(0,)] and locks == [(0,)]
-    wait_for(check, lambda: 'server connections idle and clean: %s' % server.backends(database))
+    wait_for(check, timeout=8, what=lambda: 'server connections idle and clean: %s' % server.backends(database))
 
 
 def metrics_text():

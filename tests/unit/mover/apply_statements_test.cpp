@@ -39,7 +39,9 @@ SourceTable keyless() {
     return table;
 }
 
-Value text(std::string_view bytes) { return {ValueKind::text, bytes}; }
+Value text(std::string_view bytes) {
+    return {ValueKind::text, bytes};
+}
 const Value null_value{};
 const Value toast{ValueKind::unchanged_toast, {}};
 
@@ -48,7 +50,9 @@ const Value toast{ValueKind::unchanged_toast, {}};
 TEST_CASE("insert names its columns and keeps what identity columns hold") {
     const auto statement = insert_statement(orders(), {1, {text("7"), null_value, text("{}")}});
     REQUIRE(statement.has_value());
-    CHECK(statement->sql == "INSERT INTO \"acme\".\"or\"\"ders\" (\"id\", \"note\", \"doc\") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3)");
+    CHECK(
+        statement->sql ==
+        "INSERT INTO \"acme\".\"or\"\"ders\" (\"id\", \"note\", \"doc\") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3)");
     REQUIRE(statement->values.size() == 3);
     CHECK(statement->values[0] == "7");
     CHECK_FALSE(statement->values[1].has_value());
@@ -63,7 +67,8 @@ TEST_CASE("update sets what was sent and leaves unchanged TOAST alone") {
 }
 
 TEST_CASE("update with a changed key finds the old row") {
-    const auto statement = update_statement(orders(), {1, OldRow::key, {text("7"), null_value, null_value}, {text("8"), toast, toast}});
+    const auto statement =
+        update_statement(orders(), {1, OldRow::key, {text("7"), null_value, null_value}, {text("8"), toast, toast}});
     REQUIRE(statement.has_value());
     CHECK(statement->sql == "UPDATE ONLY \"acme\".\"or\"\"ders\" AS t SET \"id\" = $1 WHERE t.\"id\" = $2");
     CHECK(statement->values[0] == "8");
@@ -83,7 +88,8 @@ TEST_CASE("delete by key, and by the whole row where there is none") {
     const auto full = delete_statement(keyless(), {1, OldRow::full, {text("7"), null_value, text("{}")}});
     REQUIRE(full.has_value());
     CHECK(full->sql ==
-          "DELETE FROM ONLY \"acme\".\"or\"\"ders\" AS t WHERE t.ctid = (SELECT c.ctid FROM ONLY \"acme\".\"or\"\"ders\" AS c WHERE "
+          "DELETE FROM ONLY \"acme\".\"or\"\"ders\" AS t WHERE t.ctid = (SELECT c.ctid FROM ONLY "
+          "\"acme\".\"or\"\"ders\" AS c WHERE "
           "c.\"id\" = $1::integer AND c.\"note\" IS NULL AND c.\"doc\"::text = $2::text "
           "ORDER BY (ROW(c.\"id\")::record *= ROW($1::integer)::record) DESC LIMIT 1)");
     CHECK(full->values.size() == 2);
@@ -95,16 +101,19 @@ TEST_CASE("a generated-always identity is never assigned by update: the row is r
     const auto same = update_statement(table, {1, OldRow::none, {}, {text("7"), text("n"), toast}});
     REQUIRE(same.has_value());
     CHECK(same->sql.starts_with("UPDATE ONLY"));
-    const auto moved = update_statement(table, {1, OldRow::key, {text("7"), null_value, null_value}, {text("8"), text("n"), toast}});
+    const auto moved =
+        update_statement(table, {1, OldRow::key, {text("7"), null_value, null_value}, {text("8"), text("n"), toast}});
     REQUIRE(moved.has_value());
     CHECK(moved->sql ==
-          "WITH old AS (DELETE FROM ONLY \"acme\".\"or\"\"ders\" AS t WHERE t.\"id\" = $1 RETURNING t.*) INSERT INTO \"acme\".\"or\"\"ders\" "
+          "WITH old AS (DELETE FROM ONLY \"acme\".\"or\"\"ders\" AS t WHERE t.\"id\" = $1 RETURNING t.*) INSERT INTO "
+          "\"acme\".\"or\"\"ders\" "
           "(\"id\", \"note\", \"doc\") OVERRIDING SYSTEM VALUE SELECT $2::integer, $3::text, old.\"doc\" FROM old");
     CHECK(moved->values.size() == 3);
     // Not part of the key: nobody says whether it changed.
     auto other = orders();
     other.columns[1].identity_always = true;
-    CHECK(update_statement(other, {1, OldRow::none, {}, {text("7"), text("9"), toast}})->sql.starts_with("WITH old AS"));
+    CHECK(
+        update_statement(other, {1, OldRow::none, {}, {text("7"), text("9"), toast}})->sql.starts_with("WITH old AS"));
 }
 
 TEST_CASE("what doesn't fit the table is refused, never guessed") {
@@ -122,13 +131,15 @@ TEST_CASE("truncate with its options") {
     const auto a = orders();
     auto b = orders();
     b.name = "b";
-    CHECK(truncate_statement({&a, &b}, {{1, 2}, false, false}) == "TRUNCATE ONLY \"acme\".\"or\"\"ders\", ONLY \"acme\".\"b\"");
+    CHECK(truncate_statement({&a, &b}, {{1, 2}, false, false}) ==
+          "TRUNCATE ONLY \"acme\".\"or\"\"ders\", ONLY \"acme\".\"b\"");
     CHECK(truncate_statement({&b}, {{2}, true, true}) == "TRUNCATE ONLY \"acme\".\"b\" RESTART IDENTITY CASCADE");
 }
 
 TEST_CASE("the stream's description of a table is compared field by field") {
     const auto table = orders();
-    const Relation same{1, "acme", "or\"ders", 'd', {{true, "id", 23, -1}, {false, "note", 25, -1}, {false, "doc", 114, -1}}};
+    const Relation same{
+        1, "acme", "or\"ders", 'd', {{true, "id", 23, -1}, {false, "note", 25, -1}, {false, "doc", 114, -1}}};
     CHECK(same_definition(table, same));
     auto full = same;
     full.replica_identity = 'f';

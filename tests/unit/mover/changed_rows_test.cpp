@@ -24,7 +24,9 @@ SourceTable table_with_keys(int keys) {
     return table;
 }
 
-Tuple row(std::string_view a, std::string_view b) { return {{ValueKind::text, a}, {ValueKind::text, b}}; }
+Tuple row(std::string_view a, std::string_view b) {
+    return {{ValueKind::text, a}, {ValueKind::text, b}};
+}
 
 }  // namespace
 
@@ -81,7 +83,8 @@ TEST_CASE("comparing changed rows: bounded queries, every key in exactly one") {
     for (const auto& query : queries) {
         parts += query.tables.size();
         for (std::size_t i = 0; i < query.tables.size(); ++i) whole += query.whole[i] ? 1 : 0;
-        for (std::size_t at = query.sql.find("it''s"); at != std::string::npos; at = query.sql.find("it''s", at + 1)) ++keys;
+        for (std::size_t at = query.sql.find("it''s"); at != std::string::npos; at = query.sql.find("it''s", at + 1))
+            ++keys;
     }
     CHECK(queries.size() >= 3);
     CHECK(parts == 4);
@@ -91,6 +94,20 @@ TEST_CASE("comparing changed rows: bounded queries, every key in exactly one") {
 }
 
 TEST_CASE("differences are told in words") {
-    CHECK(describe({{"acme.a", 2, 1}, {"acme.b", 3, 3}}) == "acme.a: 2 rows on the source, 1 on the target; acme.b: contents of 3 compared rows differ");
-    CHECK(describe(std::vector<Difference>(12, {"t", 1, 2})).ends_with("and 2 more tables"));
+    auto a = table_with_keys(1);
+    a.name = "a";
+    const auto t = table_with_keys(1);
+    CHECK(describe({{&a, 2, 1}, {&t, 3, 3}}) ==
+          "acme.a: 2 rows on the source, 1 on the target; acme.t: contents of 3 compared rows differ");
+    CHECK(describe(std::vector<Difference>(12, {&t, 1, 2})).ends_with("and 2 more tables"));
+}
+
+TEST_CASE("a truncated table is known as such, and as a whole") {
+    const auto table = table_with_keys(1);
+    ChangedRows changed;
+    changed.add_change(table, Insert{1, row("1", "x")});
+    CHECK_FALSE(changed.truncated(table));
+    changed.add_truncated(table);
+    CHECK(changed.truncated(table));
+    CHECK(changed.tables().at(&table).whole);
 }

@@ -15,7 +15,13 @@ TEST_CASE("a program reads and writes memory, its list by a path, and sees no in
     REQUIRE(input.has_value());
     REQUIRE(input->write("from stdin\n").has_value());
     REQUIRE(list->write("from list\n").has_value());
-    const auto done = run_child({"/bin/sh", {"-c", "cat; cat /dev/fd/3; echo \"$PGHOST|$PGUSER\""}, {{"PGUSER", "me"}}, &*input, &*output, &*list}, interrupt);
+    const auto done = run_child({"/bin/sh",
+                                 {"-c", "cat; cat /dev/fd/3; echo \"$PGHOST|$PGUSER\""},
+                                 {{"PGUSER", "me"}},
+                                 &*input,
+                                 &*output,
+                                 &*list},
+                                interrupt);
     REQUIRE(done.has_value());
     CHECK(output->read_all().value() == "from stdin\nfrom list\n|me\n");
     ::unsetenv("PGHOST");
@@ -23,7 +29,8 @@ TEST_CASE("a program reads and writes memory, its list by a path, and sees no in
 
 TEST_CASE("a program that fails says why") {
     const Interrupt interrupt;
-    const auto done = run_child({"/bin/sh", {"-c", "echo first >&2; echo last >&2; exit 3"}, {}, nullptr, nullptr, nullptr}, interrupt);
+    const auto done = run_child(
+        {"/bin/sh", {"-c", "echo first >&2; echo last >&2; exit 3"}, {}, nullptr, nullptr, nullptr}, interrupt);
     REQUIRE_FALSE(done.has_value());
     CHECK(done.error().message == "/bin/sh failed with status 3");
     CHECK(done.error().detail == "first\nlast");
@@ -34,7 +41,13 @@ TEST_CASE("a program that fails says why") {
 
 TEST_CASE("a program that says very much is remembered by its end") {
     const Interrupt interrupt;
-    const auto done = run_child({"/bin/sh", {"-c", "i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"}, {}, nullptr, nullptr, nullptr}, interrupt);
+    const auto done = run_child({"/bin/sh",
+                                 {"-c", "i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"},
+                                 {},
+                                 nullptr,
+                                 nullptr,
+                                 nullptr},
+                                interrupt);
     REQUIRE_FALSE(done.has_value());
     CHECK(done.error().detail.size() <= 4096);
     CHECK(done.error().detail.ends_with("line 2999"));

@@ -1,4 +1,5 @@
-// What is decided before servers are asked: copy chunks, entries of an archive's list, sequences, environments, texts for the journal.
+// What is decided before servers are asked: copy chunks, entries of an archive's list, sequences, environments, texts
+// for the journal.
 #include <doctest/doctest.h>
 
 #include "admin/mover/copy_tables.hpp"
@@ -24,7 +25,8 @@ SourceTable table_of(std::string name, std::uint64_t pages, bool partitioned = f
 }  // namespace
 
 TEST_CASE("copy chunks cover every page of every table once, the last without an end, largest first") {
-    const std::vector<SourceTable> tables{table_of("small", 0), table_of("exact", 20), table_of("large", 25), table_of("parent", 0, true)};
+    const std::vector<SourceTable> tables{table_of("small", 0), table_of("exact", 20), table_of("large", 25),
+                                          table_of("parent", 0, true)};
     const auto chunks = plan_copy(tables, 10);
     std::uint64_t covered = 0;
     std::size_t open = 0;
@@ -41,10 +43,13 @@ TEST_CASE("copy chunks cover every page of every table once, the last without an
 
 TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
     auto table = table_of("t", 100);
-    CHECK(copy_out_statement({&table, 0, 0}) == "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\") TO STDOUT (FORMAT binary)");
+    CHECK(copy_out_statement({&table, 0, 0}) ==
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\") TO STDOUT (FORMAT binary)");
     CHECK(copy_out_statement({&table, 10, 20}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT binary)");
-    CHECK(copy_out_statement({&table, 0, 20}) == "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
+          "binary)");
+    CHECK(copy_out_statement({&table, 0, 20}) ==
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
     table.columns[0].text_only = true;
     CHECK(copy_in_statement({&table, 0, 0}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN");
 }
@@ -69,17 +74,24 @@ TEST_CASE("only sequences that differ are set, with their names quoted twice") {
     CHECK(set_sequences_statement(now, known).empty());
     now[1].is_called = true;
     CHECK(set_sequences_statement(now, known) ==
-          "SELECT pg_catalog.setval(sequence, last_value, is_called) FROM (VALUES ('\"acme\".\"it''s\"'::regclass, 1::bigint, true)) "
+          "SELECT pg_catalog.setval(sequence, last_value, is_called) FROM (VALUES ('\"acme\".\"it''s\"'::regclass, "
+          "1::bigint, true)) "
           "AS v (sequence, last_value, is_called)");
 }
 
 TEST_CASE("client programs get their connection by environment, the password too") {
     LibpqParams params;
-    params.keywords = {{"host", "h"}, {"port", "5"}, {"dbname", "d"}, {"user", "u"}, {"sslmode", "verify-full"}, {"application_name", "a"}};
+    params.keywords = {{"host", "h"},
+                       {"port", "5"},
+                       {"dbname", "d"},
+                       {"user", "u"},
+                       {"sslmode", "verify-full"},
+                       {"application_name", "a"}};
     params.password = Secret("s3cret");
     const auto environment = client_environment(params);
     const auto has = [&](const char* name, const char* value) {
-        return std::find(environment.begin(), environment.end(), std::pair<std::string, std::string>(name, value)) != environment.end();
+        return std::find(environment.begin(), environment.end(), std::pair<std::string, std::string>(name, value)) !=
+               environment.end();
     };
     CHECK(has("PGHOST", "h"));
     CHECK(has("PGPORT", "5"));
