@@ -26,6 +26,7 @@
 #include "proxy/net/write_buffer.hpp"
 #include "proxy/pool/lease_holder.hpp"
 #include "proxy/session/client_errors.hpp"
+#include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "proxy/session/worker.hpp"
@@ -96,6 +97,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_lease.cpp
     Result<void> refresh_route();
+    [[nodiscard]] Standpoint standpoint() const;
     [[nodiscard]] ContextPtr wanted_context();
     bool try_begin_lease();  // the quick way: same connection, same context, gate open
     Task<Result<void>> obtain_server();
@@ -103,6 +105,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<Result<void>> wait_for_cap();
     Task<Result<ServerPtr>> wait_in_pool();
     Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout);
+    void begin_watching_client();
     static Task<> watch_client(std::shared_ptr<Session> self);
     void start_lease(ServerPtr server);
     void end_lease();
@@ -129,6 +132,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_requests.cpp
     Step on_request(char type, std::string_view body, std::string_view whole);
+    Step refuse_parse(const Error& error);
     Step on_query(std::string_view body, std::string_view whole);
     bool answer_locally(const StatementTraits& traits);
     Step reset_session(const StatementTraits& traits);
@@ -221,6 +225,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool context_was_reset_ = false;  // DISCARD ALL ran on the server
     bool inspecting_ = false;
     bool goes_back_ = false;    // RESET and its like ran: what became a default is set to the session's beginning again
+    std::pair<std::string, StatementNumber> deallocating_;  // DEALLOCATE of it is under way in the extended protocol
     bool has_barrier_ = false;  // what was sent may change names or settings: nothing more is sent before it is answered
     bool terminating_ = false;  // Terminate came: the session ends when everything owed has been delivered
     std::uint32_t batch_ = 0;   // Syncs sent in this lease

@@ -106,6 +106,11 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     }
     if (type == 'C' && body.size() > 1 && body.front() == 'D') {
         const std::string_view tag = body.substr(0, body.size() - 1);
+        if (tag == "DEALLOCATE" && deallocating_.second != 0) {
+            names_.erase(deallocating_.first);
+            server_->statements().remove(deallocating_.second);
+            deallocating_ = {};
+        }
         if (tag == "DISCARD ALL" || tag == "DEALLOCATE ALL") {
             names_.clear();
             server_->statements().clear();

@@ -2,6 +2,7 @@
 // that other server connections must get as well, and state that can't be moved (pins). The scan only triggers the question; the answer
 // is PostgreSQL's, so a rolled-back SET or a temporary table dropped at commit needs no rule of ours.
 #include "base/log.hpp"
+#include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/session.hpp"
 
 namespace pgporter {
@@ -98,6 +99,12 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
     if (!sound) {
         log::warning("inspection_failed", {{"session", std::to_string(self->id_.value)}});
         if (server) server->close();
+    }
+    if (self->end_reason_ == EndReason::none) {
+        // Set in a way that no scan of the text could see.
+        if (const auto foreign = names_foreign_tenant(self->own_state_.search_path, *self->worker_.snapshot(), self->standpoint())) {
+            self->end(EndReason::protocol_violation, &*foreign);
+        }
     }
     if (self->end_reason_ == EndReason::none && self->server_ == server && sound) {
         self->tell_parameter_changes();

@@ -32,9 +32,16 @@ Result<void> Session::refresh_route() {
         context_.reset();
     }
     tenant_ = found->tenant;
+    // Another tenant that the session's path names may have moved away since.
+    if (const auto foreign = names_foreign_tenant(own_state_.search_path, *snapshot, standpoint())) return *foreign;
     route_version_ = snapshot->version();
     has_route_ = true;
     return {};
+}
+
+Standpoint Session::standpoint() const {
+    const User* user = listener_->config.auth == ClientAuth::trust ? nullptr : worker_.snapshot()->find_user(identity_.user);
+    return {identity_.tenant, pool_->key().address.cluster, pool_->key().database, user};
 }
 
 ContextPtr Session::wanted_context() {
@@ -112,7 +119,7 @@ void Session::end_lease() {
 void Session::abandon_lease() {
     const ServerPtr server = std::exchange(server_, nullptr);
     worker_.shared().pool_metrics.leases.add(-1);
-    const bool nothing_owed = replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
+    const bool nothing_owed = !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
                               partial_ == Partial::none && server->is_between_messages() && server->is_alive();
     if (nothing_owed && replies_.status() == 'I') {
         server->forget_context();
@@ -177,10 +184,7 @@ Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error 
         current_wait_->end = PoolWaiter::End::timed_out;
         current_wait_->done.notify();
     });
-    if (!watching_client_ && !client_.has_buffered_input()) {
-        watching_client_ = true;
-        asio::co_spawn(worker_.thread().executor(), watch_client(shared_from_this()), asio::detached);
-    }
+    begin_watching_client();
     while (waiter.end == PoolWaiter::End::none) co_await waiter.done.wait();
     --worker_.waiting;
     current_wait_ = nullptr;
@@ -196,11 +200,18 @@ Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error 
     co_return client_error::cancelled();
 }
 
+void Session::begin_watching_client() {
+    if (watching_client_ || client_.has_buffered_input()) return;
+    watching_client_ = true;
+    asio::co_spawn(worker_.thread().executor(), watch_client(shared_from_this()), asio::detached);
+}
+
 // A client that leaves while it waits must not keep its place in a queue.
 Task<> Session::watch_client(std::shared_ptr<Session> self) {
     const bool ready = co_await self->client_.readable();
     self->watching_client_ = false;
-    if (!ready || self->current_wait_ == nullptr || self->end_reason_ != EndReason::none) co_return;
+    if (!ready || self->end_reason_ != EndReason::none) co_return;
+    if (self->current_wait_ == nullptr && !self->terminating_) co_return;
     if (self->client_.is_closed_by_peer()) self->end(EndReason::client_lost, nullptr);
 }
 
@@ -222,10 +233,17 @@ Task<Result<void>> Session::wait_at_gate() {
 
 Task<Result<void>> Session::wait_for_cap() {
     const LimitsConfig& limits = worker_.config().limits;
+    PoolMetrics& metrics = worker_.shared().pool_metrics;
+    if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
     PoolWaiter waiter(worker_.thread().executor());
+    waiter.since = std::chrono::steady_clock::now();
     desk_->join_cap(waiter);
+    metrics.waiting.add(1);
     Result<void> waited = co_await wait(waiter, limits.wait_ms_max, client_error::wait_timeout(limits.wait_ms_max.count()));
     desk_->leave(waiter);
+    metrics.waiting.add(-1);
+    metrics.wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - waiter.since).count());
+    if (waiter.end == PoolWaiter::End::timed_out) metrics.wait_timeouts.inc();
     co_return waited;
 }
 

@@ -2,6 +2,7 @@
 // translated, what a server connection lacks is prepared first, and what needs no server is answered here.
 #include <charconv>
 
+#include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
@@ -9,6 +10,21 @@
 #include "router/search_path.hpp"
 
 namespace pgporter {
+namespace {
+
+std::string frame(char type, std::string_view body) {
+    const auto header = frame_header(type, static_cast<std::uint32_t>(body.size()));
+    return std::string(header.data(), header.size()).append(body);
+}
+
+// A statement that fails with this error.
+std::string raise_sql(const Error& error) {
+    const std::string body = "BEGIN RAISE EXCEPTION USING ERRCODE = " + sql_literal(error.sqlstate) + ", MESSAGE = " + sql_literal(error.message) +
+                             ", HINT = " + sql_literal(error.hint) + "; END";
+    return "DO LANGUAGE plpgsql " + sql_literal(body);
+}
+
+}  // namespace
 
 std::uint32_t Session::remember(Operation operation) {
     if (++last_tag_ == 0) ++last_tag_;
@@ -50,7 +66,10 @@ bool Session::is_unsettled(std::string_view name) const {
 // Everything that PostgreSQL would still have answered is answered before the session ends.
 Session::Step Session::terminate() {
     terminating_ = true;
-    if (server_ && must_wait()) return Step::wait_for_replies;
+    if (server_ && must_wait()) {
+        begin_watching_client();  // who has hung up needs no answer
+        return Step::wait_for_replies;
+    }
     if (is_client_blocked()) return Step::client_blocked;
     end(EndReason::client_terminated, nullptr);
     return Step::ended;
@@ -214,6 +233,12 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
+    if (const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint())) {
+        // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
+        worker_.to_server().put_copy(message::query(raise_sql(*foreign)));
+        replies_.sent({Request::query});
+        return Step::done;
+    }
     if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     replies_.sent({Request::query});
     to_server(whole);
@@ -248,23 +273,41 @@ bool Session::reset_to_beginning(const StatementTraits& traits) {
 Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     Reader reader(body);
     const auto name = reader.cstring();
-    const std::string_view definition = reader.rest();
+    std::string_view definition = reader.rest();
+    const std::string_view sql = definition.substr(0, definition.find('\0'));
+    const StatementTraits traits = scan_statement(sql);
+    if (traits.resets_context || !traits.custom_settings.empty()) {
+        const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+        if (foreign) return refuse_parse(*foreign);
+    }
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (!name || definition.find('\0') == std::string_view::npos) {
         replies_.sent({Request::parse});  // malformed: PostgreSQL says so
         to_server(whole);
         return Step::done;
     }
+    std::string translated;
+    if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
+        // The server knows the statement under our name. What it then says about it is heard in on_reply().
+        const StatementPtr target = names_.find(traits.deallocate_name)->second;
+        ensure_on_server(target);
+        deallocating_ = {traits.deallocate_name, target->number};
+        translated = "DEALLOCATE " + sql_identifier(target->server_name) + std::string(definition.substr(sql.size()));
+        definition = translated;
+    }
     if (name->empty()) {
-        auto traits = std::make_shared<StatementTraits>(scan_statement(definition.substr(0, definition.find('\0'))));
-        note_traits(*traits);
-        unnamed_traits_ = std::move(traits);
+        note_traits(traits);
+        unnamed_traits_ = std::make_shared<StatementTraits>(traits);
         unnamed_definition_.assign(definition);
         unnamed_serial_ = ++last_serial_;
         server_->unnamed_statement = unnamed_serial_;
         const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
         replies_.sent({Request::parse, Handling::forward, tag});
-        to_server(whole);
+        if (translated.empty()) {
+            to_server(whole);
+        } else {
+            worker_.to_server().put_copy(frame('P', std::string(1, '\0') + translated));
+        }
         return Step::done;
     }
     const std::string_view key = statement_key(*name);
@@ -275,6 +318,17 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         return Step::ended;
     }
     parse_named(key, definition);
+    return Step::done;
+}
+
+// A Parse that must not reach the server, answered as PostgreSQL answers a failed one.
+Session::Step Session::refuse_parse(const Error& error) {
+    if (server_) {  // in the middle of something: a reply of our own has no place there
+        end(EndReason::protocol_violation, &error);
+        return Step::ended;
+    }
+    say(client_error::to_message(error, "ERROR"));
+    skip_to_sync_ = true;
     return Step::done;
 }
 

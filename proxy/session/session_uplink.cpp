@@ -113,8 +113,8 @@ Session::Step Session::process(std::string_view& input) {
 Session::Step Session::process_all(std::string_view& input) {
     while (true) {
         if (end_reason_ != EndReason::none) return Step::ended;
-        if (server_ && must_wait()) return Step::wait_for_replies;
         if (terminating_) return terminate();
+        if (server_ && must_wait()) return Step::wait_for_replies;
         if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
         if (input.empty() && !has_ready_partial()) break;
         Step step = Step::done;
@@ -227,6 +227,11 @@ Session::Step Session::continue_partial(std::string_view& input) {
 
 // Both names of a Bind are known: its start is rewritten, what follows is passed on as it comes.
 Session::Step Session::start_bind() {
+    if (server_ && replies_.is_skipping()) {  // the server would skip it too
+        partial_ = Partial::drop;
+        gathered_.clear();
+        return Step::done;
+    }
     const std::string_view all = gathered_;
     const auto portal_end = all.find('\0');
     const auto statement_end = all.find('\0', portal_end + 1);

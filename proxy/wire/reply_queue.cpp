@@ -24,6 +24,9 @@ void ReplyQueue::remove(std::size_t i) {
 }
 
 bool ReplyQueue::sent(Expected expected) {
+    if (expected.handling != Handling::simulate && expected.request != Request::copy_end) {
+        open_batch_ = expected.request != Request::sync && expected.request != Request::query && expected.request != Request::function_call;
+    }
     if (skipping_) {
         if (expected.request != Request::sync) return false;
         skipping_ = false;
@@ -172,6 +175,7 @@ void ReplyQueue::reset() {
     trimmed_.clear();
     skipping_ = false;
     copying_in_ = false;
+    open_batch_ = false;
     status_ = 'I';
 }
 

@@ -65,8 +65,10 @@ class ReplyQueue {
     [[nodiscard]] bool is_copying_in() const { return copying_in_; }
     [[nodiscard]] bool is_skipping() const { return skipping_; }
     [[nodiscard]] char status() const { return status_; }  // 'I', 'T' or 'E', of the last ReadyForQuery
-    // Nothing owed, not in a transaction, not copying, nothing to be skipped: the lease may end.
-    [[nodiscard]] bool is_idle() const { return count_ == 0 && status_ == 'I' && !copying_in_ && !skipping_; }
+    // Extended requests were sent and no Sync behind them: whatever they did is not committed yet.
+    [[nodiscard]] bool has_open_batch() const { return open_batch_; }
+    // Nothing owed, not in a transaction, not copying, nothing to be skipped, no batch open: the lease may end.
+    [[nodiscard]] bool is_idle() const { return count_ == 0 && status_ == 'I' && !copying_in_ && !skipping_ && !open_batch_; }
     void reset();
 
   private:
@@ -85,6 +87,7 @@ class ReplyQueue {
     std::vector<Expected> trimmed_;
     bool skipping_ = false;    // an extended-protocol error was seen and no Sync was sent after it
     bool copying_in_ = false;  // the server reads COPY data and has not been told the end
+    bool open_batch_ = false;
     char status_ = 'I';
 };
 

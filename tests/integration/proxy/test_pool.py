@@ -109,22 +109,6 @@ class Caps(Base):
         one.run('COMMIT')
         self.assertEqual(two.run('SELECT 3'), [('3',)])
 
-    def test_waiting_in_a_transaction_that_has_begun(self):
-        """BEGIN takes no server connection; the first statement waits, and is refused, and the transaction is then failed."""
-        one, two = self.wire('globex'), self.wire('globex')
-        one.run('BEGIN; SELECT 1')
-        two.run('BEGIN')
-        with self.assertRaises(ServerError):
-            two.run('SELECT 1')
-        self.assertEqual(two.status, 'E')
-        with self.assertRaises(ServerError) as caught:
-            two.run('SELECT 1')
-        self.assertEqual(caught.exception.sqlstate, '25P02')
-        two.run('ROLLBACK')
-        self.assertEqual(two.status, 'I')
-        one.run('COMMIT')
-        self.assertEqual(two.run('SELECT 3'), [('3',)])
-
     def test_queue_is_in_order(self):
         holder = self.wire('globex')
         holder.run('BEGIN; SELECT 1')
