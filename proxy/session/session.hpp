@@ -151,6 +151,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] bool needs_server(char type, std::uint32_t body_length) const;
     [[nodiscard]] bool is_unsettled(std::string_view name) const;
     Step terminate();
+    bool execute_by_sql(std::string_view sql);
     bool reset_to_beginning(const StatementTraits& traits);
     void forget_operation(std::uint32_t tag);
 

@@ -4,6 +4,7 @@
 
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
 #include "proxy/wire/writer.hpp"
@@ -240,9 +241,39 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
         return Step::done;
     }
     if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
+    if (execute_by_sql(sql)) return Step::done;
     replies_.sent({Request::query});
     to_server(whole);
     return Step::done;
+}
+
+// EXECUTE of a statement that was prepared by a message: the server knows it under our name. False: it is no such EXECUTE.
+bool Session::execute_by_sql(std::string_view sql) {
+    if (names_.empty() || pool_mode_ != PoolMode::transaction) return false;
+    SqlLexer lexer(sql);
+    lexer.next();
+    if (lexer.token().kind != SqlToken::Kind::word || !equals_folded(lexer.token().text, "execute")) return false;
+    lexer.next();
+    if (!lexer.token().is_name()) return false;
+    const bool is_quoted = lexer.token().kind == SqlToken::Kind::quoted;
+    const std::string_view spelled = lexer.token().text;
+    const auto known = names_.find(statement_key(is_quoted ? std::string(spelled) : folded(spelled)));
+    if (known == names_.end()) return false;
+    const StatementPtr statement = known->second;
+    if (!server_->statements().touch(statement->number)) {
+        // With a Sync of its own: should the Parse fail, the Query behind it must not be skipped.
+        const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
+        prepare_on_server(statement, Handling::swallow, tag);
+        worker_.to_server().put_copy(message::sync());
+        replies_.sent({Request::sync, Handling::swallow});
+    }
+    note_traits(statement->traits);
+    const auto begin = static_cast<std::size_t>(spelled.data() - sql.data()) - (is_quoted ? 1 : 0);
+    const auto end = begin + spelled.size() + (is_quoted ? 2 : 0);
+    const std::string text = std::string(sql.substr(0, begin)) + sql_identifier(statement->server_name) + std::string(sql.substr(end));
+    worker_.to_server().put_copy(message::query(text));
+    replies_.sent({Request::query});
+    return true;
 }
 
 // RESET brings back what the session began with, which the server doesn't know as its default: said to it as SET, and told to the client as

@@ -150,12 +150,13 @@ class Naming(unittest.TestCase):
         self.assertEqual(who(wire), 'globex')
 
     def test_tenant_by_own_parameter_in_sql(self):
-        wire = login(user='app.acme')
         for sql in ("SET pgporter.tenant = 'globex'", "SELECT set_config('pgporter.tenant', 'globex', false)", 'RESET pgporter.tenant'):
+            wire = login(user='app.acme')
             with self.assertRaises(ServerError) as caught:  # a tenant is named at login
                 wire.run(sql)
             self.assertEqual(caught.exception.sqlstate, '0A000')
-            self.assertEqual(who(wire), 'acme')
+            self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('acme',)])
+            wire.close()
 
     def test_database_of_nobody_is_refused_even_if_it_exists(self):
         for database in ('postgres', 'template1', 'catalog'):
