@@ -10,7 +10,7 @@
 namespace pgporter {
 namespace {
 
-constexpr std::chrono::seconds barrier_timeout{30};
+constexpr std::chrono::seconds barrier_timeout{10};
 constexpr std::size_t keys_per_query_max = 5'000;
 
 std::uint64_t count_of(const QueryRows& rows, int row, int column) {
