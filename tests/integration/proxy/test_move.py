@@ -167,7 +167,10 @@ class Move(unittest.TestCase):
             def gave_way():
                 body = self.move(move['id'])
                 self.assertTrue(body['before_flip'], body)
-                return body['progress']['cutover_attempts'] >= 1 and body['progress']['note'] and body['state'] in ('verify', 'catchup')
+                # At the cutover itself, or already while both sides are compared: the move says what it waits for.
+                note = body['progress']['note']
+                gives_way = body['progress']['cutover_attempts'] >= 1 or 'long transaction' in note
+                return note and gives_way and body['state'] in ('verify', 'catchup')
             wait_for(gave_way, lambda: 'an attempt gave way: %s' % self.move(move['id']), 20)
             count = traffic.transactions(tenant)
             wait_for(lambda: traffic.transactions(tenant) > count + 20, 'the tenant works on', 20)
