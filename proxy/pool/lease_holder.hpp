@@ -20,6 +20,8 @@ class LeaseHolder {
     [[nodiscard]] virtual Task<> flush_client() = 0;
     // The client has everything of the chunk: a lease that only waited for that may end now.
     virtual void on_client_flushed(ServerConnection& server) = 0;
+    // A NotificationResponse came while a query of our own was running on the holder's connection.
+    virtual void on_notification(std::string_view body) = 0;
     // The connection is gone. The holder has lost its lease.
     virtual void on_server_lost(ServerConnection& server) = 0;
 };

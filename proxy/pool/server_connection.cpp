@@ -208,6 +208,10 @@ void ServerConnection::on_own_query_message(char type, std::string_view body) {
         case 'S':
             if (const auto status = parse_parameter_status(body)) report(status->first, status->second);
             break;
+        case 'A':
+            // While a context is being established it would be the last holder's.
+            if (holder_ && !establishing_) holder_->on_notification(body);
+            break;
         case 'E': {
             const ServerError error = parse_error(body);
             own_query_->error = fail(ErrorKind::invalid, error.message, error.detail, error.hint, error.sqlstate);

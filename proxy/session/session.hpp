@@ -59,6 +59,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] bool is_client_blocked() const override { return !client_out_.is_empty(); }
     [[nodiscard]] Task<> flush_client() override;
     void on_client_flushed(ServerConnection& server) override;
+    void on_notification(std::string_view body) override;
     void on_server_lost(ServerConnection& server) override;
 
     [[nodiscard]] SessionId id() const { return id_; }

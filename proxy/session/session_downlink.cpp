@@ -137,6 +137,13 @@ void Session::on_error_reply(std::string_view body, std::string_view whole) {
     for (const Expected& expected : replies_.trimmed()) undo(expected);
 }
 
+void Session::on_notification(std::string_view body) {
+    const auto header = frame_header('A', static_cast<std::uint32_t>(body.size()));
+    std::string whole(header.data(), header.size());
+    whole += body;
+    client_out_.write(client_, whole);
+}
+
 // PostgreSQL speaks of our statement name where the client must read its own.
 std::string Session::with_client_names(std::string_view body, std::string_view whole) const {
     const auto start = body.find(server_statement_prefix);
