@@ -47,6 +47,7 @@ struct PoolWaiter {
     End end = End::none;
     ServerPtr server;
     Error error;
+    bool has_place = false;  // the place under the tenant's cap was handed over
     std::string tenant;
     SteadyTime since{};
 };

@@ -103,7 +103,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool try_begin_lease();  // the quick way: same connection, same context, gate open
     Task<Result<void>> obtain_server();
     Task<Result<void>> wait_at_gate();
-    Task<Result<void>> wait_for_cap();
+    Task<Result<void>> wait_for_cap(bool& has_place);
     Task<Result<ServerPtr>> wait_in_pool();
     Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout);
     void begin_watching_client();

@@ -53,15 +53,12 @@ bool Session::try_begin_lease() {
     if (desk_ != nullptr && desk_->is_held()) return false;
     if (draining_ || !context_ || !has_route_ || !pool_) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
-    if (desk_ != nullptr && tenant_->server_connections_max != 0 &&
-        desk_->usage().leases.load(std::memory_order_relaxed) >= tenant_->server_connections_max) {
-        return false;
-    }
+    if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     ServerPtr server = pool_->try_take(id_);
-    if (!server) return false;
-    if (!server->is_established(context_, id_)) {
+    if (!server || !server->is_established(context_, id_)) {
         // obtain_server() takes it (or a better one) again: it is the last used.
-        pool_->give_back(server);
+        if (server) pool_->give_back(server);
+        if (desk_ != nullptr) desk_->drop_place();
         return false;
     }
     start_lease(std::move(server));
@@ -231,7 +228,7 @@ Task<Result<void>> Session::wait_at_gate() {
     co_return waited;
 }
 
-Task<Result<void>> Session::wait_for_cap() {
+Task<Result<void>> Session::wait_for_cap(bool& has_place) {
     const LimitsConfig& limits = worker_.config().limits;
     PoolMetrics& metrics = worker_.shared().pool_metrics;
     if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
@@ -244,6 +241,8 @@ Task<Result<void>> Session::wait_for_cap() {
     metrics.waiting.add(-1);
     metrics.wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - waiter.since).count());
     if (waiter.end == PoolWaiter::End::timed_out) metrics.wait_timeouts.inc();
+    has_place = waiter.has_place && waited.has_value();
+    if (waiter.has_place && !has_place) desk_->drop_place();  // handed over and given up in the same moment
     co_return waited;
 }
 
@@ -275,7 +274,12 @@ Task<Result<ServerPtr>> Session::wait_in_pool() {
 Task<Result<void>> Session::obtain_server() {
     constexpr int lost_connections_max = 3;
     int lost_connections = 0;
+    bool has_place = false;  // under the tenant's cap, handed over by whoever had it
     while (true) {
+        if (has_place && (end_reason_ != EndReason::none || desk_->is_held())) {
+            desk_->drop_place();
+            has_place = false;
+        }
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
         if (desk_ != nullptr && desk_->is_held()) {
             Result<void> opened = co_await wait_at_gate();
@@ -283,23 +287,34 @@ Task<Result<void>> Session::obtain_server() {
             continue;
         }
         Result<void> routed = refresh_route();
-        if (!routed) co_return routed.error();
-        if (tenant_ && tenant_->server_connections_max != 0 && desk_->usage().leases.load() >= tenant_->server_connections_max) {
-            Result<void> freed = co_await wait_for_cap();
+        if (!routed) {
+            if (has_place) desk_->drop_place();
+            co_return routed.error();
+        }
+        if (desk_ != nullptr && !has_place && !desk_->take_place(tenant_->server_connections_max)) {
+            Result<void> freed = co_await wait_for_cap(has_place);
             if (!freed) co_return freed.error();
             continue;
         }
+        has_place = false;  // from here on it is this turn's: kept by the lease, or dropped
         ServerPtr server = pool_->try_take(id_);
         if (!server) {
             Result<ServerPtr> waited = co_await wait_in_pool();
-            if (!waited) co_return waited.error();
+            if (!waited) {
+                if (desk_ != nullptr) desk_->drop_place();
+                co_return waited.error();
+            }
             server = *waited;
         }
-        if (!server) continue;
+        if (!server) {
+            if (desk_ != nullptr) desk_->drop_place();
+            continue;
+        }
         // The world may have moved while we waited: a hold, a flip, the tenant's cap.
         const bool moved = (desk_ != nullptr && desk_->is_held()) || worker_.snapshot()->version() != route_version_ || !server->is_alive();
         if (moved || end_reason_ != EndReason::none) {
             pool_->give_back(server);
+            if (desk_ != nullptr) desk_->drop_place();
             continue;
         }
         start_lease(server);

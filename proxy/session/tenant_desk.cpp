@@ -107,22 +107,32 @@ void TenantDesk::open() {
     }
 }
 
+bool TenantDesk::take_place(std::uint32_t leases_max) {
+    if (usage_->leases.fetch_add(1, std::memory_order_relaxed) < leases_max || leases_max == 0) return true;
+    usage_->leases.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+}
+
+void TenantDesk::drop_place() {
+    if (!cap_waiters_.empty()) {
+        cap_waiters_.front()->has_place = true;
+        wake_one_cap_waiter();
+        return;
+    }
+    usage_->leases.fetch_sub(1, std::memory_order_relaxed);
+    if (usage_->cap_waiters.load(std::memory_order_relaxed) != 0 && wake_other_threads) wake_other_threads();
+}
+
 void TenantDesk::begin_lease() {
     PP_ASSERT(!hold_);
     ++active_;
-    usage_->leases.fetch_add(1, std::memory_order_relaxed);
 }
 
 void TenantDesk::end_lease() {
     PP_ASSERT(active_ > 0);
     --active_;
-    usage_->leases.fetch_sub(1, std::memory_order_relaxed);
     tell();
-    if (!cap_waiters_.empty()) {
-        wake_one_cap_waiter();
-    } else if (usage_->cap_waiters.load(std::memory_order_relaxed) != 0 && wake_other_threads) {
-        wake_other_threads();
-    }
+    drop_place();
 }
 
 void TenantDesk::pin() {

@@ -85,7 +85,11 @@ class TenantDesk {
     [[nodiscard]] bool is_held() const { return hold_ != nullptr; }
     [[nodiscard]] HoldId hold_id() const { return hold_ ? hold_->id : HoldId{}; }
 
-    // Leases of this thread. begin_lease() is only called when the gate is open.
+    // A place under the tenant's own cap (0: none), counted for all threads. Taken before a server connection is looked for, so that the cap
+    // holds however long that takes; end_lease() or drop_place() hands it to the one who has waited longest.
+    [[nodiscard]] bool take_place(std::uint32_t leases_max);
+    void drop_place();
+    // Leases of this thread, each with a place. begin_lease() is only called when the gate is open.
     void begin_lease();
     void end_lease();
     void pin();
