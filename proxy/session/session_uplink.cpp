@@ -208,9 +208,12 @@ Session::Step Session::continue_partial(std::string_view& input) {
         }
     }
     if (partial_ == Partial::bind_names) {
-        const Error error = client_error::protocol_violation("invalid string in message");
-        end(EndReason::protocol_violation, &error);
-        return Step::ended;
+        if (!client_frames_.body_complete()) {
+            const Error error = client_error::protocol_violation("invalid string in message");
+            end(EndReason::protocol_violation, &error);
+            return Step::ended;
+        }
+        partial_ = Partial::gather;  // malformed, but whole: PostgreSQL says so
     }
     if (partial_ == Partial::gather) {
         const auto header = frame_header(client_frames_.type(), client_frames_.body_length());
