@@ -145,6 +145,7 @@ class Servers(unittest.TestCase):
         wire.send(wire_client.parse('s', 'SELECT $1::int + 1') + wire_client.sync())
         wire.recv_until('Z')
         wire.run("SET app.user_id = '5'")
+        wire.run('SELECT 1')  # what SET has changed has been asked for by now; before, the session would have to end
         self.terminate()
         wait_for(lambda: not server.backends(), 'the backends ended')
         wire.send(wire_client.bind('', 's', ['1']) + wire_client.execute() + wire_client.sync())
