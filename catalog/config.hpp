@@ -30,11 +30,26 @@ struct ListenConfig {                  // listen: a list
     ClientAuth auth = ClientAuth::scram;
 };
 
-struct IdentifyConfig {          // identify: where a tenant may be named at startup; all that are present must agree
+struct JsonSetting {  // a run-time parameter whose value is JSON that names the tenant somewhere
+    std::string name = "request.jwt.claims";
+    std::string path = "app_metadata.tenant_id";  // keys, separated by dots
+};
+
+struct IdentifyConfig {          // identify: where a tenant may be named; all that are present at startup must agree
     bool options = true;         // options='-c pgporter.tenant=acme', or the plain startup parameter pgporter.tenant
     bool user_suffix = true;     // user 'app.acme'
     bool database = true;        // database 'acme' or 'app@acme'
     bool search_path = true;     // startup parameter search_path=acme,public
+    bool sql = true;             // SET, RESET, set_config of search_path, of the settings below and of pgporter.tenant
+    // Run-time parameters whose value is a tenant's key, in SQL and at startup.
+    std::vector<std::string> tenant_settings{"app.tenant",          "app.tenant_id",          "app.current_tenant",
+                                             "app.current_tenant_id", "app.current_company_id", "app.organisationId",
+                                             "app.organization_id", "app.workspace_id",       "my.current_tenant",
+                                             "rls.tenant_id",       "nile.tenant_id"};
+    std::vector<JsonSetting> json_settings{JsonSetting{}};
+    // Schemas that belong to nobody: in a search_path they name no tenant. Tenants' own shared_schemas and pg_* count as well.
+    std::vector<std::string> shared_schemas{"public", "extensions", "shared", "topology"};
+    std::string sni_suffix;      // acme.<suffix> as the TLS server name names acme; empty: off (custom domains are the tenants' own)
 };
 
 struct HomeConfig {  // home: where a session without a tenant runs; absent: such sessions are refused

@@ -153,6 +153,15 @@ TenantPtr Snapshot::find_tenant(std::string_view name) const {
     return found == bucket.end() ? nullptr : found->second;
 }
 
+TenantPtr Snapshot::find_tenant_by_key(std::string_view key) const {
+    TenantPtr found = find_tenant(key);
+    return found && found->key.empty() ? found : nullptr;
+}
+
+TenantPtr Snapshot::find_tenant_by_domain(std::string_view) const {
+    return nullptr;
+}
+
 std::vector<TenantPtr> Snapshot::tenants_of_schema(std::string_view schema) const {
     std::vector<TenantPtr> tenants;
     if (schema.empty()) return tenants;

@@ -49,6 +49,9 @@ class Snapshot {
 
     [[nodiscard]] CatalogVersion version() const { return version_; }
     [[nodiscard]] TenantPtr find_tenant(std::string_view name) const;
+    // Null: no tenant has this key (see tenant_key()), or this domain (in lower case).
+    [[nodiscard]] TenantPtr find_tenant_by_key(std::string_view key) const;
+    [[nodiscard]] TenantPtr find_tenant_by_domain(std::string_view domain) const;
     // Tenants that live in a schema of this name (several shared databases may have one each).
     [[nodiscard]] std::vector<TenantPtr> tenants_of_schema(std::string_view schema) const;
     [[nodiscard]] const Cluster* find_cluster(std::string_view name) const;

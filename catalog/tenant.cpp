@@ -21,10 +21,24 @@ std::optional<E> from_text(std::string_view text, std::initializer_list<E> all) 
 
 std::string_view to_text(PlacementKind kind) {
     switch (kind) {
+        case PlacementKind::rows:
+            return "rows";
         case PlacementKind::schema:
             return "schema";
         case PlacementKind::database:
             return "database";
+    }
+    PP_ASSERT(false);
+}
+
+std::string_view to_text(Isolation isolation) {
+    switch (isolation) {
+        case Isolation::app:
+            return "app";
+        case Isolation::role:
+            return "role";
+        case Isolation::login:
+            return "login";
     }
     PP_ASSERT(false);
 }
@@ -64,7 +78,11 @@ std::string_view to_text(ServerTls tls) {
 }
 
 std::optional<PlacementKind> placement_kind_from(std::string_view text) {
-    return from_text(text, {PlacementKind::schema, PlacementKind::database});
+    return from_text(text, {PlacementKind::rows, PlacementKind::schema, PlacementKind::database});
+}
+
+std::optional<Isolation> isolation_from(std::string_view text) {
+    return from_text(text, {Isolation::app, Isolation::role, Isolation::login});
 }
 
 std::optional<TenantState> tenant_state_from(std::string_view text) {
@@ -77,6 +95,10 @@ std::optional<PoolMode> pool_mode_from(std::string_view text) {
 
 std::optional<ServerTls> server_tls_from(std::string_view text) {
     return from_text(text, {ServerTls::disable, ServerTls::require, ServerTls::verify_ca, ServerTls::verify_full});
+}
+
+const std::string& tenant_key(const Tenant& tenant) {
+    return tenant.key.empty() ? tenant.name : tenant.key;
 }
 
 bool is_tenant_name(std::string_view name) {

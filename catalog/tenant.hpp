@@ -15,15 +15,23 @@
 namespace pgporter {
 
 enum class PlacementKind {
+    rows,     // own rows in shared tables: row-level security reads the tenant's key from a setting, or from the role
     schema,   // own schema in a shared database
     database  // own database (the schema keeps its name there)
+};
+
+// How the tenants of a shared database are kept apart there.
+enum class Isolation {
+    app,   // the application's own role; pgporter guarantees the context
+    role,  // SET ROLE to the tenant's role
+    login  // server connections log in as the tenant's role
 };
 
 struct Placement {
     PlacementKind kind = PlacementKind::schema;
     std::string cluster;
     std::string database;
-    std::string schema;  // may be empty for `database`: then the server's default search_path holds
+    std::string schema;  // may be empty for `database`: then the server's default search_path holds; always empty for `rows`
     friend bool operator==(const Placement&, const Placement&) = default;
 };
 
@@ -34,14 +42,17 @@ struct Tenant {
     TenantId id;
     std::string name;  // [a-z0-9_-], 1 to 63 characters, starts with a letter or digit
     Placement placement;
+    std::string key;  // how SQL names it: the value of a tenant setting and of the tenant column; empty: its name (tenant_key())
     TenantState state = TenantState::active;
     PoolMode pool_mode = PoolMode::transaction;
     Epoch epoch;                                                // every change of placement raises it
-    std::string role;                                           // SET ROLE to this in the context; empty: the login's own role
+    std::string role;                                           // what isolation `role` and `login` use; with `app` too, SET ROLE if given
     std::vector<std::string> shared_schemas{"public"};          // follow the tenant's schema in search_path
     std::uint32_t server_connections_max = 0;                   // leases at once; 0: only the database's and cluster's caps
     std::uint32_t sessions_max = 0;                             // client connections at once; 0: no cap of its own
     std::vector<std::pair<std::string, std::string>> settings;  // run-time parameters of every session of this tenant
+    std::vector<std::string> domains;            // host names (TLS SNI) that name it, in lower case; one tenant each
+    std::vector<std::string> allowed_addresses;  // CIDR blocks that its clients may come from; empty: all
     friend bool operator==(const Tenant&, const Tenant&) = default;
 };
 using TenantPtr = std::shared_ptr<const Tenant>;
@@ -63,6 +74,9 @@ struct Database {
     std::string cluster;
     std::string name;
     std::uint32_t server_connections_max = 0;  // 0: only the cluster's cap
+    Isolation isolation = Isolation::app;
+    std::string tenant_setting;  // the run-time parameter that row-level security reads (app.tenant ..); set for every tenant there; empty: none
+    std::string tenant_column;   // the column that says whose a row is, for `pgporter doctor`; empty: none
     friend bool operator==(const Database&, const Database&) = default;
 };
 
@@ -79,10 +93,15 @@ struct User {
 [[nodiscard]] std::string_view to_text(TenantState state);
 [[nodiscard]] std::string_view to_text(PoolMode mode);
 [[nodiscard]] std::string_view to_text(ServerTls tls);
+[[nodiscard]] std::string_view to_text(Isolation isolation);
+[[nodiscard]] std::optional<Isolation> isolation_from(std::string_view text);
 [[nodiscard]] std::optional<PlacementKind> placement_kind_from(std::string_view text);
 [[nodiscard]] std::optional<TenantState> tenant_state_from(std::string_view text);
 [[nodiscard]] std::optional<PoolMode> pool_mode_from(std::string_view text);
 [[nodiscard]] std::optional<ServerTls> server_tls_from(std::string_view text);
+
+// The tenant's key: what SQL calls it.
+[[nodiscard]] const std::string& tenant_key(const Tenant& tenant);
 
 // True for a name a tenant may have (see Tenant::name).
 [[nodiscard]] bool is_tenant_name(std::string_view name);

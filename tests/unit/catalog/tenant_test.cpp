@@ -7,7 +7,7 @@
 using namespace pgporter;
 
 TEST_CASE("texts and values are each other's inverse") {
-    for (const auto kind : {PlacementKind::schema, PlacementKind::database})
+    for (const auto kind : {PlacementKind::rows, PlacementKind::schema, PlacementKind::database})
         CHECK(placement_kind_from(to_text(kind)) == kind);
     for (const auto state : {TenantState::active, TenantState::suspended})
         CHECK(tenant_state_from(to_text(state)) == state);
