@@ -15,14 +15,6 @@ void skip_space(std::string_view& rest) {
     while (!rest.empty() && is_space(rest.front())) rest.remove_prefix(1);
 }
 
-// Cut like PostgreSQL does it: not inside a UTF-8 character.
-void truncate(std::string& name) {
-    if (name.size() <= identifier_bytes_max) return;
-    std::size_t end = identifier_bytes_max;
-    while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0U) == 0x80U) --end;
-    name.resize(end);
-}
-
 // `rest` begins with the opening quote. Nullopt: there is no closing one.
 std::optional<std::string> take_quoted(std::string_view& rest) {
     std::string name;
@@ -50,6 +42,14 @@ std::optional<std::string> take_plain(std::string_view& rest) {
 
 }  // namespace
 
+std::string truncated_identifier(std::string name) {
+    if (name.size() <= identifier_bytes_max) return name;
+    std::size_t end = identifier_bytes_max;
+    while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0U) == 0x80U) --end;
+    name.resize(end);
+    return name;
+}
+
 std::optional<std::vector<std::string>> split_search_path(std::string_view list) {
     std::vector<std::string> names;
     std::string_view rest = list;
@@ -58,8 +58,7 @@ std::optional<std::vector<std::string>> split_search_path(std::string_view list)
     for (;;) {
         auto name = !rest.empty() && rest.front() == '"' ? take_quoted(rest) : take_plain(rest);
         if (!name) return std::nullopt;
-        truncate(*name);
-        names.push_back(*std::move(name));
+        names.push_back(truncated_identifier(*std::move(name)));
         skip_space(rest);
         if (rest.empty()) return names;
         if (rest.front() != ',') return std::nullopt;

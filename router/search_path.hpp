@@ -11,4 +11,7 @@ namespace pgporter {
 // Nullopt: PostgreSQL would refuse the list.
 [[nodiscard]] std::optional<std::vector<std::string>> split_search_path(std::string_view list);
 
+// Cut where PostgreSQL cuts an identifier: at 63 bytes, not inside a UTF-8 character.
+[[nodiscard]] std::string truncated_identifier(std::string name);
+
 }  // namespace pgporter

@@ -15,6 +15,14 @@ bool same_name(std::string_view a, std::string_view b) {
     return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
+bool is_utf8_name(std::string_view value) {
+    std::string plain;
+    for (const char c : value) {
+        if (c != '-' && c != '_' && c != '\'' && c != '"') plain += c;
+    }
+    return same_name(plain, "UTF8") || same_name(plain, "UNICODE");
+}
+
 std::string sql_literal(std::string_view text) {
     const bool has_backslash = text.find('\\') != std::string_view::npos;
     std::string quoted = has_backslash ? "E'" : "'";

@@ -38,5 +38,7 @@ using ContextPtr = std::shared_ptr<const Context>;
 void put_setting(Settings& settings, std::string_view name, std::string_view value);
 [[nodiscard]] const std::string* find_setting(const Settings& settings, std::string_view name);
 [[nodiscard]] bool same_name(std::string_view a, std::string_view b);
+// A client_encoding that means UTF-8, as PostgreSQL spells it.
+[[nodiscard]] bool is_utf8_name(std::string_view value);
 
 }  // namespace pgporter

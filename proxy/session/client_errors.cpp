@@ -95,6 +95,33 @@ Error not_ready() {
     return fail(ErrorKind::unavailable, "pgporter has no catalog yet", {}, "try again in a moment", "57P03");
 }
 
+Error session_pooled(std::string_view tenant) {
+    return fail(ErrorKind::invalid, "tenant " + quoted(tenant) + " uses session pooling and can't be named in SQL", {},
+                "name it at login, or set its pool_mode to transaction", "0A000");
+}
+Error computed_setting(std::string_view setting) {
+    return fail(ErrorKind::invalid, "parameter " + quoted(setting) + " names the tenant and is set to a value that pgporter can't know", {},
+                "set it to a literal or a bind parameter", "0A000");
+}
+Error tenant_elsewhere(std::string_view from, std::string_view to) {
+    const auto who = [](std::string_view tenant) { return tenant.empty() ? std::string("no tenant") : "tenant " + quoted(tenant); };
+    return fail(ErrorKind::invalid,
+                "a transaction can't turn from " + who(from) + " to " + who(to) + ", because they live in different databases or roles", {},
+                "end the transaction first, or name the tenant before its first statement", "0A000");
+}
+Error tenant_while_pinned(std::string_view tenant, std::string_view reason) {
+    return fail(ErrorKind::invalid,
+                "the session can't turn to tenant " + quoted(tenant) + " while it keeps its server connection (" + std::string(reason) + ")", {},
+                "give that up first (UNLISTEN *, DROP TABLE, CLOSE, DEALLOCATE, DISCARD ALL ..)", "0A000");
+}
+Error types_have_moved(std::string_view tenant) {
+    return fail(ErrorKind::unavailable, "terminating connection because tenant " + quoted(tenant) + " has moved and its own types have other OIDs now",
+                "the session has seen OIDs of types that aren't built in", "connect again", "57P01");
+}
+Error transaction_aborted() {
+    return fail(ErrorKind::invalid, "current transaction is aborted, commands ignored until end of transaction block", {}, {}, "25P02");
+}
+
 std::string to_message(const Error& error, std::string_view severity) {
     const std::string_view sqlstate = error.sqlstate.empty() ? sqlstate_of(error.kind) : std::string_view(error.sqlstate);
     return build_error(severity, sqlstate, error.message, error.detail, error.hint);

@@ -28,6 +28,13 @@ namespace pgporter::client_error {
 [[nodiscard]] Error too_many_statements(std::size_t statements_max);
 [[nodiscard]] Error idle_in_transaction(long ms);
 [[nodiscard]] Error not_ready();
+// The tenant in SQL.
+[[nodiscard]] Error session_pooled(std::string_view tenant);
+[[nodiscard]] Error computed_setting(std::string_view setting);
+[[nodiscard]] Error tenant_elsewhere(std::string_view from, std::string_view to);
+[[nodiscard]] Error tenant_while_pinned(std::string_view tenant, std::string_view reason);
+[[nodiscard]] Error types_have_moved(std::string_view tenant);
+[[nodiscard]] Error transaction_aborted();
 
 // The whole 'E' message. An error without SQLSTATE gets one by its kind.
 [[nodiscard]] std::string to_message(const Error& error, std::string_view severity);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "proxy/session/sql_lexer.hpp"
+#include "router/sql_lexer.hpp"
 #include "router/search_path.hpp"
 
 namespace pgporter {

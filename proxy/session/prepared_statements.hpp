@@ -12,6 +12,7 @@
 #include "catalog/snapshot.hpp"
 #include "proxy/pool/statement_cache.hpp"
 #include "proxy/session/statement_scan.hpp"
+#include "router/session_statement.hpp"
 
 namespace pgporter {
 
@@ -20,8 +21,17 @@ struct Statement {
     std::string server_name;  // "PGPORTER_<number>"
     std::string definition;   // a Parse message's body after the name: text and parameter types
     StatementTraits traits;   // of the text
+    std::shared_ptr<const SessionStatement> session;  // the text is exactly this; null: it is anything else
+    std::string owner;        // see StatementRegistry
 };
 using StatementPtr = std::shared_ptr<const Statement>;
+
+// Null: the text isn't exactly one statement about the session or its transaction.
+[[nodiscard]] inline std::shared_ptr<const SessionStatement> session_statement_of(std::string_view sql) {
+    std::vector<SessionStatement> statements = recognise(sql);
+    if (statements.size() != 1 || (statements.front().verb == SessionVerb::other && statements.front().computed.empty())) return nullptr;
+    return std::make_shared<const SessionStatement>(std::move(statements.front()));
+}
 
 // PostgreSQL tells statement names apart by their first 63 bytes.
 [[nodiscard]] inline std::string_view statement_key(std::string_view name) {
@@ -43,7 +53,10 @@ class StatementRegistry {
         made->number = ++last_number_;
         made->server_name = std::string(server_statement_prefix) + std::to_string(made->number);
         made->definition = definition;
-        made->traits = scan_statement(definition.substr(0, definition.find('\0')));
+        const std::string_view sql = definition.substr(0, definition.find('\0'));
+        made->traits = scan_statement(sql);
+        if (made->traits.of_session) made->session = session_statement_of(sql);
+        made->owner = owner;
         slot = made;
         if (++made_since_sweep_ > 4096) sweep();
         return made;

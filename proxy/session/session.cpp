@@ -87,16 +87,16 @@ void Session::end(EndReason reason, const Error* error) {
         --worker_.shared().sessions;
         metrics.sessions.add(-1);
         counted_session_ = false;
-        if (desk_ != nullptr) {
-            desk_->usage().sessions.fetch_sub(1, std::memory_order_relaxed);
-            desk_->counters().sessions.add(-1);
+        if (login_desk_ != nullptr) {
+            login_desk_->usage().sessions.fetch_sub(1, std::memory_order_relaxed);
+            login_desk_->counters().sessions.add(-1);
         }
     }
     metrics.ended(reason).inc();
     if (reason != EndReason::client_terminated && reason != EndReason::login_failed) {  // a refused login was logged where it was refused
         log::info("session_ended", {{"session", std::to_string(id_.value)},
                                     {"user", identity_.user},
-                                    {"tenant", identity_.tenant},
+                                    {"tenant", tenant_name_},
                                     {"reason", std::string(to_text(reason))},
                                     {"message", error == nullptr ? "" : error->message}});
     }

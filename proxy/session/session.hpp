@@ -12,6 +12,8 @@
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
 //   session_downlink.cpp  what each reply means for pooling
 //   session_inspection.cpp  what a transaction has changed in the session's state: settings, pins
+//   session_naming.cpp    the tenant in SQL: what a statement sets, for whom the session speaks then
+//   session_local.cpp     requests of the extended protocol that are answered without a server
 #pragma once
 
 #include <memory>
@@ -27,6 +29,7 @@
 #include "proxy/pool/lease_holder.hpp"
 #include "proxy/session/client_errors.hpp"
 #include "proxy/session/foreign_tenant.hpp"
+#include "proxy/session/held_transaction.hpp"
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "proxy/session/worker.hpp"
@@ -63,7 +66,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void on_server_lost(ServerConnection& server) override;
 
     [[nodiscard]] SessionId id() const { return id_; }
-    [[nodiscard]] const std::string& tenant_name() const { return identity_.tenant; }
+    [[nodiscard]] const std::string& tenant_name() const { return tenant_name_; }
     [[nodiscard]] const std::string& user() const { return identity_.user; }
     [[nodiscard]] const std::shared_ptr<const ScramKeys>& learned_keys() const { return learned_keys_; }
 
@@ -77,6 +80,21 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         StatementPtr statement;
         StatementNumber number = 0;
         std::string reply;  // local_query, rename_tag
+    };
+
+    enum class Held { answered, needs_server, refused };
+    // A portal of a statement about the session.
+    struct Portal {
+        std::shared_ptr<const SessionStatement> statement;
+        std::vector<ResolvedChange> changes;
+        std::vector<std::uint16_t> result_formats;
+        bool is_on_server = false;
+        bool is_exhausted = false;
+    };
+    // What the session has set by SQL and no statement about tenants did.
+    struct OwnSettings {
+        std::optional<std::string> role;
+        Settings settings;
     };
 
     static Task<> run(std::shared_ptr<Session> self);
@@ -94,11 +112,14 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void handle_cancel_packet(const CancelRequest& request);
     [[nodiscard]] Result<void> resolve_identity(const StartupMessage& message, LoginRequest& login, Result<Identity>& identity) const;
     Result<void> admit();
-    void make_startup_context();
+    void note_startup_settings();
 
     // session_lease.cpp
     Result<void> refresh_route();
+    Result<void> enter_tenant(const Route& route);
+    void note_types(char type, std::string_view body);
     [[nodiscard]] Standpoint standpoint() const;
+    Task<Result<void>> begin_held_back();
     [[nodiscard]] ContextPtr wanted_context();
     bool try_begin_lease();  // the quick way: same connection, same context, gate open
     Task<Result<void>> obtain_server();
@@ -111,7 +132,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void start_lease(ServerPtr server);
     void end_lease();
     void tell_parameter_changes();
-    static Task<> roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, TenantDesk* desk);
+    static Task<> roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
     void abandon_lease();
 
@@ -155,6 +176,38 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool execute_by_sql(std::string_view sql);
     bool reset_to_beginning(const StatementTraits& traits);
     void forget_operation(std::uint32_t tag);
+    [[nodiscard]] const std::string& statement_owner();
+    [[nodiscard]] static std::string raise_sql(const Error& error);
+
+    // session_naming.cpp
+    [[nodiscard]] bool names_in_sql() const { return pool_mode_ == PoolMode::transaction && worker_.config().identify.sql; }
+    [[nodiscard]] const User* user_entry() const;
+    [[nodiscard]] HeldTransaction::World world() const;
+    [[nodiscard]] Context startup_state() const;
+    [[nodiscard]] Context session_state() const;
+    Step on_session_query(std::string_view sql);
+    Held answer_held(const std::vector<SessionStatement>& statements);
+    void refuse_query(const Error& error);
+    Result<void> plan_binding(const std::vector<SessionStatement>& statements, std::size_t from);
+    Step forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements);
+    Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
+    Result<void> turn_to(const ScopedSettings& after);
+    void settle_named();
+    void named_changed();
+    void reset_named();
+
+    // session_local.cpp
+    bool parse_locally(std::string_view name, std::string_view definition);
+    [[nodiscard]] std::string row_description_of(const SessionStatement& statement, const std::vector<std::uint16_t>& formats) const;
+    [[nodiscard]] std::shared_ptr<const SessionStatement> session_statement(std::string_view statement_name) const;
+    std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
+    Result<void> plan_binding(const std::vector<ResolvedChange>& changes);
+    std::optional<Step> execute_session_statement(std::string_view body);
+    bool describe_locally(std::string_view body);
+    bool close_locally(std::string_view body);
+    void end_local_batch();
+    void refuse_locally(const Error& error);
+    void raise_in_batch(const Error& error);
 
     // session_downlink.cpp
     bool on_reply(char type, std::string_view body, std::string_view whole);
@@ -171,6 +224,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     // session_inspection.cpp
     static Task<> inspect(std::shared_ptr<Session> self);
     Context adopt_inspection(const QueryAnswer& answer);
+    [[nodiscard]] std::optional<Error> lost_tenant() const;
     [[nodiscard]] std::string inspection_sql() const;
     void set_pins(std::set<std::string> pins);
     [[nodiscard]] bool is_pinned() const { return !pins_.empty(); }
@@ -198,18 +252,36 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool has_cancel_key_ = false;
 
     // Where it goes.
+    std::string tenant_name_;           // for whom it speaks now; empty: no tenant
     TenantPtr tenant_;
-    TenantDesk* desk_ = nullptr;  // null: the home database
+    TenantDesk* desk_ = nullptr;        // null: the home database
+    TenantDesk* login_desk_ = nullptr;  // of the tenant that the login named: counts the session
+    std::vector<TenantDesk*> visited_;  // of tenants that the open transaction has turned to, in the same database
     CatalogVersion route_version_;
     bool has_route_ = false;
     std::shared_ptr<Pool> pool_;
     PoolMode pool_mode_ = PoolMode::transaction;
 
+    // The tenant in SQL.
+    ScopedSettings named_;                             // what names tenants, as the session has set it
+    HeldTransaction held_;                             // while there is no server connection
+    std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
+    std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
+    bool route_is_stale_ = false;                      // named_ has changed since the route was found
+    bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already
+    bool saw_error_ = false;                           // in this transaction
+    enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
+    std::unordered_map<std::string, Portal> portals_;  // of statements about the session
+    std::shared_ptr<const SessionStatement> unnamed_session_;  // the unnamed statement, if it is one
+
     // Its state, wherever it goes.
+    OwnSettings own_;
     Context own_state_;              // role, search_path, settings as the session has them now
     Context startup_state_;          // what DISCARD ALL and RESET ALL go back to
     ContextPtr context_;             // own_state_, shared with the server connection that has it
     StatementNames names_;
+    std::string statement_owner_;
+    std::string statement_owner_tenant_;
     std::string unnamed_definition_;  // Parse body after the name
     std::shared_ptr<const StatementTraits> unnamed_traits_;
     std::uint64_t unnamed_serial_ = 0;  // 0: there is no unnamed statement
@@ -217,6 +289,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::shared_ptr<const Settings> client_reported_;  // what the client was told by ParameterStatus
     std::set<std::string> custom_settings_;            // names with a dot that it has set
     std::set<std::string> pins_;
+    std::unordered_map<std::string, std::string> types_seen_;  // tenant whose own types the client has seen OIDs of; cluster/database
 
     // The lease.
     ServerPtr server_;
@@ -234,6 +307,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::unordered_map<std::string, std::uint32_t> unsettled_names_;  // a Parse or Close of it is under way, since which batch
     std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
+    bool obtaining_ = false;  // the lease has begun, and its context is being made
     bool lease_ends_after_flush_ = false;
     bool server_said_fatal_ = false;
     PoolWaiter* current_wait_ = nullptr;

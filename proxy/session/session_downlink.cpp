@@ -93,6 +93,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     }
     const ReplyQueue::Outcome outcome = replies_.on_server(type, type == 'Z' && !body.empty() ? body.front() : '\0');
     if (outcome.unexpected) return false;
+    if ((type == 'T' || type == 't') && outcome.handling == Handling::forward) note_types(type, body);
     if (type == 'E') {
         on_error_reply(body, whole);
         say_simulated();
@@ -103,6 +104,10 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
         worker_.to_client().put_copy(renamed->second.reply);
     } else if (outcome.handling == Handling::forward) {
         worker_.to_client().put(whole);
+    }
+    if (type == 'C' && body.size() > 6 && (body.front() == 'C' || body.front() == 'R')) {
+        if (body.starts_with(std::string_view("COMMIT\0", 7))) ended_ = Ended::committed;
+        if (body.starts_with(std::string_view("ROLLBACK\0", 9)) && replies_.status() != 'T') ended_ = Ended::rolled_back;
     }
     if (type == 'C' && body.size() > 1 && body.front() == 'D') {
         const std::string_view tag = body.substr(0, body.size() - 1);
@@ -132,6 +137,7 @@ void Session::on_error_reply(std::string_view body, std::string_view whole) {
     } else {
         worker_.to_client().put(whole);
     }
+    saw_error_ = true;
     const ServerError error = parse_error(body);
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
     for (const Expected& expected : replies_.trimmed()) undo(expected);
@@ -263,6 +269,7 @@ void Session::on_ready() {
     if (desk_ != nullptr) desk_->counters().transactions.inc();
     flush_to_client();
     if (!server_ || end_reason_ != EndReason::none) return;
+    settle_named();
     if (state_is_suspect_ || context_was_reset_) {
         inspecting_ = true;
         asio::co_spawn(worker_.thread().executor(), inspect(shared_from_this()), asio::detached);

@@ -4,6 +4,7 @@
 #include "base/log.hpp"
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/session.hpp"
+#include "router/sql_lexer.hpp"
 
 namespace pgporter {
 namespace {
@@ -33,39 +34,67 @@ std::string Session::inspection_sql() const {
         "UNION ALL SELECT 'p', 'advisory_lock', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_locks "
         "WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()) "
         "UNION ALL SELECT 'p', 'prepare', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)";
-    for (const auto& name : custom_settings_) {
+    std::set<std::string> names = custom_settings_;
+    for (const auto& [name, value] : named_.view().persistent) {
+        if (name.find('.') != std::string::npos) names.insert(name);
+    }
+    for (const auto& name : names) {
         sql += " UNION ALL SELECT 'c', " + sql_literal(name) + ", pg_catalog.current_setting(" + sql_literal(name) + ", true)";
     }
     return sql;
 }
 
-// Returns what the server connection really has; own_state_ becomes what the session shall have.
+// Returns what the server connection really has; own_state_ becomes what the session shall have. Where something was reset, the session's
+// own beginning is meant.
 Context Session::adopt_inspection(const QueryAnswer& answer) {
     Context actual;
-    Context now;
-    now.role = startup_state_.role;
-    now.search_path = startup_state_.search_path;  // where it was reset, the session's own beginning is meant
-    now.settings = startup_state_.settings;
+    OwnSettings own;
+    ScopedSettings::Values named;
     std::set<std::string> pins;
     for (const TextRow& row : answer.rows) {
         if (row.size() != 3 || !row[0] || !row[1] || !row[2]) continue;
         const std::string& kind = *row[0];
+        const std::string& name = *row[1];
+        const std::string& value = *row[2];
         if (kind == "p") {
-            pins.insert(*row[1]);
+            pins.insert(name);
         } else if (kind == "r") {
-            if (*row[2] != "none") now.role = actual.role = *row[2];
-        } else if (*row[1] == "search_path") {
-            now.search_path = actual.search_path = *row[2];
+            if (value != "none") actual.role = value;
+            if (value != "none" && value != startup_state_.role) own.role = value;
+        } else if (name == "search_path") {
+            actual.search_path = value;
+            if (value != startup_state_.search_path || find_value(named_.view().persistent, name) != nullptr) named.emplace_back(name, value);
         } else {
-            put_setting(now.settings, *row[1], *row[2]);
-            put_setting(actual.settings, *row[1], *row[2]);
+            put_setting(actual.settings, name, value);
+            const std::string* began = find_setting(startup_state_.settings, name);
+            const bool is_as_it_began = began != nullptr && *began == value;
+            if (names_tenants(worker_.config().identify, folded(name))) {
+                if (!value.empty() && !is_as_it_began) named.emplace_back(folded(name), value);
+            } else if (!is_as_it_began || find_setting(own_.settings, name) != nullptr) {
+                put_setting(own.settings, name, value);
+            }
         }
     }
-    own_state_ = std::move(now);
+    own_ = std::move(own);
+    if (replies_.status() == 'I') {
+        named_.reset(std::move(named));
+        route_is_stale_ = true;
+    }
+    own_state_ = session_state();
     if (pool_mode_ == PoolMode::session) pins.insert("session_pooling");
     if (pins.contains("prepare") || pins_.contains("prepare")) server_->require_discard_all();
     if (replies_.status() == 'I') set_pins(std::move(pins));  // in a transaction it may still be rolled back
     return actual;
+}
+
+// Set in a way that no look at the text could see: the tenant of somewhere else, or of nobody.
+std::optional<Error> Session::lost_tenant() const {
+    if (!names_in_sql()) return names_foreign_tenant(own_state_.search_path, *worker_.snapshot(), standpoint());
+    const HeldTransaction::World here = world();
+    const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, named_.view().effective);
+    if (!tenant) return tenant.error();
+    if (*tenant == tenant_name_ || !is_pinned()) return std::nullopt;
+    return client_error::tenant_while_pinned(*tenant, *pins_.begin());
 }
 
 Task<> Session::inspect(std::shared_ptr<Session> self) {
@@ -74,7 +103,9 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
     if (sound) {
         self->worker_.shared().session_metrics.settings_inspections.inc();
         if (std::exchange(self->context_was_reset_, false)) {  // DISCARD ALL: everything of the session's is gone
-            self->own_state_ = self->startup_state_;
+            self->own_ = {};
+            self->reset_named();
+            self->own_state_ = self->session_state();
             self->custom_settings_.clear();
         }
         Result<QueryAnswer> answer = co_await server->query(self->inspection_sql(), server->options().prologue_ms_max);
@@ -101,10 +132,7 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
         if (server) server->close();
     }
     if (self->end_reason_ == EndReason::none) {
-        // Set in a way that no scan of the text could see.
-        if (const auto foreign = names_foreign_tenant(self->own_state_.search_path, *self->worker_.snapshot(), self->standpoint())) {
-            self->end(EndReason::protocol_violation, &*foreign);
-        }
+        if (const auto lost = self->lost_tenant()) self->end(EndReason::protocol_violation, &*lost);
     }
     if (self->end_reason_ == EndReason::none && self->server_ == server && sound) {
         self->tell_parameter_changes();

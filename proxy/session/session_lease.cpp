@@ -6,42 +6,86 @@
 #include "base/log.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/wire/messages.hpp"
+#include "proxy/wire/reader.hpp"
 
 namespace pgporter {
+
+namespace {
+
+std::string place_name(const Route& route) {
+    return route.cluster + '/' + route.database;
+}
+
+}  // namespace
 
 Result<void> Session::refresh_route() {
     const SnapshotPtr& snapshot = worker_.snapshot();
     if (!snapshot) return client_error::not_ready();
-    if (has_route_ && route_version_ == snapshot->version() && pool_) return {};
-    const User* user = listener_->config.auth == ClientAuth::trust ? nullptr : snapshot->find_user(identity_.user);
-    // A user known by auth query alone has no entry that could limit it to some tenants.
-    Result<Route> found = route(*snapshot, worker_.config().home, user, identity_.tenant, identity_.database);
-    if (!found) return found.error();
-    std::shared_ptr<Pool> pool = worker_.pool_for(found->cluster, found->database, identity_.user, learned_keys_);
-    if (!pool) return fail(ErrorKind::internal, "the catalog has no cluster \"" + found->cluster + "\"", {}, {}, "58000");
-    pool_ = std::move(pool);
-    const bool changed = tenant_ && found->tenant && !(*tenant_ == *found->tenant);
-    if (changed) {
-        // What the session took over from the catalog follows the catalog; what it has set itself stays.
-        const std::string old_path = search_path_of(*tenant_);
-        const std::string new_path = search_path_of(*found->tenant);
-        for (Context* state : {&startup_state_, &own_state_}) {
-            if (state->role == tenant_->role) state->role = found->tenant->role;
-            if (state->search_path == old_path) state->search_path = new_path;
-        }
-        context_.reset();
+    const bool is_current = has_route_ && !route_is_stale_ && !binding_ && pool_;
+    if (is_current && route_version_ == snapshot->version()) return {};
+    std::string tenant = identity_.tenant;
+    if (names_in_sql()) {
+        const HeldTransaction::World here = world();
+        Result<std::string> named = tenant_in_force(here.config, here.snapshot, here.asker, binding_ ? *binding_ : named_.view().effective);
+        if (!named) return named.error();
+        tenant = *std::move(named);
     }
-    tenant_ = found->tenant;
-    // Another tenant that the session's path names may have moved away since.
-    if (const auto foreign = names_foreign_tenant(own_state_.search_path, *snapshot, standpoint())) return *foreign;
+    // A user known by auth query alone has no entry that could limit it to some tenants.
+    Result<Route> found = route(*snapshot, worker_.config().home, user_entry(), tenant, identity_.database);
+    if (!found) return found.error();
+    if (found->tenant && found->tenant->pool_mode == PoolMode::session && tenant != identity_.tenant) return client_error::session_pooled(tenant);
+    if (const auto seen = types_seen_.find(tenant); seen != types_seen_.end() && seen->second != place_name(*found)) {
+        const Error error = client_error::types_have_moved(tenant);
+        end(EndReason::administrator, &error);
+        return error;
+    }
+    PP_TRY(enter_tenant(*found));
     route_version_ = snapshot->version();
     has_route_ = true;
+    route_is_stale_ = binding_.has_value();
+    return {};
+}
+
+// Types that aren't built in have OIDs of their database: a client that has seen some can't follow its tenant to another one.
+void Session::note_types(char type, std::string_view body) {
+    constexpr std::uint32_t first_own_oid = 16'384;
+    constexpr std::size_t places_max = 1000;
+    if (types_seen_.size() >= places_max || types_seen_.contains(tenant_name_)) return;
+    Reader reader(body);
+    const auto count = reader.u16();
+    bool is_own = false;
+    for (std::uint16_t i = 0; count && i < *count && !is_own; ++i) {
+        if (type == 'T' && (!reader.cstring() || !reader.bytes(6))) return;
+        const auto oid = reader.u32();
+        if (!oid || (type == 'T' && !reader.bytes(8))) return;
+        is_own = *oid >= first_own_oid;
+    }
+    if (is_own) types_seen_[tenant_name_] = pool_->key().address.cluster + '/' + pool_->key().database;
+}
+
+// From here on the session's next lease is this tenant's, in this place.
+Result<void> Session::enter_tenant(const Route& route) {
+    std::shared_ptr<Pool> pool = worker_.pool_for(route.cluster, route.database, identity_.user, learned_keys_);
+    if (!pool) return fail(ErrorKind::internal, "the catalog has no cluster \"" + route.cluster + "\"", {}, {}, "58000");
+    pool_ = std::move(pool);
+    tenant_ = route.tenant;
+    const std::string& name = tenant_ ? tenant_->name : std::string();
+    if (name != tenant_name_ || (desk_ == nullptr && tenant_)) {
+        tenant_name_ = name;
+        desk_ = tenant_ ? &worker_.desk(name) : nullptr;
+    }
+    startup_state_ = startup_state();
+    own_state_ = session_state();
+    context_ = wanted_context();
+    if (!names_in_sql()) {
+        // Another tenant that the session's path names may have moved away since.
+        if (const auto foreign = names_foreign_tenant(own_state_.search_path, *worker_.snapshot(), standpoint())) return *foreign;
+    }
     return {};
 }
 
 Standpoint Session::standpoint() const {
-    const User* user = listener_->config.auth == ClientAuth::trust ? nullptr : worker_.snapshot()->find_user(identity_.user);
-    return {identity_.tenant, pool_->key().address.cluster, pool_->key().database, user};
+    return {tenant_name_, pool_->key().address.cluster, pool_->key().database, user_entry()};
 }
 
 ContextPtr Session::wanted_context() {
@@ -52,6 +96,7 @@ ContextPtr Session::wanted_context() {
 bool Session::try_begin_lease() {
     if (desk_ != nullptr && desk_->is_held()) return false;
     if (draining_ || !context_ || !has_route_ || !pool_) return false;
+    if (route_is_stale_ || binding_ || must_set_again_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     ServerPtr server = pool_->try_take(id_);
@@ -77,6 +122,8 @@ void Session::start_lease(ServerPtr server) {
     context_was_reset_ = false;
     goes_back_ = false;
     has_barrier_ = false;
+    saw_error_ = false;
+    ended_ = Ended::by_itself;
 }
 
 // A server connection may report other values than the one before (another server, another version): the client is told.
@@ -104,7 +151,9 @@ void Session::end_lease() {
     operations_.clear();
     unsettled_names_.clear();
     unsettled_statements_.clear();
+    portals_.clear();
     pool_->give_back(server);
+    for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
     if (desk_ != nullptr) desk_->end_lease();
     if (draining_) {
         const Error error = client_error::shutting_down();
@@ -116,6 +165,8 @@ void Session::end_lease() {
 void Session::abandon_lease() {
     const ServerPtr server = std::exchange(server_, nullptr);
     worker_.shared().pool_metrics.leases.add(-1);
+    std::vector<TenantDesk*> desks = std::exchange(visited_, {});
+    if (desk_ != nullptr) desks.push_back(desk_);
     const bool nothing_owed = !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
                               partial_ == Partial::none && server->is_between_messages() && server->is_alive();
     if (nothing_owed && replies_.status() == 'I') {
@@ -124,7 +175,7 @@ void Session::abandon_lease() {
     } else if (nothing_owed) {
         // The transaction must be over before the tenant counts as drained.
         server->take_back();
-        asio::co_spawn(worker_.thread().executor(), roll_back_and_return(server, pool_, desk_), asio::detached);
+        asio::co_spawn(worker_.thread().executor(), roll_back_and_return(server, pool_, std::move(desks)), asio::detached);
         return;
     } else {
         // It runs something for nobody: end that too.
@@ -135,10 +186,10 @@ void Session::abandon_lease() {
         server->take_back();
         server->close();
     }
-    if (desk_ != nullptr) desk_->end_lease();
+    for (TenantDesk* desk : desks) desk->end_lease();
 }
 
-Task<> Session::roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, TenantDesk* desk) {
+Task<> Session::roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks) {
     const Result<QueryAnswer> rolled_back = co_await server->query("ROLLBACK", server->options().prologue_ms_max);
     server->forget_context();
     if (rolled_back) {
@@ -146,7 +197,7 @@ Task<> Session::roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> poo
     } else {
         server->close();
     }
-    if (desk != nullptr) desk->end_lease();
+    for (TenantDesk* desk : desks) desk->end_lease();
 }
 
 // Quarantine: until PostgreSQL has closed the cancel connection, the signal may be on its way, and the server connection serves nobody else.
@@ -252,7 +303,7 @@ Task<Result<ServerPtr>> Session::wait_in_pool() {
     if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
     const std::shared_ptr<Pool> pool = pool_;
     PoolWaiter waiter(worker_.thread().executor());
-    waiter.tenant = identity_.tenant;
+    waiter.tenant = tenant_name_;
     pool->wait(waiter);
     Result<void> waited{};
     if (waiter.end == PoolWaiter::End::none || waiter.end == PoolWaiter::End::failed) {
@@ -272,6 +323,7 @@ Task<Result<ServerPtr>> Session::wait_in_pool() {
 }
 
 Task<Result<void>> Session::obtain_server() {
+    if (held_.state() == HeldTransaction::State::failed) co_return client_error::transaction_aborted();
     constexpr int lost_connections_max = 3;
     int lost_connections = 0;
     bool has_place = false;  // under the tenant's cap, handed over by whoever had it
@@ -281,15 +333,19 @@ Task<Result<void>> Session::obtain_server() {
             has_place = false;
         }
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
+        TenantDesk* const place_at = desk_;
+        Result<void> routed = refresh_route();
+        if (has_place && (!routed || desk_ != place_at)) {
+            place_at->drop_place();
+            has_place = false;
+        }
+        if (!routed) co_return routed.error();
         if (desk_ != nullptr && desk_->is_held()) {
+            if (has_place) desk_->drop_place();
+            has_place = false;
             Result<void> opened = co_await wait_at_gate();
             if (!opened) co_return opened.error();
             continue;
-        }
-        Result<void> routed = refresh_route();
-        if (!routed) {
-            if (has_place) desk_->drop_place();
-            co_return routed.error();
         }
         if (desk_ != nullptr && !has_place && !desk_->take_place(tenant_->server_connections_max)) {
             Result<void> freed = co_await wait_for_cap(has_place);
@@ -319,13 +375,22 @@ Task<Result<void>> Session::obtain_server() {
         }
         start_lease(server);
         const ContextPtr context = wanted_context();
-        if (server->is_established(context, id_)) {
-            tell_parameter_changes();
-            co_return Result<void>{};
+        Result<void> proven{};
+        obtaining_ = true;
+        if (!server->is_established(context, id_)) {
+            proven = co_await server->establish(context, id_);
+        } else if (must_set_again_) {
+            proven = co_await server->establish_again(context, id_);
         }
-        Result<void> proven = co_await server->establish(context, id_);
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
         if (proven && server_ == server) {
+            proven = co_await begin_held_back();
+            if (end_reason_ != EndReason::none) co_return client_error::cancelled();
+        }
+        obtaining_ = false;
+        if (proven && server_ == server) {
+            must_set_again_ = false;
+            binding_.reset();
             tell_parameter_changes();
             co_return Result<void>{};
         }
@@ -344,13 +409,33 @@ Task<Result<void>> Session::obtain_server() {
     }
 }
 
+// BEGIN and what followed it, before anything that needs the server. Alone, and its success awaited: what comes next must not run outside
+// of the transaction.
+Task<Result<void>> Session::begin_held_back() {
+    std::string sql = held_.held_back();
+    if (sql.empty()) {
+        held_.hand_over();
+        co_return Result<void>{};
+    }
+    const ServerPtr server = server_;
+    Result<QueryAnswer> begun = co_await server->query(std::move(sql), server->options().prologue_ms_max);
+    if (!begun) {
+        server->close();
+        co_return begun.error();
+    }
+    held_.hand_over();
+    replies_.begin_in_transaction();
+    co_return Result<void>{};
+}
+
 void Session::on_server_lost(ServerConnection& server) {
     if (server_.get() != &server) return;
     const ServerPtr lost = std::exchange(server_, nullptr);
     worker_.shared().pool_metrics.leases.add(-1);
+    for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
     if (desk_ != nullptr) desk_->end_lease();
     if (end_reason_ != EndReason::none) return;
-    if (lost->is_establishing()) return;  // obtain_server() sees it, and no client byte was sent
+    if (obtaining_) return;  // obtain_server() sees it, and no client byte was sent
     // What the server said last (a FATAL of its own) has been passed on; else the client is told here, once.
     if (server_said_fatal_) {
         end(EndReason::server_lost, nullptr);

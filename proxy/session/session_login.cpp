@@ -1,5 +1,6 @@
 // From accept to the first ReadyForQuery. Nothing of what a client says is trusted before it has authenticated, every packet is
 // bounded, and until then a stranger can't tell an unknown user, an unknown tenant and a wrong password apart.
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 
 #include "base/log.hpp"
@@ -15,14 +16,6 @@ std::uint32_t be32(std::string_view bytes) {
     std::uint32_t value = 0;
     for (int i = 0; i < 4; ++i) value = (value << 8) | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
     return value;
-}
-
-bool is_utf8_name(std::string_view value) {
-    std::string plain;
-    for (const char c : value) {
-        if (c != '-' && c != '_' && c != '\'' && c != '"') plain += c;
-    }
-    return same_name(plain, "UTF8") || same_name(plain, "UNICODE");
 }
 
 // The user whose password is asked for when the startup parameters contradict each other: told only after the login.
@@ -276,8 +269,8 @@ Result<void> Session::admit() {
             desk.usage().sessions.fetch_sub(1);
             return client_error::too_many_tenant_sessions(identity_.tenant);
         }
-        desk_ = &desk;
-        desk_->counters().sessions.add(1);
+        login_desk_ = &desk;
+        desk.counters().sessions.add(1);
         pool_mode_ = tenant_->pool_mode;
     }
     ++shared.sessions;
@@ -289,32 +282,19 @@ Result<void> Session::admit() {
     return {};
 }
 
-void Session::make_startup_context() {
-    Context& state = startup_state_;
-    put_setting(state.settings, "application_name", "");
-    if (tenant_) {
-        state.role = tenant_->role;
-        state.search_path = search_path_of(*tenant_);
-        for (const auto& [name, value] : tenant_->settings) put_setting(state.settings, name, value);
-    }
+void Session::note_startup_settings() {
     for (const auto& [name, value] : identity_.settings) {
-        if (same_name(name, "search_path")) {
-            state.search_path = value;
-        } else if (same_name(name, "client_encoding") && is_utf8_name(value)) {
-            continue;  // what server connections have anyway
-        } else {
-            put_setting(state.settings, name, value);
-        }
         if (name.find('.') != std::string::npos) custom_settings_.insert(name);
     }
-    own_state_ = startup_state_;
 }
 
 Task<Result<void>> Session::welcome() {
     // Plain wishes need no server: what a fresh connection reports is known, and the first transaction proves the rest.
     const std::shared_ptr<const Settings> fresh = pool_->fresh_parameters();
-    const bool plain = own_state_.settings.size() == 1 + (tenant_ ? tenant_->settings.size() : 0) &&
-                       find_setting(identity_.settings, "search_path") == nullptr && (!tenant_ || tenant_->settings.empty());
+    const bool asks_for_nothing = std::all_of(identity_.settings.begin(), identity_.settings.end(), [](const auto& setting) {
+        return same_name(setting.first, "application_name") || (same_name(setting.first, "client_encoding") && is_utf8_name(setting.second));
+    });
+    const bool plain = asks_for_nothing && (!tenant_ || tenant_->settings.empty());
     if (fresh && plain && pool_mode_ == PoolMode::transaction) {
         Settings reported = *fresh;
         put_setting(reported, "application_name", *find_setting(own_state_.settings, "application_name"));
@@ -390,7 +370,7 @@ Task<bool> Session::log_in() {
         const bool refused = co_await refuse_login(EndReason::login_failed, admitted.error());
         co_return refused;
     }
-    make_startup_context();
+    note_startup_settings();
     login_deadline_.disarm();  // the wait for a server connection has bounds of its own
     Result<void> welcomed = co_await welcome();
     if (end_reason_ != EndReason::none) co_return false;

@@ -4,7 +4,7 @@
 
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/session.hpp"
-#include "proxy/session/sql_lexer.hpp"
+#include "router/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
 #include "proxy/wire/writer.hpp"
@@ -18,14 +18,14 @@ std::string frame(char type, std::string_view body) {
     return std::string(header.data(), header.size()).append(body);
 }
 
+}  // namespace
+
 // A statement that fails with this error.
-std::string raise_sql(const Error& error) {
+std::string Session::raise_sql(const Error& error) {
     const std::string body = "BEGIN RAISE EXCEPTION USING ERRCODE = " + sql_literal(error.sqlstate) + ", MESSAGE = " + sql_literal(error.message) +
                              ", HINT = " + sql_literal(error.hint) + "; END";
     return "DO LANGUAGE plpgsql " + sql_literal(body);
 }
-
-}  // namespace
 
 std::uint32_t Session::remember(Operation operation) {
     if (++last_tag_ == 0) ++last_tag_;
@@ -84,8 +84,7 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
     }
     if (!server_) {
         if (type == 'S' && body.empty()) {
-            skip_to_sync_ = false;
-            say(message::ready_for_query('I'));
+            end_local_batch();
             return Step::done;
         }
         if (!needs_server(type, static_cast<std::uint32_t>(body.size()))) return Step::done;
@@ -107,8 +106,12 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
             const auto portal = reader.cstring();
             const auto statement = reader.cstring();
             if (!portal || !statement) break;  // PostgreSQL says what is wrong with it
+            if (const auto step = bind_session_statement(*portal, *statement, reader.rest())) return *step;
             return on_bind(*portal, *statement, reader.rest(), static_cast<std::uint32_t>(body.size()));
         }
+        case 'E':
+            if (const auto step = execute_session_statement(body)) return *step;
+            break;
         case 'D':
             if (translates) return on_describe(body, whole);
             break;
@@ -132,6 +135,15 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
         const Error error = client_error::invalid_message_type(type);
         end(EndReason::protocol_violation, &error);
         return Step::ended;
+    }
+    if (!server_ && held_.state() == HeldTransaction::State::failed) {
+        if (partial_ != Partial::none) partial_ = Partial::drop;
+        if (type == 'Q' || type == 'F') {
+            refuse_query(client_error::transaction_aborted());
+        } else {
+            refuse_locally(client_error::transaction_aborted());
+        }
+        return Step::done;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
     switch (type) {
@@ -198,17 +210,15 @@ bool Session::answer_locally(const StatementTraits& traits) {
 // what the server would make of them. A server connection is needed only if a value changes that the client is told.
 Session::Step Session::reset_session(const StatementTraits& traits) {
     if (!resetting_) {
-        const std::string role = own_state_.role;
-        const bool changes = !(own_state_ == startup_state_);
-        own_state_ = startup_state_;
-        if (traits.discard_all) {
+        const bool changes = !own_.settings.empty() || (traits.discard_all && own_.role) || !named_.is_empty();
+        own_.settings.clear();
+        if (traits.discard_all) {  // RESET ALL leaves the role and prepared statements alone
+            own_.role.reset();
             names_.clear();
             unnamed_serial_ = 0;
             custom_settings_.clear();
-        } else {
-            own_state_.role = role;  // RESET ALL leaves the role alone
         }
-        context_.reset();
+        reset_named();
         resetting_ = changes;
     }
     if (resetting_ && !server_ && !try_begin_lease()) return Step::need_server;
@@ -223,24 +233,28 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
 Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
     const StatementTraits traits = scan_statement(sql);
-    if (pool_mode_ == PoolMode::transaction && !is_pinned()) {
+    const bool is_held = !server_ && held_.state() != HeldTransaction::State::none;
+    if (pool_mode_ == PoolMode::transaction && !is_pinned() && !is_held) {
         if (traits.discard_all || traits.reset_all) {
             if (server_ && !resetting_ && replies_.ends_with_ready()) return Step::wait_for_replies;
             if (!server_ || resetting_) return reset_session(traits);
         }
         if (answer_locally(traits)) return Step::done;
     }
+    if (names_in_sql() && (traits.of_session || (is_held && held_.state() == HeldTransaction::State::failed))) return on_session_query(sql);
     if (!server_ && !try_begin_lease()) return Step::need_server;
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
-    if (const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint())) {
-        // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
-        worker_.to_server().put_copy(message::query(raise_sql(*foreign)));
-        replies_.sent({Request::query});
-        return Step::done;
+    if (!names_in_sql()) {
+        if (const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint())) {
+            // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
+            worker_.to_server().put_copy(message::query(raise_sql(*foreign)));
+            replies_.sent({Request::query});
+            return Step::done;
+        }
+        if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     }
-    if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     if (execute_by_sql(sql)) return Step::done;
     replies_.sent({Request::query});
     to_server(whole);
@@ -307,9 +321,17 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     std::string_view definition = reader.rest();
     const std::string_view sql = definition.substr(0, definition.find('\0'));
     const StatementTraits traits = scan_statement(sql);
-    if (traits.resets_context || !traits.custom_settings.empty()) {
+    if (!names_in_sql() && (traits.resets_context || !traits.custom_settings.empty())) {
         const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
         if (foreign) return refuse_parse(*foreign);
+    }
+    const bool is_whole = name && definition.find('\0') != std::string_view::npos;
+    if (!server_ && names_in_sql() && is_whole) {
+        if (traits.of_session && parse_locally(*name, definition)) return Step::done;
+        if (held_.state() == HeldTransaction::State::failed) {
+            refuse_locally(client_error::transaction_aborted());
+            return Step::done;
+        }
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (!name || definition.find('\0') == std::string_view::npos) {
@@ -327,8 +349,9 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         definition = translated;
     }
     if (name->empty()) {
-        note_traits(traits);
         unnamed_traits_ = std::make_shared<StatementTraits>(traits);
+        unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql) : nullptr;
+        if (!unnamed_session_) note_traits(traits);  // else when it is executed
         unnamed_definition_.assign(definition);
         unnamed_serial_ = ++last_serial_;
         server_->unnamed_statement = unnamed_serial_;
@@ -376,9 +399,8 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
         worker_.to_server().put_copy(text);
         return;
     }
-    const std::string owner = identity_.tenant + '\n' + identity_.user + '\n' + pool_->key().database;
-    StatementPtr statement = worker_.statements().find_or_create(owner, definition);
-    note_traits(statement->traits);
+    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition);
+    if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     names_.emplace(std::string(name), statement);
     unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
@@ -440,17 +462,30 @@ void Session::ensure_unnamed_on_server() {
 std::string Session::statement_for_server(std::string_view name) {
     if (name.empty()) {
         ensure_unnamed_on_server();
-        if (unnamed_serial_ != 0 && unnamed_traits_) note_traits(*unnamed_traits_);
+        if (unnamed_serial_ != 0 && unnamed_traits_ && !unnamed_session_) note_traits(*unnamed_traits_);
         return {};
     }
     const auto known = names_.find(statement_key(name));
     if (known == names_.end()) {
         return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
     }
+    if (known->second->owner != statement_owner()) {
+        // Prepared for another tenant: its plan and its types are not this one's.
+        known->second = worker_.statements().find_or_create(statement_owner(), known->second->definition);
+    }
     const StatementPtr statement = known->second;
     ensure_on_server(statement);
-    note_traits(statement->traits);
+    if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     return statement->server_name;
+}
+
+// Equal texts of two tenants are two statements.
+const std::string& Session::statement_owner() {
+    if (statement_owner_tenant_ != tenant_name_ || statement_owner_.empty()) {
+        statement_owner_tenant_ = tenant_name_;
+        statement_owner_ = tenant_name_ + '\n' + identity_.user;
+    }
+    return statement_owner_;
 }
 
 Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
@@ -469,6 +504,7 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
 }
 
 Session::Step Session::on_describe(std::string_view body, std::string_view whole) {
+    if (!server_ && describe_locally(body)) return Step::done;
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (body.size() >= 2 && body[0] == 'S') {
         const std::string_view name = body.substr(1, body.find('\0', 1) - 1);
@@ -483,6 +519,7 @@ Session::Step Session::on_describe(std::string_view body, std::string_view whole
 }
 
 Session::Step Session::on_close(std::string_view body, std::string_view whole) {
+    if (!server_ && close_locally(body)) return Step::done;
     const std::string name = body.size() >= 2 ? std::string(body.substr(1, body.find('\0', 1) - 1)) : std::string();
     if (body.empty() || body[0] != 'S' || name.empty()) {
         if (!server_ && !try_begin_lease()) return Step::need_server;

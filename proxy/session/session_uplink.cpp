@@ -200,9 +200,14 @@ Session::Step Session::continue_partial(std::string_view& input) {
         }
         if (partial_ == Partial::bind_names) {
             const auto portal_end = gathered_.find('\0');
-            if (portal_end != std::string::npos && gathered_.find('\0', portal_end + 1) != std::string::npos) {
-                partial_ = Partial::bind_ready;
-                return start_bind();
+            const auto statement_end = portal_end == std::string::npos ? portal_end : gathered_.find('\0', portal_end + 1);
+            if (statement_end != std::string::npos) {
+                // What a statement about the session is bound to must be understood.
+                const auto name = std::string_view(gathered_).substr(portal_end + 1, statement_end - portal_end - 1);
+                const bool is_of_session = names_in_sql() && session_statement(name) && client_frames_.body_length() <= small_message_bytes_max;
+                partial_ = is_of_session ? Partial::gather : Partial::bind_ready;
+                if (!is_of_session) return start_bind();
+                continue;
             }
             if (gathered_.size() > bind_names_bytes_max) break;
         }
@@ -284,9 +289,14 @@ void Session::fail_request(const Error& error, std::string_view& input) {
     } else {
         partial_ = Partial::drop;
     }
+    held_.fail(named_);
+    binding_.reset();
+    answered_ = 0;
+    portals_.clear();
+    route_is_stale_ = true;
     std::string text = client_error::to_message(error, "ERROR");
     if (type == 'Q' || type == 'F') {
-        text += message::ready_for_query('I');
+        text += message::ready_for_query(held_.status());
     } else {
         skip_to_sync_ = true;
     }

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <utility>
 
-#include "proxy/session/sql_lexer.hpp"
+#include "router/session_statement.hpp"
+#include "router/sql_lexer.hpp"
 
 namespace pgporter {
 namespace {
@@ -126,7 +127,7 @@ class Scanner {
                 return;
             case Call::set_config:
                 if (c != '(') return;
-                traits_.may_change_settings = true;
+                traits_.may_change_settings = traits_.of_session = true;
                 call_ = Call::config_name;
                 return;
             case Call::config_name:
@@ -163,11 +164,17 @@ class Scanner {
                 traits_.listen = true;
                 return;
             case SqlKeyword::set:
+                traits_.of_session = true;
                 return set_statement();
             case SqlKeyword::reset:
+                traits_.of_session = true;
                 return reset_statement();
             case SqlKeyword::discard:
+                traits_.of_session = true;
                 return discard_statement();
+            case SqlKeyword::none:
+                if (token_.kind == SqlToken::Kind::word && is_transaction_word(token_.text)) traits_.of_session = true;
+                return;
             case SqlKeyword::deallocate:
                 return deallocate_statement();
             case SqlKeyword::declare:

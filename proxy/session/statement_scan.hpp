@@ -12,6 +12,10 @@
 namespace pgporter {
 
 struct StatementTraits {
+    // Some statement of the text begins like one about the session or its transaction (SET, RESET, DISCARD, BEGIN, COMMIT ..), or set_config
+    // is called: worth a closer look (router/session_statement).
+    bool of_session = false;
+
     // Reasons to pin the session, true if any statement in the text is one.
     bool listen = false;            // LISTEN
     bool temporary_object = false;  // CREATE [LOCAL|GLOBAL] TEMP|TEMPORARY .., SELECT .. INTO TEMP, the name pg_temp

@@ -70,6 +70,8 @@ class ReplyQueue {
     // Nothing owed, not in a transaction, not copying, nothing to be skipped, no batch open: the lease may end.
     [[nodiscard]] bool is_idle() const { return count_ == 0 && status_ == 'I' && !copying_in_ && !skipping_ && !open_batch_; }
     void reset();
+    // After reset(): a transaction block is open already.
+    void begin_in_transaction() { status_ = 'T'; }
 
   private:
     Expected& at(std::size_t i) { return ring_[(first_ + i) & (ring_.size() - 1)]; }

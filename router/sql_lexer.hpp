@@ -1,4 +1,4 @@
-// SqlLexer: cuts an SQL text into the tokens that statement_scan looks at. Owned by one scan, on its thread. It knows
+// SqlLexer: cuts an SQL text into the tokens that statement_scan and session_statement look at. Owned by one scan, on its thread. It knows
 // comments, strings of all spellings, quoted names and dollar quotes as PostgreSQL's lexer does with
 // standard_conforming_strings on; it doesn't know the grammar. Linear in the text, no recursion, no allocation; its
 // tokens are views into the text.
@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -54,9 +55,11 @@ struct SqlToken {
     Kind kind = Kind::end;
     SqlKeyword keyword = SqlKeyword::none;
     bool plain = true;      // quoted, string: `text` is the value itself, without escapes or doubled quotes
-    bool unicode = false;   // quoted: written with U&
+    bool unicode = false;   // quoted, string: written with U&
+    bool escapes = false;   // string: written with E, so that backslashes mean something
     char character = 0;     // other: the character, or 0 for numbers and parameters
-    std::string_view text;  // word: as written; quoted, string: between the quotes
+    std::string_view text;  // word, number, parameter: as written; quoted, string: between the quotes
+    std::size_t begin = 0;  // where it starts in the text
 
     [[nodiscard]] bool at_end() const { return kind == Kind::end || kind == Kind::semicolon; }
     [[nodiscard]] bool is_name() const { return kind == Kind::word || kind == Kind::quoted; }
@@ -67,6 +70,9 @@ struct SqlToken {
 // ASCII letters in lower case, as PostgreSQL folds what isn't quoted.
 [[nodiscard]] std::string folded(std::string_view text);
 
+// The value of a quoted name or a string, or of a word folded as an identifier; nullopt: it needs an unescaping that isn't done here.
+[[nodiscard]] std::optional<std::string> token_value(const SqlToken& token);
+
 // Keeps its token and writes it field by field: handing it out by value costs more than finding it.
 class SqlLexer {
   public:
@@ -76,6 +82,8 @@ class SqlLexer {
 
     // Goes on to the next token; at the end of the text, kind end again and again.
     void next();
+    // Behind the last token.
+    [[nodiscard]] std::size_t position() const { return at_; }
     // A comment, string or quoted name didn't end.
     [[nodiscard]] bool broken() const { return broken_; }
 

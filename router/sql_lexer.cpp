@@ -1,4 +1,4 @@
-#include "proxy/session/sql_lexer.hpp"
+#include "router/sql_lexer.hpp"
 
 #include <algorithm>
 #include <array>
@@ -169,13 +169,30 @@ std::string folded(std::string_view text) {
     return out;
 }
 
+std::optional<std::string> token_value(const SqlToken& token) {
+    if (token.kind == SqlToken::Kind::word) return folded(token.text);
+    if (token.kind != SqlToken::Kind::quoted && token.kind != SqlToken::Kind::string) return std::nullopt;
+    if (token.unicode) return std::nullopt;
+    if (token.plain) return std::string(token.text);
+    if (token.escapes && token.text.find('\\') != std::string_view::npos) return std::nullopt;
+    const char quote = token.kind == SqlToken::Kind::quoted ? '"' : '\'';
+    std::string value;
+    for (std::size_t i = 0; i < token.text.size(); ++i) {
+        value += token.text[i];
+        if (token.text[i] == quote) ++i;  // doubled
+    }
+    return value;
+}
+
 void SqlLexer::next() {
     skip_space_and_comments();
     token_.keyword = SqlKeyword::none;
     token_.plain = true;
     token_.unicode = false;
+    token_.escapes = false;
     token_.character = 0;
     token_.text = {};
+    token_.begin = at_;
     if (at_ == sql_.size()) {
         token_.kind = SqlToken::Kind::end;
         return;
@@ -283,6 +300,7 @@ void SqlLexer::quoted_until(char quote, SqlToken::Kind kind) {
 
 void SqlLexer::escape_string() {
     token_.kind = SqlToken::Kind::string;
+    token_.escapes = true;
     const std::size_t begin = at_;
     while (at_ < sql_.size()) {
         const char c = sql_[at_++];
@@ -302,8 +320,10 @@ void SqlLexer::escape_string() {
 }
 
 void SqlLexer::number() {
+    const std::size_t begin = at_;
     while (at_ < sql_.size() && (class_of(sql_[at_]) == digit_char || sql_[at_] == '.' || sql_[at_] == '_')) ++at_;
     token_.kind = SqlToken::Kind::other;
+    token_.text = sql_.substr(begin, at_ - begin);
 }
 
 void SqlLexer::dollar() {
@@ -311,6 +331,7 @@ void SqlLexer::dollar() {
     std::size_t end = at_ + 1;
     if (end < sql_.size() && class_of(sql_[end]) == digit_char) {
         while (end < sql_.size() && class_of(sql_[end]) == digit_char) ++end;
+        token_.text = sql_.substr(at_, end - at_);
         at_ = end;
         return;
     }

@@ -1,0 +1,175 @@
+#include "proxy/session/held_transaction.hpp"
+
+#include <algorithm>
+
+#include "proxy/pool/context.hpp"
+#include "proxy/session/client_errors.hpp"
+#include "router/search_path.hpp"
+#include "router/sql_lexer.hpp"
+
+namespace pgporter {
+namespace {
+
+using Answer = HeldTransaction::Answer;
+
+Answer answered(std::string tag) {
+    return {Answer::Kind::answered, std::move(tag), {}, {}};
+}
+
+Answer needs_server() {
+    return {};
+}
+
+Answer refused(Error error) {
+    return {Answer::Kind::refused, {}, {}, std::move(error)};
+}
+
+bool starts_with_word(std::string_view text, std::string_view word) {
+    return text.size() >= word.size() && equals_folded(text.substr(0, word.size()), word);
+}
+
+// A call as the log of held back statements has it: with the values that bind parameters gave.
+std::string set_config_sql(const std::vector<ResolvedChange>& changes) {
+    std::string sql = "SELECT ";
+    for (const ResolvedChange& change : changes) {
+        if (sql.size() > 7) sql += ", ";
+        sql += "pg_catalog.set_config(" + sql_literal(change.name) + ", " + (change.value ? sql_literal(*change.value) : "NULL") +
+               (change.is_local ? ", true)" : ", false)");
+    }
+    return sql;
+}
+
+}  // namespace
+
+bool HeldTransaction::performs(const SessionStatement& statement, const std::vector<ResolvedChange>& changes, const IdentifyConfig& config,
+                               const ScopedSettings& named) const {
+    const bool open = state_ == State::open;
+    if (state_ == State::failed) {
+        const bool is_end = statement.verb == SessionVerb::commit || statement.verb == SessionVerb::rollback;
+        return !is_end || !statement.chain;
+    }
+    switch (statement.verb) {
+        case SessionVerb::begin: return !open;
+        case SessionVerb::set_transaction:
+        case SessionVerb::savepoint: return open;
+        case SessionVerb::commit:
+        case SessionVerb::rollback: return open && !statement.chain;
+        case SessionVerb::release:
+        case SessionVerb::rollback_to: return open && named.has_savepoint(statement.savepoint);
+        case SessionVerb::set:
+        case SessionVerb::set_config:
+            return !changes.empty() && std::all_of(changes.begin(), changes.end(), [&](const ResolvedChange& change) {
+                const bool has_result = statement.verb == SessionVerb::set_config;
+                if (!names_tenants(config, change.name) || (has_result && !change.value)) return false;
+                if (change.name == "search_path" && change.value && !split_search_path(*change.value)) return false;
+                return open || !change.is_local;
+            });
+        case SessionVerb::other:
+        case SessionVerb::reset_all:
+        case SessionVerb::discard_all: return false;
+    }
+    return false;
+}
+
+HeldTransaction::Answer HeldTransaction::perform(const SessionStatement& statement, const std::vector<ResolvedChange>& changes,
+                                                 const World& world, ScopedSettings& named) {
+    if (!performs(statement, changes, world.config, named)) return needs_server();
+    switch (statement.verb) {
+        case SessionVerb::commit:
+        case SessionVerb::rollback: return end_transaction(statement, named);
+        case SessionVerb::rollback_to:
+            if (!named.roll_back_to(statement.savepoint)) {
+                return refused(
+                    pgporter::fail(ErrorKind::invalid, "savepoint \"" + statement.savepoint + "\" does not exist", {}, {}, "3B001"));
+            }
+            state_ = State::open;
+            hold_back(statement.text);
+            return answered("ROLLBACK");
+        default: break;
+    }
+    if (state_ == State::failed) return refused(client_error::transaction_aborted());
+    switch (statement.verb) {
+        case SessionVerb::begin:
+            state_ = State::open;
+            begin_ = statement.text;
+            named.begin();
+            return answered(starts_with_word(statement.text, "start") ? "START TRANSACTION" : "BEGIN");
+        case SessionVerb::savepoint:
+            named.savepoint(statement.savepoint);
+            hold_back(statement.text);
+            return answered("SAVEPOINT");
+        case SessionVerb::release:
+            named.release(statement.savepoint);
+            hold_back(statement.text);
+            return answered("RELEASE");
+        case SessionVerb::set_transaction: hold_back(statement.text); return answered("SET");
+        case SessionVerb::set:
+        case SessionVerb::set_config: return change_settings(statement, changes, world, named);
+        default: return needs_server();
+    }
+}
+
+HeldTransaction::Answer HeldTransaction::end_transaction(const SessionStatement& statement, ScopedSettings& named) {
+    const bool commits = statement.verb == SessionVerb::commit && state_ == State::open;
+    if (commits) {
+        named.commit();
+    } else {
+        named.rollback();
+    }
+    hand_over();
+    return answered(commits ? "COMMIT" : "ROLLBACK");
+}
+
+HeldTransaction::Answer HeldTransaction::change_settings(const SessionStatement& statement, const std::vector<ResolvedChange>& changes,
+                                                         const World& world, ScopedSettings& named) {
+    for (const ResolvedChange& change : changes) {
+        if (!change.value) continue;
+        const auto tenant = tenant_named_by(world.config, world.snapshot, world.asker, change.name, *change.value);
+        if (!tenant) return refused(tenant.error());
+    }
+    Answer answer;
+    for (const ResolvedChange& change : changes) {
+        named.change(change.name, change.value, change.is_local);
+        if (statement.verb == SessionVerb::set_config) answer.row.push_back(*change.value);
+    }
+    hold_back(statement.verb == SessionVerb::set_config ? set_config_sql(changes) : statement.text);
+    answer.kind = Answer::Kind::answered;
+    if (statement.verb == SessionVerb::set_config) {
+        answer.tag = "SELECT 1";
+    } else {
+        answer.tag = starts_with_word(statement.text, "reset") ? "RESET" : "SET";
+    }
+    return answer;
+}
+
+void HeldTransaction::fail(ScopedSettings& named) {
+    if (state_ == State::none) {
+        named.rollback();
+        settings_.clear();
+    } else {
+        state_ = State::failed;
+    }
+}
+
+void HeldTransaction::end_implicit(ScopedSettings& named) {
+    if (state_ != State::none) return;
+    named.commit();
+    settings_.clear();
+}
+
+void HeldTransaction::hold_back(std::string_view sql) {
+    settings_ += "; ";
+    settings_ += sql;
+}
+
+std::string HeldTransaction::held_back() const {
+    return state_ == State::open ? begin_ + settings_ : std::string();
+}
+
+void HeldTransaction::hand_over() {
+    state_ = State::none;
+    begin_.clear();
+    settings_.clear();
+}
+
+}  // namespace pgporter

@@ -1,0 +1,305 @@
+// The tenant in SQL. While the session has no server connection, statements about tenants and transactions are answered here
+// (HeldTransaction); with one they are passed on, and what they set is followed. In both cases nobody is asked whose data a statement may
+// see but the catalog: a tenant that the session may not be served for is refused before the statement goes out.
+#include <algorithm>
+
+#include "proxy/session/session.hpp"
+#include "router/sql_lexer.hpp"
+#include "proxy/wire/messages.hpp"
+#include "router/search_path.hpp"
+
+namespace pgporter {
+namespace {
+
+bool sets(const SessionStatement& statement) {
+    return statement.verb == SessionVerb::set || statement.verb == SessionVerb::set_config;
+}
+
+bool is_of_transaction(const SessionStatement& statement) {
+    return statement.verb != SessionVerb::other && !sets(statement) && statement.verb != SessionVerb::reset_all &&
+           statement.verb != SessionVerb::discard_all;
+}
+
+// The text with as many blanks instead of its beginning: positions in errors stay what they are.
+std::string blanked(std::string_view sql, std::size_t count) {
+    std::string text;
+    text.reserve(sql.size());
+    for (std::size_t i = 0; i < count; ++i) {
+        const bool continues_character = (static_cast<unsigned char>(sql[i]) & 0xC0U) == 0x80U;
+        if (!continues_character) text += sql[i] == '\n' ? '\n' : ' ';
+    }
+    return text.append(sql.substr(count));
+}
+
+}  // namespace
+
+const User* Session::user_entry() const {
+    return listener_->config.auth == ClientAuth::trust ? nullptr : worker_.snapshot()->find_user(identity_.user);
+}
+
+HeldTransaction::World Session::world() const {
+    const auto& home = worker_.config().home;
+    Asker asker{user_entry(), identity_.tenant, tenant_name_, {}, {}};
+    if (pool_) {
+        asker.cluster = pool_->key().address.cluster;
+        asker.database = pool_->key().database;
+    } else if (home) {
+        asker.cluster = home->cluster;
+        asker.database = home->database;
+    }
+    return {worker_.config().identify, *worker_.snapshot(), asker};
+}
+
+// What the session's tenant and login ask for, before anything was set by SQL.
+Context Session::startup_state() const {
+    Context state;
+    put_setting(state.settings, "application_name", "");
+    if (tenant_) {
+        state.role = tenant_->role;
+        state.search_path = search_path_of(*tenant_);
+        for (const auto& [name, value] : tenant_->settings) put_setting(state.settings, name, value);
+        const Database* database = worker_.snapshot()->find_database(tenant_->placement.cluster, tenant_->placement.database);
+        if (database != nullptr && !database->tenant_setting.empty()) put_setting(state.settings, database->tenant_setting, tenant_key(*tenant_));
+    }
+    // What the login said about its own tenant holds for nobody else.
+    const bool is_login_tenant = tenant_name_ == identity_.tenant;
+    for (const auto& [name, value] : identity_.settings) {
+        if (same_name(name, "search_path")) {
+            if (is_login_tenant || state.search_path.empty()) state.search_path = value;
+        } else if (same_name(name, "client_encoding") && is_utf8_name(value)) {
+            continue;  // what server connections have anyway
+        } else if (is_login_tenant || !names_tenants(worker_.config().identify, folded(name))) {
+            put_setting(state.settings, name, value);
+        }
+    }
+    return state;
+}
+
+Context Session::session_state() const {
+    Context state = startup_state_;
+    if (own_.role) state.role = *own_.role;
+    for (const auto& [name, value] : own_.settings) put_setting(state.settings, name, value);
+    const bool is_held_back = held_.state() == HeldTransaction::State::open;
+    for (const auto& [name, value] : is_held_back ? named_.committed() : named_.view().persistent) {
+        if (name == "search_path") {
+            state.search_path = value.empty() ? "\"\"" : value;  // empty means the default here
+        } else {
+            put_setting(state.settings, name, value);
+        }
+    }
+    return state;
+}
+
+void Session::named_changed() {
+    route_is_stale_ = true;
+    must_set_again_ = true;
+}
+
+// Back to what the login began with.
+void Session::reset_named() {
+    named_.reset();
+    route_is_stale_ = true;
+}
+
+// Statements that need no server, from the first one on.
+Session::Held Session::answer_held(const std::vector<SessionStatement>& statements) {
+    if (statements.size() > 1) named_.begin();  // they succeed or fail together
+    for (; answered_ < statements.size(); ++answered_) {
+        const SessionStatement& statement = statements[answered_];
+        const auto changes = resolve(statement, {});
+        if (!changes) return Held::needs_server;
+        HeldTransaction::Answer answer = held_.perform(statement, *changes, world(), named_);
+        if (answer.kind == HeldTransaction::Answer::Kind::needs_server) return Held::needs_server;
+        if (answer.kind == HeldTransaction::Answer::Kind::refused) {
+            refuse_query(answer.error);
+            return Held::refused;
+        }
+        named_changed();
+        std::string text;
+        if (!answer.row.empty()) {
+            std::vector<message::TextColumn> columns;
+            for (const SettingChange& change : statement.changes) columns.push_back({change.column});
+            text = message::row_description(columns) + message::data_row({answer.row.begin(), answer.row.end()});
+        }
+        say(text + message::command_complete(answer.tag));
+    }
+    return Held::answered;
+}
+
+// A Query that fails without a server.
+void Session::refuse_query(const Error& error) {
+    held_.fail(named_);
+    answered_ = 0;
+    binding_.reset();
+    route_is_stale_ = true;
+    say(client_error::to_message(error, "ERROR") + message::ready_for_query(held_.status()));
+}
+
+// Whose lease does what follows need? Decided with what it sets itself, before the first statement that may read something.
+Result<void> Session::plan_binding(const std::vector<SessionStatement>& statements, std::size_t from) {
+    ScopedSettings after = named_;
+    after.begin();
+    bool changed = false;
+    for (std::size_t i = from; i < statements.size(); ++i) {
+        const SessionStatement& statement = statements[i];
+        for (const std::string& name : statement.computed) {
+            if (names_tenants(worker_.config().identify, name)) return client_error::computed_setting(name);
+        }
+        if (statement.verb == SessionVerb::other) break;
+        const auto changes = resolve(statement, {});
+        if (!changes) break;
+        for (const ResolvedChange& change : *changes) {
+            if (!names_tenants(worker_.config().identify, change.name)) continue;
+            after.change(change.name, change.value, change.is_local);
+            changed = true;
+        }
+    }
+    if (changed) binding_ = after.view().effective;
+    return {};
+}
+
+// A simple Query with statements about the session or its transaction, or any in a held transaction that has failed.
+Session::Step Session::on_session_query(std::string_view sql) {
+    const std::vector<SessionStatement> statements = recognise(sql);
+    if (server_) return forward_session_query(sql, statements);
+    unnamed_serial_ = 0;
+    portals_.clear();
+    const Held held = answer_held(statements);
+    if (held == Held::refused) return end_reason_ == EndReason::none ? Step::done : Step::ended;
+    if (held == Held::answered) {
+        held_.end_implicit(named_);
+        answered_ = 0;
+        say((statements.empty() ? message::empty_query_response() : std::string()) + message::ready_for_query(held_.status()));
+        return Step::done;
+    }
+    const Result<void> planned = plan_binding(statements, answered_);
+    if (!planned) {
+        refuse_query(planned.error());
+        return Step::done;
+    }
+    if (!try_begin_lease()) return Step::need_server;
+    return forward_session_query(sql, statements);
+}
+
+// Passed on, without what was answered already.
+Session::Step Session::forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements) {
+    const std::size_t from = std::exchange(answered_, 0);
+    bool of_transaction = false;
+    bool has_changes = false;
+    for (std::size_t i = from; i < statements.size(); ++i) {
+        const SessionStatement& statement = statements[i];
+        const auto changes = resolve(statement, {});
+        Result<void> noted = changes ? note_session_statement(statement, *changes) : Result<void>{};
+        if (!noted) {
+            // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
+            worker_.to_server().put_copy(message::query(raise_sql(noted.error())));
+            replies_.sent({Request::query});
+            return Step::done;
+        }
+        of_transaction |= is_of_transaction(statement);
+        has_changes |= !statement.changes.empty();
+    }
+    unnamed_serial_ = 0;
+    server_->unnamed_statement = 0;
+    if (statements.size() - from > 1 && of_transaction && has_changes) state_is_suspect_ = true;  // too tangled to be followed
+    if (from == 0 && statements.size() == 1) {
+        const StatementTraits traits = scan_statement(sql);
+        if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
+    }
+    replies_.sent({Request::query});
+    worker_.to_server().put_copy(message::query(from == 0 ? std::string(sql) : blanked(sql, statements[from].begin)));
+    return Step::done;
+}
+
+// What a statement that goes to the server means for the session; an error: it must not go.
+Result<void> Session::note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes) {
+    const IdentifyConfig& config = worker_.config().identify;
+    for (const std::string& name : statement.computed) {
+        if (names_tenants(config, name)) return client_error::computed_setting(name);
+    }
+    if (replies_.is_empty() && replies_.status() == 'E' && statement.verb != SessionVerb::rollback_to) return {};  // the server refuses it
+    switch (statement.verb) {
+        case SessionVerb::begin: named_.begin(); return {};
+        case SessionVerb::savepoint: named_.savepoint(statement.savepoint); return {};
+        case SessionVerb::release: named_.release(statement.savepoint); return {};
+        case SessionVerb::rollback_to: named_.roll_back_to(statement.savepoint); return {};
+        case SessionVerb::commit:
+        case SessionVerb::rollback: has_barrier_ |= named_.in_transaction() && !named_.is_empty(); return {};
+        case SessionVerb::set_transaction: return {};
+        case SessionVerb::reset_all:
+        case SessionVerb::discard_all:
+        case SessionVerb::other: note_traits(scan_statement(statement.text)); return {};
+        case SessionVerb::set:
+        case SessionVerb::set_config: break;
+    }
+    ScopedSettings after = named_;
+    if (replies_.status() == 'I' && replies_.is_empty()) after.begin();
+    bool is_followed = true;
+    bool names_somebody = false;
+    for (const ResolvedChange& change : changes) {
+        const bool is_naming = names_tenants(config, change.name);
+        is_followed &= is_naming && change.value.has_value();
+        names_somebody |= is_naming;
+        if (is_naming) after.change(change.name, change.value, change.is_local);
+    }
+    if (!is_followed) note_traits(scan_statement(statement.text));
+    if (!names_somebody) return {};
+    after.begin();
+    return turn_to(after);
+}
+
+// The open transaction goes on for whom these settings name. Only within one database, where that is a matter of search_path alone.
+Result<void> Session::turn_to(const ScopedSettings& after) {
+    const HeldTransaction::World here = world();
+    Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, after.view().effective);
+    if (!tenant) return tenant.error();
+    if (*tenant != tenant_name_) {
+        if (is_pinned()) return client_error::tenant_while_pinned(*tenant, *pins_.begin());
+        Result<Route> there = route(*worker_.snapshot(), worker_.config().home, user_entry(), *tenant, identity_.database);
+        if (!there) return there.error();
+        const bool is_here = there->cluster == here.asker.cluster && there->database == here.asker.database;
+        const std::string& role_there = there->tenant ? there->tenant->role : std::string();
+        const std::string& role_here = tenant_ ? tenant_->role : std::string();
+        if (!is_here || role_there != role_here) return client_error::tenant_elsewhere(tenant_name_, *tenant);
+        if (there->tenant) {
+            TenantDesk& desk = worker_.desk(*tenant);
+            if (std::find(visited_.begin(), visited_.end(), &desk) == visited_.end()) {
+                // Who is about to move away is not turned to any more; whoever is turned to counts until the transaction ends.
+                if (desk.is_held() || !desk.take_place(0)) return client_error::tenant_elsewhere(tenant_name_, *tenant);
+                desk.begin_lease();
+                visited_.push_back(&desk);
+            }
+        }
+    }
+    named_ = after;
+    route_is_stale_ = true;
+    return {};
+}
+
+// The transaction is over: what it has set stays, or doesn't.
+void Session::settle_named() {
+    portals_.clear();
+    const bool saw_error = std::exchange(saw_error_, false);
+    const Ended ended = std::exchange(ended_, Ended::by_itself);
+    if (!named_.in_transaction()) return;
+    const bool is_changed = named_.has_uncommitted();
+    route_is_stale_ |= is_changed || named_.view().effective != named_.view().persistent;
+    // With an error and a commit, some of it was undone by ROLLBACK TO: the server is asked.
+    if (is_changed && saw_error && ended == Ended::committed) state_is_suspect_ = true;
+    const bool commits = ended == Ended::committed || (ended == Ended::by_itself && !saw_error);
+    if (commits) {
+        named_.commit();
+    } else {
+        named_.rollback();
+    }
+    if (!is_changed) return;
+    // The server connection has what was set; whether that is all of what the session's next lease needs is seen when it is got.
+    own_state_ = session_state();
+    if (commits && visited_.empty() && !state_is_suspect_) {
+        server_->adopt_context(wanted_context());
+    } else if (commits) {
+        server_->forget_context();
+    }
+}
+
+}  // namespace pgporter
