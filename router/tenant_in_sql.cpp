@@ -46,6 +46,15 @@ Error no_such_schema(const Asker& asker, std::string_view schema) {
     return fail(ErrorKind::not_found, std::move(message), {}, "name a tenant's schema, or add this one to identify.shared_schemas", "3F000");
 }
 
+// An application whose tenant was named at login may use such a setting for something else, unless row-level security reads it there.
+bool may_mean_nobody(const Snapshot& snapshot, const Asker& asker, std::string_view setting) {
+    if (asker.login_tenant.empty()) return false;
+    const TenantPtr tenant = snapshot.find_tenant(asker.login_tenant);
+    const Database* database = snapshot.find_database(asker.cluster, asker.database);
+    const bool is_guarded = database != nullptr && same_setting(database->tenant_setting, setting);
+    return tenant && tenant->placement.kind != PlacementKind::rows && !is_guarded;
+}
+
 Result<std::string> known(const Asker& asker, std::string_view setting, std::string_view value, const TenantPtr& tenant) {
     if (!tenant || !may_speak(asker, *tenant)) return no_such_tenant(asker, setting, value);
     return tenant->name;
@@ -75,7 +84,9 @@ Result<std::string> named_in_json(const Snapshot& snapshot, const Asker& asker, 
         return fail(ErrorKind::invalid, "parameter \"" + json.name + "\" has no text at \"" + json.path + "\"", {}, {}, "22023");
     }
     if (key.empty()) return std::string();
-    return known(asker, json.name, key, snapshot.find_tenant_by_key(key));
+    const TenantPtr named = snapshot.find_tenant_by_key(key);
+    if ((!named || !may_speak(asker, *named)) && may_mean_nobody(snapshot, asker, json.name)) return std::string();
+    return known(asker, json.name, key, named);
 }
 
 bool is_nobodys(const IdentifyConfig& config, std::string_view schema) {
@@ -144,7 +155,11 @@ Result<std::string> tenant_named_by(const IdentifyConfig& config, const Snapshot
     if (value.empty()) return std::string();
     if (setting == "search_path") return named_by_path(config, snapshot, asker, value);
     if (setting == own_setting) return known(asker, setting, value, snapshot.find_tenant(value));
-    if (is_tenant_setting(config, setting)) return known(asker, setting, value, snapshot.find_tenant_by_key(value));
+    if (is_tenant_setting(config, setting)) {
+        const TenantPtr named = snapshot.find_tenant_by_key(value);
+        if ((!named || !may_speak(asker, *named)) && may_mean_nobody(snapshot, asker, setting)) return std::string();
+        return known(asker, setting, value, named);
+    }
     if (const JsonSetting* json = find_json(config, setting)) return named_in_json(snapshot, asker, *json, value);
     return std::string();
 }

@@ -107,7 +107,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     }
     if (type == 'C' && body.size() > 6 && (body.front() == 'C' || body.front() == 'R')) {
         if (body.starts_with(std::string_view("COMMIT\0", 7))) ended_ = Ended::committed;
-        if (body.starts_with(std::string_view("ROLLBACK\0", 9)) && replies_.status() != 'T') ended_ = Ended::rolled_back;
+        if (body.starts_with(std::string_view("ROLLBACK\0", 9))) ended_ = Ended::rolled_back;  // or back to a savepoint: then more follows
     }
     if (type == 'C' && body.size() > 1 && body.front() == 'D') {
         const std::string_view tag = body.substr(0, body.size() - 1);

@@ -95,9 +95,10 @@ void Session::named_changed() {
     must_set_again_ = true;
 }
 
-// Back to what the login began with.
+// Back to what the login began with. What nobody saw being changed goes back as well: the server connection's context is made anew.
 void Session::reset_named() {
     named_.reset();
+    context_.reset();
     route_is_stale_ = true;
 }
 

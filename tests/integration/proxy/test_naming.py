@@ -146,16 +146,19 @@ class Naming(unittest.TestCase):
         wire = login(user='other', password=fixture.PASSWORDS['other'], pgporter__tenant='globex')
         with self.assertRaises(ServerError) as caught:
             wire.run('SET search_path TO acme, public')
-        self.assertEqual(caught.exception.sqlstate, '0A000')
+        self.assertEqual(caught.exception.sqlstate, '3F000')
         self.assertEqual(who(wire), 'globex')
 
     def test_tenant_by_own_parameter_in_sql(self):
-        for sql in ("SET pgporter.tenant = 'globex'", "SELECT set_config('pgporter.tenant', 'globex', false)", 'RESET pgporter.tenant'):
+        for sql in ("SET pgporter.tenant = 'globex'", "SELECT set_config('pgporter.tenant', 'globex', false)"):
             wire = login(user='app.acme')
-            with self.assertRaises(ServerError) as caught:  # a tenant is named at login
-                wire.run(sql)
-            self.assertEqual(caught.exception.sqlstate, '0A000')
+            wire.run(sql)
+            self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('globex',)])
+            wire.run('RESET pgporter.tenant')
             self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('acme',)])
+            with self.assertRaises(ServerError) as caught:
+                wire.run("SET pgporter.tenant = 'nobody'")
+            self.assertEqual(caught.exception.sqlstate, '3D000')
             wire.close()
 
     def test_database_of_nobody_is_refused_even_if_it_exists(self):
