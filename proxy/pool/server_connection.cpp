@@ -218,6 +218,7 @@ void ServerConnection::on_own_query_message(char type, std::string_view body) {
             break;
         }
         case 'Z': {
+            if (--own_query_->readies_owed > 0) break;
             OwnQuery* finished = own_query_;
             own_query_ = nullptr;
             finished->finished = true;
@@ -245,11 +246,12 @@ Task<Result<QueryAnswer>> ServerConnection::query_params(std::string sql, std::v
     co_return answer;
 }
 
-Task<Result<QueryAnswer>> ServerConnection::run_own_query(std::string request, Milliseconds ms_max) {
+Task<Result<QueryAnswer>> ServerConnection::run_own_query(std::string request, Milliseconds ms_max, int queries) {
     PP_ASSERT(own_query_ == nullptr);
     if (!is_alive()) co_return server_failure(options_, "the server connection is closed");
     const ServerPtr keep = shared_from_this();
     OwnQuery own(thread_.executor());
+    own.readies_owed = queries;
     own_query_ = &own;
     deadline_.arm(ms_max, [raw = this] { raw->close(); });
     if (send(request)) {
@@ -292,24 +294,27 @@ Task<Result<void>> ServerConnection::establish_again(ContextPtr context, Session
 }
 
 Task<Result<void>> ServerConnection::run_prologue(ContextPtr context) {
-    if (needs_discard_all_) {
-        Result<QueryAnswer> discarded = co_await query("DISCARD ALL", options_.prologue_ms_max);
-        if (!discarded) co_return discarded.error();
+    std::string request;
+    int queries = 1;
+    const std::string* encoding = find_setting(*reported_, "client_encoding");
+    if (needs_discard_all_ || (!untouched_ && statements_.size() <= 1)) {
+        // Next to nothing of ours to keep: the cheapest way, and one write with what follows. Two Queries, because it can't run with others in one.
+        request = message::query("DISCARD ALL");
+        queries = 2;
         statements_.clear();
         needs_discard_all_ = false;
+    } else if (!untouched_) {
+        if (encoding != nullptr && !same_name(*encoding, "UTF8")) {  // what follows is sent as UTF-8, and must be read as such
+            Result<QueryAnswer> reset = co_await query("RESET ALL", options_.prologue_ms_max);
+            if (!reset) co_return reset.error();
+        }
     }
-    // What follows is sent as UTF-8, and must be read as such.
-    const std::string* encoding = find_setting(*reported_, "client_encoding");
-    if (!untouched_ && encoding != nullptr && !same_name(*encoding, "UTF8")) {
-        Result<QueryAnswer> reset = co_await query("RESET ALL", options_.prologue_ms_max);
-        if (!reset) co_return reset.error();
-    }
-    std::string sql = untouched_ ? std::string() : reset_sql() + "; ";
-    sql += set_sql(*context);
+    const bool resets_in_parts = queries == 1 && !untouched_;
+    request += message::query((resets_in_parts ? reset_sql() + "; " : std::string()) + set_sql(*context));
     untouched_ = false;
     unnamed_statement = 0;
     if (pool_ != nullptr) pool_->count_prologue();
-    Result<QueryAnswer> answer = co_await query(std::move(sql), options_.prologue_ms_max);
+    Result<QueryAnswer> answer = co_await run_own_query(std::move(request), options_.prologue_ms_max, queries);
     if (!answer) co_return answer.error();
     if (answer->rows.size() != 1 || !is_proof(*context, answer->rows.front())) {
         co_return fail(ErrorKind::internal, "the tenant's context could not be established",

@@ -118,6 +118,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
         QueryAnswer answer;
         std::optional<Error> error;
         std::string message;  // the message that is being read
+        int readies_owed = 1;  // simple Queries in the request
         bool finished = false;
     };
 
@@ -125,7 +126,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] Task<Result<void>> log_in();
     [[nodiscard]] Task<Result<void>> run_prologue(ContextPtr context);
     [[nodiscard]] Task<Result<void>> negotiate_tls();
-    [[nodiscard]] Task<Result<QueryAnswer>> run_own_query(std::string request, Milliseconds ms_max);
+    [[nodiscard]] Task<Result<QueryAnswer>> run_own_query(std::string request, Milliseconds ms_max, int queries = 1);
     [[nodiscard]] static Task<> downlink(ServerPtr self);
     bool on_bytes(std::string_view& input);
     bool on_own_query_bytes(std::string_view& input);

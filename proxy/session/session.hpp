@@ -121,7 +121,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] Standpoint standpoint() const;
     Task<Result<void>> begin_held_back();
     [[nodiscard]] ContextPtr wanted_context();
-    bool try_begin_lease();  // the quick way: same connection, same context, gate open
+    // The quick way: same connection, same context, gate open. `in_passing`: what must be set again may go out with the next statement.
+    bool try_begin_lease(bool in_passing = false);
     Task<Result<void>> obtain_server();
     Task<Result<void>> wait_at_gate();
     Task<Result<void>> wait_for_cap(bool& has_place);
@@ -177,6 +178,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool reset_to_beginning(const StatementTraits& traits);
     void forget_operation(std::uint32_t tag);
     [[nodiscard]] const std::string& statement_owner();
+    [[nodiscard]] bool is_plain(std::string_view statement_name) const;
     [[nodiscard]] static std::string raise_sql(const Error& error);
 
     // session_naming.cpp
@@ -193,6 +195,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
     Result<void> turn_to(const ScopedSettings& after);
     void settle_named();
+    void set_again_in_passing();
     void named_changed();
     void reset_named();
 
@@ -269,6 +272,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
     bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already
+    bool set_in_passing_ = false;                      // so it was, in this lease
     bool saw_error_ = false;                           // in this transaction
     enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
     std::unordered_map<std::string, Portal> portals_;  // of statements about the session

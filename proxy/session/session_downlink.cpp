@@ -140,7 +140,16 @@ void Session::on_error_reply(std::string_view body, std::string_view whole) {
     saw_error_ = true;
     const ServerError error = parse_error(body);
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
-    for (const Expected& expected : replies_.trimmed()) undo(expected);
+    bool query_was_skipped = false;
+    for (const Expected& expected : replies_.trimmed()) {
+        undo(expected);
+        query_was_skipped |= expected.request == Request::query && expected.handling == Handling::forward;
+    }
+    if (query_was_skipped && replies_.is_empty() && server_) {
+        // What went out in front of the Query failed: the server waits for a Sync, the client for ReadyForQuery.
+        replies_.sent({Request::sync});
+        if (!server_->send(message::sync())) server_->close();
+    }
 }
 
 void Session::on_notification(std::string_view body) {

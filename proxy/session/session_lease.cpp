@@ -93,10 +93,15 @@ ContextPtr Session::wanted_context() {
     return context_;
 }
 
-bool Session::try_begin_lease() {
+bool Session::try_begin_lease(bool in_passing) {
     if (desk_ != nullptr && desk_->is_held()) return false;
     if (draining_ || !context_ || !has_route_ || !pool_) return false;
-    if (route_is_stale_ || binding_ || must_set_again_ || held_.state() != HeldTransaction::State::none) return false;
+    if (must_set_again_ && !(in_passing && worker_.config().limits.server_statements_max > 1)) return false;
+    if (route_is_stale_) {
+        // Set to what it was: the route and the context are the same.
+        if (!must_set_again_ || !refresh_route() || (desk_ != nullptr && desk_->is_held())) return false;
+    }
+    if (binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     ServerPtr server = pool_->try_take(id_);
@@ -108,6 +113,7 @@ bool Session::try_begin_lease() {
     }
     start_lease(std::move(server));
     tell_parameter_changes();
+    if (std::exchange(must_set_again_, false)) set_again_in_passing();
     return true;
 }
 
@@ -123,6 +129,7 @@ void Session::start_lease(ServerPtr server) {
     goes_back_ = false;
     has_barrier_ = false;
     saw_error_ = false;
+    set_in_passing_ = false;
     ended_ = Ended::by_itself;
 }
 

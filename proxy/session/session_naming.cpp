@@ -277,11 +277,27 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
     return {};
 }
 
+// The server connection is proven to have this session's context; still, a function may have changed it behind our back, and the client has
+// just set it again. That goes out in front of the statement, in the same transaction and without a Sync: if it fails, PostgreSQL skips the
+// statement.
+void Session::set_again_in_passing() {
+    const StatementPtr setter = worker_.setter();
+    ensure_on_server(setter);
+    for (const auto& [name, value] : named_.view().persistent) {
+        worker_.to_server().put_copy(message::bind_text("", setter->server_name, {name, value}) + message::execute(""));
+        replies_.sent({Request::bind, Handling::swallow});
+        replies_.sent({Request::execute, Handling::swallow});
+    }
+    set_in_passing_ = true;
+    has_barrier_ = true;
+}
+
 // The transaction is over: what it has set stays, or doesn't.
 void Session::settle_named() {
     portals_.clear();
     const bool saw_error = std::exchange(saw_error_, false);
     const Ended ended = std::exchange(ended_, Ended::by_itself);
+    if (saw_error && set_in_passing_) must_set_again_ = true;  // undone with the statement
     if (!named_.in_transaction()) return;
     const bool is_changed = named_.has_uncommitted();
     route_is_stale_ |= is_changed || named_.view().effective != named_.view().persistent;

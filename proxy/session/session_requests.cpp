@@ -242,7 +242,7 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
         if (answer_locally(traits)) return Step::done;
     }
     if (names_in_sql() && (traits.of_session || (is_held && held_.state() == HeldTransaction::State::failed))) return on_session_query(sql);
-    if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
@@ -333,7 +333,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
             return Step::done;
         }
     }
-    if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
     if (!name || definition.find('\0') == std::string_view::npos) {
         replies_.sent({Request::parse});  // malformed: PostgreSQL says so
         to_server(whole);
@@ -479,6 +479,12 @@ std::string Session::statement_for_server(std::string_view name) {
     return statement->server_name;
 }
 
+bool Session::is_plain(std::string_view statement_name) const {
+    if (statement_name.empty()) return unnamed_serial_ != 0 && unnamed_traits_ && unnamed_traits_->plain;
+    const auto known = names_.find(statement_key(statement_name));
+    return known != names_.end() && known->second->traits.plain;
+}
+
 // Equal texts of two tenants are two statements.
 const std::string& Session::statement_owner() {
     if (statement_owner_tenant_ != tenant_name_ || statement_owner_.empty()) {
@@ -489,7 +495,7 @@ const std::string& Session::statement_owner() {
 }
 
 Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
-    if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
     if (replies_.is_skipping()) return Step::done;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
     const std::string server_name = statement_for_server(statement);

@@ -43,12 +43,13 @@ class Scanner {
                 advance();
                 continue;
             }
-            ++statements_;
+            if (++statements_ == 1) traits_.plain = is_plain_word();
             head();
             while (!token_.at_end()) advance();
         }
         traits_.empty = statements_ == 0 && !lexer_.broken();
         if (statements_ > 1 || lexer_.broken()) {
+            traits_.plain = false;
             traits_.discard_all = traits_.reset_all = traits_.deallocate_all = false;
             traits_.deallocate_name.clear();
             traits_.reset_name.clear();
@@ -57,6 +58,11 @@ class Scanner {
     }
 
   private:
+    [[nodiscard]] bool is_plain_word() const {
+        if (token_.keyword == SqlKeyword::with || token_.keyword == SqlKeyword::insert || token_.keyword == SqlKeyword::update) return true;
+        return token_.kind == SqlToken::Kind::word && (equals_folded(token_.text, "select") || equals_folded(token_.text, "delete"));
+    }
+
     void advance() {
         lexer_.next();
         observe();

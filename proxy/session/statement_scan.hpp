@@ -16,6 +16,9 @@ struct StatementTraits {
     // is called: worth a closer look (router/session_statement).
     bool of_session = false;
 
+    // The text is one SELECT, INSERT, UPDATE, DELETE or WITH: it may run in one transaction with what was sent before it.
+    bool plain = false;
+
     // Reasons to pin the session, true if any statement in the text is one.
     bool listen = false;            // LISTEN
     bool temporary_object = false;  // CREATE [LOCAL|GLOBAL] TEMP|TEMPORARY .., SELECT .. INTO TEMP, the name pg_temp

@@ -39,6 +39,12 @@ void Worker::set_snapshot(SnapshotPtr snapshot) {
     snapshot_ = std::move(snapshot);
 }
 
+const StatementPtr& Worker::setter() {
+    constexpr std::string_view definition("SELECT pg_catalog.set_config($1, $2, false)\0\0\0", 46);
+    if (!setter_) setter_ = statements_.find_or_create("", definition);
+    return setter_;
+}
+
 void Worker::add(const std::shared_ptr<Session>& session) {
     sessions_[session->id()] = session;
 }

@@ -74,6 +74,8 @@ class Worker {
     [[nodiscard]] PoolSet& pools() { return pools_; }
     [[nodiscard]] const SnapshotPtr& snapshot() const { return snapshot_; }
     [[nodiscard]] StatementRegistry& statements() { return statements_; }
+    // Our own statement that sets a run-time parameter.
+    [[nodiscard]] const StatementPtr& setter();
     [[nodiscard]] std::size_t index() const { return thread_.index(); }
     [[nodiscard]] Coalescer& to_client() { return to_client_; }
     [[nodiscard]] Coalescer& to_server() { return to_server_; }
@@ -84,6 +86,7 @@ class Worker {
     IoThread thread_;
     PoolSet pools_;
     StatementRegistry statements_;
+    StatementPtr setter_;
     SnapshotPtr snapshot_;
     std::unordered_map<std::string, std::unique_ptr<TenantDesk>> desks_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
