@@ -34,6 +34,7 @@
 #include "proxy/wire/reply_queue.hpp"
 #include "proxy/wire/scram.hpp"
 #include "proxy/wire/startup.hpp"
+#include "router/access.hpp"
 #include "router/identify.hpp"
 #include "router/route.hpp"
 
@@ -199,6 +200,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // Where it goes.
     TenantPtr tenant_;
+    Access access_;
     TenantDesk* desk_ = nullptr;  // null: the home database
     CatalogVersion route_version_;
     bool has_route_ = false;

@@ -104,6 +104,8 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
         // Set in a way that no scan of the text could see.
         if (const auto foreign = names_foreign_tenant(self->own_state_.search_path, *self->worker_.snapshot(), self->standpoint())) {
             self->end(EndReason::protocol_violation, &*foreign);
+        } else if (const auto left = left_access(self->access_, self->own_state_.role, find_setting(self->own_state_.settings, self->access_.setting))) {
+            self->end(EndReason::protocol_violation, &*left);
         }
     }
     if (self->end_reason_ == EndReason::none && self->server_ == server && sound) {

@@ -4,7 +4,9 @@
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
+#include "catalog/setting_name.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/messages.hpp"
 
 namespace pgporter {
@@ -17,21 +19,32 @@ Result<void> Session::refresh_route() {
     // A user known by auth query alone has no entry that could limit it to some tenants.
     Result<Route> found = route(*snapshot, worker_.config().home, user, identity_.tenant, identity_.database);
     if (!found) return found.error();
-    std::shared_ptr<Pool> pool = worker_.pool_for(found->cluster, found->database, identity_.user, learned_keys_);
+    Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
+    if (found->tenant) access = access_for(worker_.config(), *snapshot, *found->tenant, identity_.user);
+    if (!access) return access.error();
+    if (const auto trouble = startup_settings_trouble(*access, identity_.settings)) return *trouble;
+    // What the client has prepared until now was never looked at.
+    if (has_route_ && ((access->guards_role && !access_.guards_role) || (access->guards_setting && !access_.guards_setting))) {
+        return client_error::isolation_changed();
+    }
+    const bool own_login = access->login_user == identity_.user;
+    std::shared_ptr<Pool> pool = worker_.pool_for(found->cluster, found->database, access->login_user, own_login ? learned_keys_ : nullptr);
     if (!pool) return fail(ErrorKind::internal, "the catalog has no cluster \"" + found->cluster + "\"", {}, {}, "58000");
     pool_ = std::move(pool);
-    const bool changed = tenant_ && found->tenant && !(*tenant_ == *found->tenant);
+    const bool changed = tenant_ && found->tenant && !(*tenant_ == *found->tenant && access_ == *access);
     if (changed) {
         // What the session took over from the catalog follows the catalog; what it has set itself stays.
         const std::string old_path = search_path_of(*tenant_);
         const std::string new_path = search_path_of(*found->tenant);
         for (Context* state : {&startup_state_, &own_state_}) {
-            if (state->role == tenant_->role) state->role = found->tenant->role;
+            adopt_access(*state, access_, *access);
             if (state->search_path == old_path) state->search_path = new_path;
         }
         context_.reset();
     }
     tenant_ = found->tenant;
+    access_ = *std::move(access);
+    if (!access_.setting.empty()) custom_settings_.insert(folded_setting_name(access_.setting));
     // Another tenant that the session's path names may have moved away since.
     if (const auto foreign = names_foreign_tenant(own_state_.search_path, *snapshot, standpoint())) return *foreign;
     route_version_ = snapshot->version();

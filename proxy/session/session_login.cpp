@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/error_response.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
@@ -293,7 +294,7 @@ void Session::make_startup_context() {
     Context& state = startup_state_;
     put_setting(state.settings, "application_name", "");
     if (tenant_) {
-        state.role = tenant_->role;
+        state.role = access_.role;
         state.search_path = search_path_of(*tenant_);
         for (const auto& [name, value] : tenant_->settings) put_setting(state.settings, name, value);
     }
@@ -307,13 +308,14 @@ void Session::make_startup_context() {
         }
         if (name.find('.') != std::string::npos) custom_settings_.insert(name);
     }
+    if (tenant_) adopt_access(state, access_, access_);  // last: nothing that the client asked for replaces it
     own_state_ = startup_state_;
 }
 
 Task<Result<void>> Session::welcome() {
     // Plain wishes need no server: what a fresh connection reports is known, and the first transaction proves the rest.
     const std::shared_ptr<const Settings> fresh = pool_->fresh_parameters();
-    const bool plain = own_state_.settings.size() == 1 + (tenant_ ? tenant_->settings.size() : 0) &&
+    const bool plain = own_state_.settings.size() == 1 + (tenant_ ? tenant_->settings.size() : 0) + (access_.setting.empty() ? 0 : 1) &&
                        find_setting(identity_.settings, "search_path") == nullptr && (!tenant_ || tenant_->settings.empty());
     if (fresh && plain && pool_mode_ == PoolMode::transaction) {
         Settings reported = *fresh;

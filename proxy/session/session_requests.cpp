@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "proxy/session/foreign_tenant.hpp"
+#include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/session/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
@@ -98,6 +99,10 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
         case 'P': {
             if (translates) return on_parse(body, whole);
             Reader reader(body);
+            if (reader.cstring()) {
+                if (const auto guarded = guard_statement(reader.rest().substr(0, reader.rest().find('\0')), access_)) return refuse_parse(*guarded);
+            }
+            reader = Reader(body);
             if (reader.cstring()) note_traits(scan_statement(reader.rest().substr(0, reader.rest().find('\0'))));
             break;
         }
@@ -131,6 +136,11 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
     if (!server_ && std::string_view("QPBEDCSHFdcf").find(type) == std::string_view::npos) {
         const Error error = client_error::invalid_message_type(type);
         end(EndReason::protocol_violation, &error);
+        return Step::ended;
+    }
+    const bool is_unseen = type == 'F' || ((type == 'Q' || type == 'P') && partial_ == Partial::stream_start);
+    if (const auto guarded = is_unseen ? guard_unseen(access_) : std::nullopt) {
+        end(EndReason::protocol_violation, &*guarded);
         return Step::ended;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
@@ -234,7 +244,9 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
-    if (const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint())) {
+    auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+    if (!foreign) foreign = guard_statement(sql, access_);
+    if (foreign) {
         // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
         worker_.to_server().put_copy(message::query(raise_sql(*foreign)));
         replies_.sent({Request::query});
@@ -311,6 +323,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
         if (foreign) return refuse_parse(*foreign);
     }
+    if (const auto guarded = guard_statement(sql, access_)) return refuse_parse(*guarded);
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (!name || definition.find('\0') == std::string_view::npos) {
         replies_.sent({Request::parse});  // malformed: PostgreSQL says so
