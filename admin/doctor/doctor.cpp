@@ -36,7 +36,7 @@ Result<PgConnection> connect(const Config& config, const Snapshot& snapshot, con
     if (!config.mover.user.empty()) candidates.push_back(config.mover.user);
     candidates.insert(candidates.end(), users.begin(), users.end());
     Error last = fail(ErrorKind::invalid, "pgporter has no login for the cluster to look with", {},
-                      "set mover.user, or name a user of server_logins with --user");
+                      "set mover.user, or name a login that server_logins has with --login");
     for (const auto& user : candidates) {
         if (find_server_login(config, cluster->name, user) == nullptr) continue;
         PgConnectOptions options;

@@ -15,7 +15,7 @@ Result<void> check_logins(PgConnection& sql, const Patient& patient, Findings& f
     if (patient.logins.empty()) {
         findings.add(patient.database.isolation == Isolation::login ? Severity::warning : Severity::blocker, "no_login", patient.database.name,
                      "no login of the application is known, so that nothing can be said about its rights",
-                     "name it with --user, or add it to users in tenants.yaml");
+                     "name it with --login, or add it to users in tenants.yaml");
         return {};
     }
     const auto rows = sql.exec_params(powers_sql, {to_array_literal(patient.logins)});
