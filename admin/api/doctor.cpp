@@ -75,6 +75,7 @@ json::object view_of(const LeakTrial& trial) {
             {"ok", trial.failures.empty()},
             {"note", trial.note.empty() ? json::value(nullptr) : json::value(trial.note)},
             {"rounds", trial.rounds},
+            {"tables_read", trial.tables_read},
             {"shared_backends", trial.shared_backends},
             {"failures", std::move(failures)}};
 }

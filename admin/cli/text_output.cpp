@@ -189,7 +189,7 @@ std::string doctor_text(const json::value& report) {
             const bool ran = member_text(t, "ran") == "true";
             out += "self-test, tenants named by " + member_text(t, "way") + ": ";
             out += member_text(t, "ok") != "true" ? "FAILED" : ran ? "passed" : "not run";
-            if (ran) out += ", " + member_text(t, "rounds") + " rounds, server connections shared by both tenants: " + member_text(t, "shared_backends");
+            if (ran) out += ", " + member_text(t, "rounds") + " rounds, " + member_text(t, "tables_read") + " tables read, server connections shared by both tenants: " + member_text(t, "shared_backends");
             if (const auto note = member_text(t, "note"); !note.empty()) out += " (" + note + ")";
             out += "\n";
             if (const auto* failures = member_array(t, "failures")) {

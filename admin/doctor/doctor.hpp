@@ -28,6 +28,7 @@ struct LeakTrial {            // one way of naming the tenant
     bool ran = false;         // false: `note` says why not
     std::string note;
     std::uint32_t rounds = 0;
+    std::uint32_t tables_read = 0;      // with the tenant column, by both tenants; the first few tables are tried
     std::uint32_t shared_backends = 0;  // server connections that served both tenants; 0: the trial proves less
     std::vector<std::string> failures;
 };

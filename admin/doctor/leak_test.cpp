@@ -59,13 +59,17 @@ class Trial {
         if (!mark.empty() && mark != expected.tenant->name) fail_with(who + " sees what the session of tenant " + mark + " has set");
     }
     // Rows of others; a table that the session may not read is none of its.
-    void count_foreign_rows(PgConnection& session, const Expected& expected) {
+    void look_for_foreign_rows(PgConnection& session, const Expected& expected) {
+        std::uint32_t read = 0;
         const std::string column = quote_ident(test_.patient.database.tenant_column);
         for (const auto& table : test_.tables) {
             const auto rows = session.exec_params("SELECT 1 FROM " + table + " WHERE " + column + "::text <> $1 LIMIT 1", {tenant_key(*expected.tenant)});
+            read += rows ? 1 : 0;
             if (rows && !rows->empty()) fail_with("tenant " + expected.tenant->name + " sees rows of others in " + table);
             if (!rows && rows.error().sqlstate != "42501") fail_with("tenant " + expected.tenant->name + ", " + table + ": " + rows.error().message);
         }
+        out_.tables_read = looked_ ? std::min(out_.tables_read, read) : read;
+        looked_ = true;
     }
     // Where no parser sees it; whoever gets the server connection next must not find it.
     void leave_mark(PgConnection& session, const Expected& expected) {
@@ -81,6 +85,7 @@ class Trial {
 
     const LeakTest& test_;
     LeakTrial& out_;
+    bool looked_ = false;
 };
 
 Result<PgConnection> connect(const LeakTest& test, const TenantPtr& tenant) {
@@ -134,7 +139,7 @@ LeakTrial named_at_login(const LeakTest& test, const std::vector<Expected>& pair
         for (std::size_t i = 0; i < pair.size(); ++i) {
             trial.look(sessions[i], pair[i], pids[i]);
             if (out.rounds % 4 == i) trial.leave_mark(sessions[i], pair[i]);
-            if (out.rounds % 10 == 0) trial.count_foreign_rows(sessions[i], pair[i]);
+            if (out.rounds % 10 == 0) trial.look_for_foreign_rows(sessions[i], pair[i]);
         }
     }
     out.shared_backends = shared(pids[0], pids[1]);
@@ -167,7 +172,7 @@ LeakTrial named_by_sql(const LeakTest& test, const std::vector<Expected>& pair) 
             }
             out.ran = true;
             trial.look(*session, pair[i], pids[i]);
-            if (out.rounds % 10 == 0) trial.count_foreign_rows(*session, pair[i]);
+            if (out.rounds % 10 == 0) trial.look_for_foreign_rows(*session, pair[i]);
         }
     }
     out.shared_backends = shared(pids[0], pids[1]);

@@ -40,7 +40,8 @@ void Session::note_traits(const StatementTraits& traits) {
         traits.sql_prepare) {
         state_is_suspect_ = true;
     }
-    goes_back_ |= traits.goes_back;
+    // Where the context is guarded, also a transaction is looked into before its next statement.
+    goes_back_ |= traits.goes_back || ((access_.guards_role || access_.guards_setting) && traits.changes_unknown_setting);
     has_barrier_ |= traits.may_change_settings || traits.deallocate_all || !traits.deallocate_name.empty();
     for (const auto& name : traits.custom_settings) {
         if (custom_settings_.size() < 1000) custom_settings_.insert(name);

@@ -191,14 +191,25 @@ class RoleMode(unittest.TestCase):
         connection.close()
 
     def test_a_session_that_left_its_role_in_a_block_is_ended(self):
-        for left in ("DO $$ BEGIN EXECUTE 'RESET ' || 'ROLE'; END $$", "DO $$ BEGIN EXECUTE 'SET ROLE crm_43'; END $$"):
-            with self.subTest(left=left):
+        for begin in ('SELECT 1', 'BEGIN'):
+            with self.subTest(begin=begin):
                 session = wire('role', 'acme')
+                session.run(begin)
                 with self.assertRaises(Exception) as caught:
-                    session.run(left)
+                    session.run("DO $$ BEGIN EXECUTE 'SET ROLE crm_43'; END $$")
                     session.run('SELECT tenant_id FROM orders')
+                session.close()
                 self.assertIn('left its tenant', str(caught.exception))
                 self.assertEqual(rows(connect('role', 'globex').cursor(), 'SELECT DISTINCT tenant_id FROM orders'), [('43',)])
+
+    def test_a_session_that_reset_its_role_in_a_block_has_it_again(self):
+        for begin in ('SELECT 1', 'BEGIN'):
+            with self.subTest(begin=begin):
+                session = wire('role', 'acme')
+                session.run(begin)
+                session.run("DO $$ BEGIN EXECUTE 'RESET ' || 'ROLE'; END $$")
+                self.assertEqual(session.run('SELECT current_user::text, count(*) FROM orders GROUP BY 1'), [('crm_42', '5')])
+                session.close()
 
     def test_function_calls_by_number_are_refused(self):
         number = server.sql("SELECT 'pg_catalog.set_config'::regproc::oid", DATABASES['role'])[0][0]
