@@ -89,7 +89,8 @@ std::optional<Error> left_access(const Access& access, std::string_view role, co
         return fail(ErrorKind::forbidden, "the session left its tenant's role in a function or an anonymous block", {},
                     "leave the role to pgporter: the tenant is kept apart by it", std::string(insufficient_privilege));
     }
-    if (access.guards_setting && setting != nullptr && *setting != access.setting_value) {
+    // An empty one is what RESET leaves: nobody's.
+    if (access.guards_setting && setting != nullptr && !setting->empty() && *setting != access.setting_value) {
         return fail(ErrorKind::forbidden, "the session changed " + access.setting + " in a function or an anonymous block", {},
                     "leave the parameter to pgporter: it says whose rows are whose", std::string(insufficient_privilege));
     }

@@ -179,6 +179,12 @@ std::optional<Error> guard_statement(std::string_view sql, const Access& access)
     return Guard(sql, access).run();
 }
 
+std::optional<Error> guard_discard_all(const Access& access) {
+    if (!access.guards_role) return std::nullopt;
+    return fail(ErrorKind::forbidden, "DISCARD ALL in the extended protocol is not allowed here: it would leave the tenant's role", {},
+                "send it as a simple query", "42501");
+}
+
 std::optional<Error> guard_unseen(const Access& access) {
     if (!access.guards_role && !access.guards_setting) return std::nullopt;
     return fail(ErrorKind::forbidden, "function calls by number and statements too long to be looked at are not allowed here", {},

@@ -15,6 +15,9 @@ namespace pgporter {
 // Null: the text may run. Else the error for the client (42501).
 [[nodiscard]] std::optional<Error> guard_statement(std::string_view sql, const Access& access);
 
+// DISCARD ALL in the extended protocol: what follows it before the Sync would run as the login itself. As a simple query it is
+// followed by nothing.
+[[nodiscard]] std::optional<Error> guard_discard_all(const Access& access);
 // For messages that can't be looked at: a function call by number, or a statement too long to be kept.
 [[nodiscard]] std::optional<Error> guard_unseen(const Access& access);
 

@@ -4,6 +4,7 @@
 #include "base/log.hpp"
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/tenant_context.hpp"
 
 namespace pgporter {
 namespace {
@@ -71,6 +72,7 @@ Context Session::adopt_inspection(const QueryAnswer& answer) {
 Task<> Session::inspect(std::shared_ptr<Session> self) {
     const ServerPtr server = self->server_;
     bool sound = server != nullptr;
+    std::optional<Error> left;
     if (sound) {
         self->worker_.shared().session_metrics.settings_inspections.inc();
         if (std::exchange(self->context_was_reset_, false)) {  // DISCARD ALL: everything of the session's is gone
@@ -81,6 +83,8 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
         sound = answer.has_value();
         if (sound && self->server_ == server) {
             const Context actual = self->adopt_inspection(*answer);
+            left = left_access(self->access_, self->own_state_.role, find_setting(self->own_state_.settings, self->access_.setting));
+            keep_access(self->own_state_, self->access_);
             const bool in_transaction = self->replies_.status() != 'I';
             if (has_all_of(actual, self->own_state_)) {
                 server->adopt_context(self->wanted_context());
@@ -104,7 +108,7 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
         // Set in a way that no scan of the text could see.
         if (const auto foreign = names_foreign_tenant(self->own_state_.search_path, *self->worker_.snapshot(), self->standpoint())) {
             self->end(EndReason::protocol_violation, &*foreign);
-        } else if (const auto left = left_access(self->access_, self->own_state_.role, find_setting(self->own_state_.settings, self->access_.setting))) {
+        } else if (left) {
             self->end(EndReason::protocol_violation, &*left);
         }
     }

@@ -101,10 +101,13 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
             if (translates) return on_parse(body, whole);
             Reader reader(body);
             if (reader.cstring()) {
-                if (const auto guarded = guard_statement(reader.rest().substr(0, reader.rest().find('\0')), access_)) return refuse_parse(*guarded);
+                const std::string_view sql = reader.rest().substr(0, reader.rest().find('\0'));
+                const StatementTraits traits = scan_statement(sql);
+                auto guarded = guard_statement(sql, access_);
+                if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
+                if (guarded) return refuse_parse(*guarded);
+                note_traits(traits);
             }
-            reader = Reader(body);
-            if (reader.cstring()) note_traits(scan_statement(reader.rest().substr(0, reader.rest().find('\0'))));
             break;
         }
         case 'B': {
@@ -325,6 +328,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         if (foreign) return refuse_parse(*foreign);
     }
     if (const auto guarded = guard_statement(sql, access_)) return refuse_parse(*guarded);
+    if (const auto guarded = traits.discard_all ? guard_discard_all(access_) : std::nullopt) return refuse_parse(*guarded);
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (!name || definition.find('\0') == std::string_view::npos) {
         replies_.sent({Request::parse});  // malformed: PostgreSQL says so

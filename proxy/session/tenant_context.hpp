@@ -18,4 +18,10 @@ inline void adopt_access(Context& state, const Access& before, const Access& aft
     if (!after.setting.empty()) put_setting(state.settings, after.setting, after.setting_value);
 }
 
+// What the session may have changed, but not for its next transaction: RESET and functions can reach the tenant setting in every mode.
+inline void keep_access(Context& state, const Access& access) {
+    if (access.guards_role) state.role = access.role;
+    if (!access.setting.empty()) put_setting(state.settings, access.setting, access.setting_value);
+}
+
 }  // namespace pgporter

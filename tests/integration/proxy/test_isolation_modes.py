@@ -143,14 +143,23 @@ class EachMode(unittest.TestCase):
                     cursor.execute(statement)
                     self.assertEqual(rows(cursor, "SELECT current_user, current_setting('app.tenant')"), before)
                     self.assertEqual(rows(cursor, 'SELECT DISTINCT tenant_id FROM orders'), [('42',)])
-            session = wire(mode, 'acme')
-            session.send(b''.join(wire_client.parse('', text) + wire_client.bind() + wire_client.execute() for text in (
-                'DISCARD ALL', 'SELECT DISTINCT tenant_id FROM orders')) + wire_client.sync())
-            with contextlib.suppress(ServerError):  # refused or answered: but never with rows of others
-                for row in session._rows(session.recv_until('Z')):
-                    self.assertIn(row, [('42',)])
-            self.assertEqual(session.run('SELECT DISTINCT tenant_id FROM orders'), [('42',)])
-            session.close()
+
+    def test_discard_and_reset_in_a_pipeline(self):
+        """In the extended protocol what follows runs in the same batch: nobody's rows, or the own ones."""
+        for mode, own in (('app', []), ('role', None), ('login', [('crm_login_42', '42')])):
+            for first in ('DISCARD ALL', 'RESET ALL', 'RESET app.tenant'):
+                with self.subTest(mode=mode, first=first):
+                    session = wire(mode, 'acme')
+                    session.send(b''.join(wire_client.parse('', text) + wire_client.bind() + wire_client.execute() for text in (
+                        first, 'SELECT DISTINCT current_user::text, tenant_id FROM orders')) + wire_client.sync())
+                    answer = session.recv_until('Z')
+                    if mode == 'role' and first == 'DISCARD ALL':
+                        self.assertEqual([kind for kind, _ in answer], ['E', 'Z'])
+                        self.assertIn(b'C42501\0', answer[0][1])
+                    else:
+                        self.assertEqual(session._rows(answer), [('crm_42', '42')] if own is None else own)
+                    self.assertEqual(session.run("SELECT tenant_id, current_setting('app.tenant') FROM orders LIMIT 1"), [('42', '42')])
+                    session.close()
 
 
 class RoleMode(unittest.TestCase):

@@ -108,5 +108,8 @@ TEST_CASE("what is true after a transaction is compared with what is guarded") {
     CHECK_FALSE(left_access({"app", "r", "app.tenant", "42", true, true}, "r", &key).has_value());
     CHECK(left_access({"app", "r", "app.tenant", "42", true, true}, "", &key)->sqlstate == "42501");
     CHECK(left_access({"app", "r", "app.tenant", "42", true, true}, "r", &other)->sqlstate == "42501");
+    CHECK_FALSE(left_access({"app", "r", "app.tenant", "42", true, true}, "r", nullptr).has_value());
+    const std::string was_reset;
+    CHECK_FALSE(left_access({"app", "r", "app.tenant", "42", true, true}, "r", &was_reset).has_value());
     CHECK_FALSE(left_access({"app", "r", "app.tenant", "42", false, false}, "other", &other).has_value());
 }

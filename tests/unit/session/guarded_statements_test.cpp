@@ -89,6 +89,8 @@ TEST_CASE("messages stand alone") {
           "permission denied to change parameter \"app.tenant\": pgporter sets it for the tenant");
     CHECK(guard_unseen(by_role)->sqlstate == "42501");
     CHECK_FALSE(guard_unseen(nothing).has_value());
+    CHECK(guard_discard_all(by_role)->sqlstate == "42501");
+    CHECK_FALSE(guard_discard_all(by_setting).has_value());
 }
 
 TEST_CASE("a session's state follows its access") {
@@ -106,4 +108,9 @@ TEST_CASE("a session's state follows its access") {
     CHECK(state.role == "own_choice");
     adopt_access(state, {"app", "globex_role", "", "", false, false}, by_role);
     CHECK(state.role == "acme_role");
+    state.role = "other";
+    put_setting(state.settings, "App.Tenant", "");
+    keep_access(state, {"app", "acme_role", "app.tenant", "42", true, false});
+    CHECK(state.role == "acme_role");
+    CHECK(*find_setting(state.settings, "app.tenant") == "42");
 }
