@@ -132,7 +132,9 @@ void read_json_settings(YamlMapping& mapping, YamlProblems& problems, IdentifyCo
             if (const char* trouble = trouble_with_setting(setting.name)) inner.problem("name", trouble);
             if (!seen.insert(folded_setting_name(setting.name)).second) inner.problem("name", "names a tenant in another way already");
         }
-        if (!setting.path.empty() && !is_json_path(setting.path)) inner.problem("path", "must be keys with dots between them (app_metadata.tenant_id)");
+        if (!setting.path.empty() && !is_json_path(setting.path)) {
+            inner.problem("path", "must be keys with dots between them (app_metadata.tenant_id)");
+        }
         inner.finish();
     }
     if (items.size() > identify_settings_max) mapping.problem("json_settings", "are more than " + std::to_string(identify_settings_max));

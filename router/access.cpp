@@ -68,8 +68,8 @@ std::optional<Error> startup_settings_trouble(const Access& access, const std::v
     for (const auto& [name, value] : settings) {
         const std::string lower = folded_setting_name(name);
         if (access.guards_role && (lower == "role" || lower == "session_authorization") && value != access.role) {
-            return fail(ErrorKind::forbidden, "the connection asks for " + lower + " " + quoted(value) + ", but its tenant is kept apart by its role", {},
-                        "leave " + lower + " to pgporter", std::string(insufficient_privilege));
+            return fail(ErrorKind::forbidden,
+                        "the connection asks for " + lower + " " + quoted(value) + ", but its tenant is kept apart by its role", {}, "leave " + lower + " to pgporter", std::string(insufficient_privilege));
         }
         // The guards read SQL as it is with this one on.
         if ((access.guards_role || access.guards_setting) && lower == "standard_conforming_strings" && !is_on(value)) {
@@ -77,7 +77,8 @@ std::optional<Error> startup_settings_trouble(const Access& access, const std::v
                         "leave standard_conforming_strings on", std::string(insufficient_privilege));
         }
         if (!access.setting.empty() && lower == folded_setting_name(access.setting) && value != access.setting_value) {
-            return fail(ErrorKind::invalid, "the connection names different tenants: parameter " + access.setting + " isn't the key of its tenant", {},
+            return fail(ErrorKind::invalid,
+                        "the connection names different tenants: parameter " + access.setting + " isn't the key of its tenant", {},
                         "leave " + access.setting + " to pgporter, or name the same tenant with it", std::string(invalid_authorization));
         }
     }

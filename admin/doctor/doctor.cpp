@@ -51,7 +51,8 @@ Result<PgConnection> connect(const Config& config, const Snapshot& snapshot, con
 
 // Of the users that were named, or that the catalog has, those whom the server knows.
 Result<std::vector<std::string>> known_logins(PgConnection& sql, const std::vector<std::string>& wanted) {
-    const auto rows = sql.exec_params("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::text[]) ORDER BY 1", {to_array_literal(wanted)});
+    const auto rows =
+        sql.exec_params("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::text[]) ORDER BY 1", {to_array_literal(wanted)});
     if (!rows) return rows.error();
     std::vector<std::string> names;
     for (int i = 0; i < rows->rows(); ++i) names.push_back(rows->string(i, 0));

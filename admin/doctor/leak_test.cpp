@@ -63,7 +63,8 @@ class Trial {
         std::uint32_t read = 0;
         const std::string column = quote_ident(test_.patient.database.tenant_column);
         for (const auto& table : test_.tables) {
-            const auto rows = session.exec_params("SELECT 1 FROM " + table + " WHERE " + column + "::text <> $1 LIMIT 1", {tenant_key(*expected.tenant)});
+            const auto rows =
+                session.exec_params("SELECT 1 FROM " + table + " WHERE " + column + "::text <> $1 LIMIT 1", {tenant_key(*expected.tenant)});
             read += rows ? 1 : 0;
             if (rows && !rows->empty()) fail_with("tenant " + expected.tenant->name + " sees rows of others in " + table);
             if (!rows && rows.error().sqlstate != "42501") fail_with("tenant " + expected.tenant->name + ", " + table + ": " + rows.error().message);
@@ -73,7 +74,8 @@ class Trial {
     }
     // Where no parser sees it; whoever gets the server connection next must not find it.
     void leave_mark(PgConnection& session, const Expected& expected) {
-        const std::string body = "BEGIN PERFORM pg_catalog.set_config(" + quote_literal(mark_setting) + ", " + quote_literal(expected.tenant->name) + ", false); END";
+        const std::string body = "BEGIN PERFORM pg_catalog.set_config(" + quote_literal(mark_setting) + ", " +
+                                 quote_literal(expected.tenant->name) + ", false); END";
         const auto done = session.exec("DO LANGUAGE plpgsql " + quote_literal(body));
         if (!done) fail_with("tenant " + expected.tenant->name + ": " + done.error().message);
     }

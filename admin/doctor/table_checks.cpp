@@ -4,19 +4,21 @@
 namespace pgporter {
 namespace {
 
-// $1 the tenant column, $2 the tenants' own schemas, $3 the logins, $4 the tenants' roles. The tables in shared schemas; a partition only where somebody
-// may use it directly. A table whose comment says "pgporter: global" is meant to be everybody's.
+// $1 the tenant column, $2 the tenants' own schemas, $3 the logins, $4 the tenants' roles. The tables in shared schemas; a partition only
+// where somebody may use it directly. A table whose comment says "pgporter: global" is meant to be everybody's.
 constexpr const char* tables_with = R"sql(
 WITH who AS (SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname = ANY ($3::text[] || $4::text[])),
 tables AS (
   SELECT c.oid, c.relowner, c.relrowsecurity, c.relforcerowsecurity, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
-         EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = $1 AND a.attnum > 0 AND NOT a.attisdropped) AS has_column,
+         EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = c.oid AND a.attname = $1 AND a.attnum > 0 AND NOT a.attisdropped) AS has_column,
          coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), '') ~* 'pgporter: *global' AS is_global,
          EXISTS (SELECT FROM who w WHERE w.rolname = ANY ($3::text[]) AND pg_catalog.pg_has_role(w.oid, c.relowner, 'USAGE')) AS owned
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
      AND NOT n.nspname = ANY ($2::text[])
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
      AND (NOT c.relispartition OR EXISTS (SELECT FROM who w WHERE pg_catalog.has_table_privilege(w.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE'))))
 )sql";
 
@@ -37,10 +39,12 @@ SELECT name, 'the application''s login owns the table (or may act as its owner) 
        'ALTER TABLE ' || name || ' FORCE ROW LEVEL SECURITY, and let another role own the table'
   FROM tables WHERE has_column AND NOT is_global AND relrowsecurity AND NOT relforcerowsecurity AND owned ORDER BY 1)sql"},
     {Severity::warning, "rls_not_forced", R"sql(
-SELECT name, 'row-level security is not forced: whoever acts as the table''s owner sees all rows', 'ALTER TABLE ' || name || ' FORCE ROW LEVEL SECURITY'
+SELECT name, 'row-level security is not forced: whoever acts as the table''s owner sees all rows',
+       'ALTER TABLE ' || name || ' FORCE ROW LEVEL SECURITY'
   FROM tables WHERE has_column AND NOT is_global AND relrowsecurity AND NOT relforcerowsecurity AND NOT owned ORDER BY 1)sql"},
     {Severity::warning, "login_owns_table", R"sql(
-SELECT name, 'the application''s login owns the table (or may act as its owner): it can switch row-level security off', 'let another role own the table'
+SELECT name, 'the application''s login owns the table (or may act as its owner): it can switch row-level security off',
+       'let another role own the table'
   FROM tables WHERE has_column AND NOT is_global AND relforcerowsecurity AND owned ORDER BY 1)sql"},
     {Severity::blocker, "no_policy", R"sql(
 SELECT name, 'row-level security is enabled, but there is no policy: nobody sees any row', 'CREATE POLICY ... ON ' || name
@@ -83,7 +87,8 @@ SELECT name, 'policy ' || pg_catalog.quote_ident(p.polname) || ' doesn''t read t
   FROM tables t JOIN pg_catalog.pg_policy p ON p.polrelid = t.oid,
        LATERAL (SELECT coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), '')) AS x (text)
  WHERE has_column AND NOT is_global AND relrowsecurity AND p.polpermissive AND x.text <> 'true'
-   AND pg_catalog.strpos(pg_catalog.lower(x.text), pg_catalog.lower($5::text)) = 0 AND x.text !~* '(current|session)_user|\m(current_role|user)\M|pg_has_role'
+   AND pg_catalog.strpos(pg_catalog.lower(x.text), pg_catalog.lower($5::text)) = 0
+   AND x.text !~* '(current|session)_user|\m(current_role|user)\M|pg_has_role'
    AND x.text !~ '\w\(' AND p.polroles = '{0}' ORDER BY 1)sql";
 
 }  // namespace
@@ -92,7 +97,8 @@ Result<void> check_tables(PgConnection& sql, const Patient& patient, DoctorRepor
     if (!patient.has_rows()) return {};
     const Database& database = patient.database;
     if (database.tenant_column.empty()) {
-        findings.add(Severity::warning, "no_tenant_column", database.name, "tenants' rows live there, but the catalog doesn't say which column tells whose they are",
+        findings.add(Severity::warning, "no_tenant_column", database.name,
+                     "tenants' rows live there, but the catalog doesn't say which column tells whose they are",
                      "set the database's tenant_column in tenants.yaml");
         return {};
     }
@@ -105,7 +111,8 @@ Result<void> check_tables(PgConnection& sql, const Patient& patient, DoctorRepor
     if (!count) return count.error();
     report.tables = count->unsigned_integer(0, 0);
     if (report.tables == 0) {
-        findings.add(Severity::blocker, "no_tenant_table", database.name, "no shared table has the tenant column " + quote_ident(database.tenant_column),
+        findings.add(Severity::blocker, "no_tenant_table", database.name,
+                     "no shared table has the tenant column " + quote_ident(database.tenant_column),
                      "correct the database's tenant_column in tenants.yaml");
     }
     for (const auto& check : table_checks) {

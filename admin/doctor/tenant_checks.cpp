@@ -23,7 +23,8 @@ logins AS (SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname = 
 
 constexpr Check schema_checks[] = {
     {Severity::blocker, "schema_missing", R"sql(
-SELECT name, 'its schema ' || pg_catalog.quote_ident(schema) || ' doesn''t exist', 'CREATE SCHEMA ' || pg_catalog.quote_ident(schema) || ', or correct its placement'
+SELECT name, 'its schema ' || pg_catalog.quote_ident(schema) || ' doesn''t exist',
+       'CREATE SCHEMA ' || pg_catalog.quote_ident(schema) || ', or correct its placement'
   FROM tenants WHERE schema <> '' AND namespace IS NULL ORDER BY 1)sql"},
 };
 
@@ -41,14 +42,16 @@ SELECT name, 'its role ' || pg_catalog.quote_ident(role) || ' has BYPASSRLS', 'A
     {Severity::blocker, "role_without_schema", R"sql(
 SELECT name, 'its role ' || pg_catalog.quote_ident(role) || ' may not use its own schema ' || pg_catalog.quote_ident(schema),
        'GRANT USAGE ON SCHEMA ' || pg_catalog.quote_ident(schema) || ' TO ' || pg_catalog.quote_ident(role)
-  FROM tenants WHERE role_oid IS NOT NULL AND namespace IS NOT NULL AND NOT pg_catalog.has_schema_privilege(role_oid, namespace, 'USAGE') ORDER BY 1)sql"},
+  FROM tenants
+ WHERE role_oid IS NOT NULL AND namespace IS NOT NULL AND NOT pg_catalog.has_schema_privilege(role_oid, namespace, 'USAGE') ORDER BY 1)sql"},
     {Severity::blocker, "role_reaches_tenant", R"sql(
 SELECT a.name, 'its role ' || pg_catalog.quote_ident(a.role) || ' may use the schema ' || pg_catalog.quote_ident(b.schema) || ' of tenant ' || b.name,
        'REVOKE USAGE ON SCHEMA ' || pg_catalog.quote_ident(b.schema) || ' FROM ' || pg_catalog.quote_ident(a.role) || ', and from PUBLIC'
   FROM tenants a JOIN tenants b ON b.name <> a.name AND b.namespace IS NOT NULL AND b.namespace IS DISTINCT FROM a.namespace
  WHERE a.role_oid IS NOT NULL AND NOT a.rolsuper AND pg_catalog.has_schema_privilege(a.role_oid, b.namespace, 'USAGE') ORDER BY 1, b.name)sql"},
     {Severity::blocker, "role_is_member", R"sql(
-SELECT a.name, 'its role ' || pg_catalog.quote_ident(a.role) || ' is a member of ' || pg_catalog.quote_ident(b.role) || ', the role of tenant ' || b.name,
+SELECT a.name,
+       'its role ' || pg_catalog.quote_ident(a.role) || ' is a member of ' || pg_catalog.quote_ident(b.role) || ', the role of tenant ' || b.name,
        'REVOKE ' || pg_catalog.quote_ident(b.role) || ' FROM ' || pg_catalog.quote_ident(a.role)
   FROM tenants a JOIN tenants b ON b.name <> a.name AND b.role_oid IS NOT NULL AND b.role_oid <> a.role_oid
  WHERE a.role_oid IS NOT NULL AND NOT a.rolsuper AND pg_catalog.pg_has_role(a.role_oid, b.role_oid, 'MEMBER') ORDER BY 1, b.name)sql"},
@@ -63,12 +66,14 @@ SELECT t.name, 'login ' || pg_catalog.quote_ident(l.rolname) || ' may not SET RO
 SELECT t.name, 'login ' || pg_catalog.quote_ident(l.rolname) || ' inherits the rights of its role ' || pg_catalog.quote_ident(t.role) ||
        ': SQL that leaves the role where pgporter can''t see it has every tenant''s rights at once',
        'ALTER ROLE ' || pg_catalog.quote_ident(l.rolname) || ' NOINHERIT; from PostgreSQL 16 on GRANT ... WITH INHERIT FALSE'
-  FROM tenants t, logins l WHERE t.role_oid IS NOT NULL AND pg_catalog.pg_has_role(l.oid, t.role_oid, 'USAGE') AND l.oid <> t.role_oid ORDER BY 1, l.rolname)sql"},
+  FROM tenants t, logins l
+ WHERE t.role_oid IS NOT NULL AND pg_catalog.pg_has_role(l.oid, t.role_oid, 'USAGE') AND l.oid <> t.role_oid ORDER BY 1, l.rolname)sql"},
 };
 
 constexpr Check login_checks[] = {
     {Severity::blocker, "role_cannot_login", R"sql(
-SELECT name, 'its role ' || pg_catalog.quote_ident(role) || ' may not log in', 'ALTER ROLE ' || pg_catalog.quote_ident(role) || ' LOGIN, with a password'
+SELECT name, 'its role ' || pg_catalog.quote_ident(role) || ' may not log in',
+       'ALTER ROLE ' || pg_catalog.quote_ident(role) || ' LOGIN, with a password'
   FROM tenants WHERE role_oid IS NOT NULL AND NOT rolcanlogin ORDER BY 1)sql"},
 };
 

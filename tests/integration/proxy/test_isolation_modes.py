@@ -122,13 +122,14 @@ class EachMode(unittest.TestCase):
                 acme.execute("DELETE FROM orders WHERE item = 'new'")
 
     def test_who_the_session_is(self):
-        for mode, expected in (('app', ('app', 'app', 'none')), ('role', ('app', 'crm_42', 'crm_42')), ('login', ('crm_login_42', 'crm_login_42', 'none'))):
+        for mode, expected in (('app', ('app', 'app', 'none')), ('role', ('app', 'crm_42', 'crm_42')),
+                               ('login', ('crm_login_42', 'crm_login_42', 'none'))):
             cursor = connect(mode, 'acme').cursor()
             self.assertEqual(rows(cursor, "SELECT session_user::text, current_user::text, current_setting('role')"), [expected], mode)
 
     def test_startup_settings_that_contradict_the_tenant(self):
-        for mode, name, value, sqlstate in (('app', 'app.tenant', '43', '28000'), ('role', 'app.tenant', '43', '28000'), ('role', 'role', 'crm_43', '42501'),
-                                            ('role', 'role', 'none', '42501'), ('role', 'standard_conforming_strings', 'off', '42501')):
+        for mode, name, value, sqlstate in (('app', 'app.tenant', '43', '28000'), ('role', 'app.tenant', '43', '28000'),
+                                            ('role', 'role', 'crm_43', '42501'), ('role', 'role', 'none', '42501'), ('role', 'standard_conforming_strings', 'off', '42501')):
             with self.subTest(mode=mode, name=name), self.assertRaises(ServerError) as caught:
                 wire(mode, 'acme', **{name: value})
             self.assertEqual(caught.exception.sqlstate, sqlstate)
@@ -223,7 +224,8 @@ class RoleMode(unittest.TestCase):
     def test_function_calls_by_number_are_refused(self):
         number = server.sql("SELECT 'pg_catalog.set_config'::regproc::oid", DATABASES['role'])[0][0]
         session = wire('role', 'acme')
-        body = struct.pack('!IHHH', number, 1, 0, 3) + b''.join(struct.pack('!I', len(a)) + a for a in (b'role', b'crm_43', b'f')) + struct.pack('!H', 0)
+        values = b''.join(struct.pack('!I', len(a)) + a for a in (b'role', b'crm_43', b'f'))
+        body = struct.pack('!IHHH', number, 1, 0, 3) + values + struct.pack('!H', 0)
         session.send(b'F' + struct.pack('!I', len(body) + 4) + body)
         answer = session.recv_until('E')
         self.assertIn(b'C42501\0', answer[-1][1])
@@ -303,7 +305,8 @@ class Catalog(unittest.TestCase):
         proxy = proxies['app']
         server.sql('CREATE DATABASE changing OWNER app')
         entry = {'clusters': document(['app'])['clusters'], 'databases': [{'cluster': 'main', 'name': 'changing'}],
-                 'tenants': [{'name': 'late', 'role': 'app', 'placement': {'kind': 'schema', 'cluster': 'main', 'database': 'changing', 'schema': 'late'}}]}
+                 'tenants': [{'name': 'late', 'role': 'app', 'placement': {
+                     'kind': 'schema', 'cluster': 'main', 'database': 'changing', 'schema': 'late'}}]}
         proxy.apply(entry)
         cursor = proxy.psycopg2('late', dbname='changing').cursor()
         self.assertEqual(rows(cursor, 'SELECT 1'), [(1,)])

@@ -34,8 +34,8 @@ TEST_CASE("blocks hold what is in them") {
 }
 
 TEST_CASE("what is no block") {
-    for (const char* text : {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x", "10.0.0.1/8", "10.0.0", "::1/129", "::1/64", "host", "10.0.0.0/8/8",
-                             "010.0.0.0/8"}) {
+    for (const char* text : {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x", "10.0.0.1/8", "10.0.0", "::1/129", "::1/64", "host",
+                             "10.0.0.0/8/8", "010.0.0.0/8"}) {
         CAPTURE(text);
         CHECK_FALSE(parse_address_block(text).has_value());
     }

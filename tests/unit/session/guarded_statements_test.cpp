@@ -48,7 +48,8 @@ TEST_CASE("the role is left in no spelling") {
 TEST_CASE("what applications say stays allowed") {
     for (const char* sql : {"", ";", "SELECT 1", "UPDATE users SET role = 'admin' WHERE id = 1", "INSERT INTO t (role) VALUES ('x')",
                             "SELECT role, 'RESET ROLE' FROM users -- SET ROLE none", "SELECT $$ RESET ROLE $$", "SET search_path TO x, public",
-                            "SET LOCAL statement_timeout = 5", "SET TIME ZONE 'UTC'", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "RESET ALL",
+                            "SET LOCAL statement_timeout = 5", "SET TIME ZONE 'UTC'", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+                            "RESET ALL",
                             "DISCARD ALL", "SET standard_conforming_strings = on", "SET standard_conforming_strings TO 'on'",
                             "SELECT set_config('search_path', $1, true)", "SELECT set_config FROM t", "SELECT * FROM pg_settings", "SET NAMES 'utf8'",
                             "CREATE TABLE roles (role text)", "ALTER TABLE t ALTER COLUMN role SET DEFAULT 'x'"}) {
@@ -59,12 +60,14 @@ TEST_CASE("what applications say stays allowed") {
 }
 
 TEST_CASE("saying again what is so already is allowed") {
-    for (const char* sql : {"SET ROLE acme_role", "SET ROLE \"acme_role\"", "SET LOCAL role = 'acme_role'", "SELECT set_config('role', 'acme_role', true)",
+    for (const char* sql : {"SET ROLE acme_role", "SET ROLE \"acme_role\"", "SET LOCAL role = 'acme_role'",
+                            "SELECT set_config('role', 'acme_role', true)",
                             "SET ROLE Acme_Role; SELECT 1"}) {
         CAPTURE(sql);
         CHECK_FALSE(refused(sql, by_role));
     }
-    for (const char* sql : {"SET app.tenant = '42'", "SET LOCAL App.Tenant TO '42'", "SELECT set_config('app.tenant', '42', true)", "RESET app.tenant"}) {
+    for (const char* sql : {"SET app.tenant = '42'", "SET LOCAL App.Tenant TO '42'",
+                            "SELECT set_config('app.tenant', '42', true)", "RESET app.tenant"}) {
         CAPTURE(sql);
         CHECK_FALSE(refused(sql, by_setting));
     }
@@ -72,7 +75,8 @@ TEST_CASE("saying again what is so already is allowed") {
 
 TEST_CASE("the tenant's setting isn't changed") {
     for (const char* sql : {"SET app.tenant = '43'", "SET app.tenant = 43", "SET \"app\".\"tenant\" TO '43'", "SET LOCAL app.tenant = '42', '43'",
-                            "SELECT set_config('App.Tenant', '43', true)", "SELECT set_config('app.tenant', $1, true)", "SELECT set_config($1, '1', true)",
+                            "SELECT set_config('App.Tenant', '43', true)", "SELECT set_config('app.tenant', $1, true)",
+                            "SELECT set_config($1, '1', true)",
                             "SELECT set_config('app.tenant', '4' || '3', true)", "SET app.tenant TO DEFAULT"}) {
         CAPTURE(sql);
         CHECK(refused(sql, by_setting));
