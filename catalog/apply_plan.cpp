@@ -5,6 +5,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "catalog/tenants_together.hpp"
+
 namespace pgporter {
 namespace {
 
@@ -72,7 +74,12 @@ std::string differences(const Cluster& a, const Cluster& b) {
 }
 
 std::string differences(const Database& a, const Database& b) {
-    return Fields{}.add(a.server_connections_max != b.server_connections_max, "server_connections_max").text();
+    return Fields{}
+        .add(a.server_connections_max != b.server_connections_max, "server_connections_max")
+        .add(a.isolation != b.isolation, "isolation")
+        .add(a.tenant_setting != b.tenant_setting, "tenant_setting")
+        .add(a.tenant_column != b.tenant_column, "tenant_column")
+        .text();
 }
 
 std::string differences(const User& a, const User& b) {
@@ -89,6 +96,9 @@ std::string differences(const Tenant& a, const Tenant& b) {
         .add(a.server_connections_max != b.server_connections_max, "server_connections_max")
         .add(a.sessions_max != b.sessions_max, "sessions_max")
         .add(a.settings != b.settings, "settings")
+        .add(a.key != b.key, "key")
+        .add(a.domains != b.domains, "domains")
+        .add(a.allowed_addresses != b.allowed_addresses, "allowed_addresses")
         .text();
 }
 
@@ -154,7 +164,9 @@ Result<void> check_placements(const CatalogDocument& document, const SnapshotCon
                               const Index<Tenant>& present) {
     std::unordered_map<std::string, const std::string*> owners;
     const auto place_key = [](const Placement& p) { return joined({p.cluster, p.database, p.schema}); };
-    for (const auto& tenant : catalog.tenants) owners.emplace(place_key(tenant.placement), &tenant.name);
+    for (const auto& tenant : catalog.tenants) {
+        if (tenant.placement.kind != PlacementKind::rows) owners.emplace(place_key(tenant.placement), &tenant.name);
+    }
     for (const auto& tenant : document.tenants) {
         const auto found = present.find(tenant.name);
         if (found != present.end() && found->second->placement != tenant.placement) {
@@ -163,6 +175,7 @@ Result<void> check_placements(const CatalogDocument& document, const SnapshotCon
                         "catalog: " + place_of(found->second->placement) + "; document: " + place_of(tenant.placement),
                         "promote the tenant, or write its present placement into the document");
         }
+        if (tenant.placement.kind == PlacementKind::rows) continue;  // that is what rows are for
         const auto [owner, added] = owners.emplace(place_key(tenant.placement), &tenant.name);
         if (!added && *owner->second != tenant.name) {
             return fail(ErrorKind::invalid,
@@ -181,6 +194,7 @@ Result<ApplyPlan> plan_apply(const SnapshotContent& catalog, const CatalogDocume
     PP_TRY(check_clusters_exist(document, clusters));
     PP_TRY(check_users(document, tenants));
     PP_TRY(check_placements(document, catalog, tenants));
+    PP_TRY(check_tenants_together(catalog, document));
     ApplyPlan plan;
     compare("cluster", document.clusters, clusters, plan.clusters, plan.report);
     compare("database", document.databases, index_of(catalog.databases), plan.databases, plan.report);

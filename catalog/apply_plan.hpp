@@ -18,7 +18,8 @@ struct ApplyPlan {
     [[nodiscard]] bool empty() const { return report.changes.empty(); }
 };
 
-// invalid: a name that neither the document nor the catalog knows; or two tenants in one place.
+// invalid: a name that neither the document nor the catalog knows; two tenants in one place, of one key or one domain; a
+// tenant without what its database's isolation needs.
 // conflict: a tenant that the catalog has elsewhere.
 [[nodiscard]] Result<ApplyPlan> plan_apply(const SnapshotContent& catalog, const CatalogDocument& document);
 

@@ -29,11 +29,16 @@ Result<void> read_clusters(PgConnection& sql, SnapshotContent& content) {
 }
 
 Result<void> read_databases(PgConnection& sql, SnapshotContent& content) {
-    const auto rows = sql.exec("SELECT cluster, name, server_connections_max FROM pgporter.databases");
+    const auto rows = sql.exec(
+        "SELECT cluster, name, server_connections_max, isolation, tenant_setting, tenant_column FROM "
+        "pgporter.databases");
     if (!rows) return rows.error();
     content.databases.reserve(static_cast<std::size_t>(rows->rows()));
     for (int i = 0; i < rows->rows(); ++i) {
-        content.databases.push_back({rows->string(i, 0), rows->string(i, 1), count_from(*rows, i, 2)});
+        const auto isolation = isolation_from(rows->text(i, 3));
+        if (!isolation) return unknown_value("isolation", rows->text(i, 3));
+        content.databases.push_back({rows->string(i, 0), rows->string(i, 1), count_from(*rows, i, 2), *isolation,
+                                     rows->string(i, 4), rows->string(i, 5)});
     }
     return {};
 }
@@ -71,7 +76,7 @@ const std::string& tenant_columns() {
         "CASE WHEN t.settings <> '{}'::jsonb THEN (SELECT array_agg(coalesce(x.part, '') ORDER BY s.key COLLATE \"C\", "
         "x.place) "
         "FROM jsonb_each_text(t.settings) AS s, unnest(ARRAY[s.key, s.value]) WITH ORDINALITY AS x (part, place)) END, "
-        "t.epoch";
+        "t.epoch, t.key, t.domains, t.allowed_addresses";
     return columns;
 }
 
@@ -97,6 +102,9 @@ Result<Tenant> tenant_from_row(const PgResult& result, int row) {
         tenant.settings.emplace_back(std::move(settings[i]), std::move(settings[i + 1]));
     }
     tenant.epoch = Epoch{result.unsigned_integer(row, 13)};
+    tenant.key = result.string(row, 14);
+    tenant.domains = from_array_literal(result.text(row, 15));
+    tenant.allowed_addresses = from_array_literal(result.text(row, 16));
     return tenant;
 }
 

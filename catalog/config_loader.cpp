@@ -10,7 +10,9 @@
 #include <set>
 #include <sstream>
 
+#include "catalog/host_name.hpp"
 #include "catalog/secret_source.hpp"
+#include "catalog/setting_name.hpp"
 #include "catalog/yaml_reader.hpp"
 
 namespace pgporter {
@@ -18,6 +20,8 @@ namespace {
 
 constexpr std::int64_t day_ms = 86'400'000;
 constexpr std::int64_t hour_ms = 3'600'000;
+constexpr std::size_t identifier_bytes_max = 63;
+constexpr std::size_t identify_settings_max = 100;  // each SET is looked up in them
 
 enum class AddressKind { not_numeric, loopback, other };
 
@@ -87,13 +91,74 @@ void read_listeners(YamlMapping& top, YamlProblems& problems, const std::string&
     if (items.empty()) top.problem("listen", "needs at least one entry");
 }
 
-void read_identify(YamlMapping& top, Config& config) {
+// A parameter that names tenants must mean nothing to PostgreSQL itself, and pgporter.* is the proxy's own.
+const char* trouble_with_setting(const std::string& name) {
+    if (!is_custom_setting_name(name)) return "has a name that isn't a run-time parameter's of your own, with a dot (app.tenant)";
+    if (folded_setting_name(name).starts_with("pgporter.")) return "must not have pgporter.*: pgporter.tenant always names a tenant";
+    return nullptr;
+}
+
+void read_tenant_settings(YamlMapping& mapping, IdentifyConfig& identify) {
+    mapping.texts("tenant_settings", identify.tenant_settings);
+    if (identify.tenant_settings.size() > identify_settings_max) {
+        mapping.problem("tenant_settings", "are more than " + std::to_string(identify_settings_max));
+    }
+    std::set<std::string> seen;
+    for (const auto& name : identify.tenant_settings) {
+        if (const char* trouble = trouble_with_setting(name)) mapping.problem("tenant_settings", trouble);
+        if (!seen.insert(folded_setting_name(name)).second) mapping.problem("tenant_settings", "has a name twice, in different case");
+    }
+}
+
+// Keys separated by dots, none empty.
+bool is_json_path(std::string_view path) {
+    return !path.empty() && path.front() != '.' && path.back() != '.' && path.find("..") == std::string_view::npos;
+}
+
+void read_json_settings(YamlMapping& mapping, YamlProblems& problems, IdentifyConfig& identify) {
+    const bool given = mapping.has("json_settings");
+    const auto items = mapping.list("json_settings");
+    if (!given) return;
+    identify.json_settings.clear();
+    std::set<std::string> seen;
+    for (const auto& name : identify.tenant_settings) seen.insert(folded_setting_name(name));
+    for (const auto& item : items) {
+        YamlMapping inner(problems, item.node, item.path);
+        auto& setting = identify.json_settings.emplace_back(JsonSetting{{}, {}});
+        inner.require({"name", "path"});
+        inner.text("name", setting.name);
+        inner.text("path", setting.path);
+        if (!setting.name.empty()) {
+            if (const char* trouble = trouble_with_setting(setting.name)) inner.problem("name", trouble);
+            if (!seen.insert(folded_setting_name(setting.name)).second) inner.problem("name", "names a tenant in another way already");
+        }
+        if (!setting.path.empty() && !is_json_path(setting.path)) {
+            inner.problem("path", "must be keys with dots between them (app_metadata.tenant_id)");
+        }
+        inner.finish();
+    }
+    if (items.size() > identify_settings_max) mapping.problem("json_settings", "are more than " + std::to_string(identify_settings_max));
+}
+
+void read_identify(YamlMapping& top, YamlProblems& problems, Config& config) {
     auto mapping = top.mapping("identify");
     if (!mapping) return;
     mapping->boolean("options", config.identify.options);
     mapping->boolean("user_suffix", config.identify.user_suffix);
     mapping->boolean("database", config.identify.database);
     mapping->boolean("search_path", config.identify.search_path);
+    mapping->boolean("sql", config.identify.sql);
+    read_tenant_settings(*mapping, config.identify);
+    read_json_settings(*mapping, problems, config.identify);
+    mapping->texts("shared_schemas", config.identify.shared_schemas);
+    for (const auto& schema : config.identify.shared_schemas) {
+        if (schema.size() > identifier_bytes_max) mapping->problem("shared_schemas", "has a name longer than 63 bytes");
+    }
+    mapping->text("sni_suffix", config.identify.sni_suffix);
+    config.identify.sni_suffix = folded_setting_name(config.identify.sni_suffix);
+    if (!config.identify.sni_suffix.empty() && !is_host_name(config.identify.sni_suffix)) {
+        mapping->problem("sni_suffix", "must be a host name without a dot at either end (db.example.com)");
+    }
     mapping->finish();
 }
 
@@ -262,7 +327,7 @@ Result<Config> parse_config(const std::string& yaml, const std::string& name, co
     YamlMapping top(problems, *root, "");
     read_listeners(top, problems, directory, config);
     read_the_rest(top, config);
-    read_identify(top, config);
+    read_identify(top, problems, config);
     read_home(top, config);
     read_auth_query(top, config);
     read_server_logins(top, problems, directory, config);

@@ -3,13 +3,20 @@
 #include <algorithm>
 #include <cctype>
 #include <set>
+#include <unordered_set>
 
+#include "catalog/address_block.hpp"
+#include "catalog/host_name.hpp"
+#include "catalog/setting_name.hpp"
 #include "catalog/yaml_reader.hpp"
 
 namespace pgporter {
 namespace {
 
 constexpr YamlBounds document_bounds{.bytes_max = 512U << 20, .nodes_max = 50'000'000, .depth_max = 12};
+constexpr std::size_t key_bytes_max = 255;
+constexpr std::size_t domains_max = 100;            // of one tenant
+constexpr std::size_t allowed_addresses_max = 100;  // of one tenant: each login looks through them
 constexpr std::size_t identifier_bytes_max = 63;  // PostgreSQL's NAMEDATALEN - 1: a longer name would be cut, silently
 
 void read_identifier(YamlMapping& mapping, std::string_view key, std::string& out) {
@@ -22,9 +29,11 @@ void read_identifier(YamlMapping& mapping, std::string_view key, std::string& ou
 // "first name wins" would make the file's order matter: a name that is there twice is a mistake.
 class UniqueNames {
   public:
-    void check(YamlMapping& mapping, const std::string& what, const std::string& name) {
-        if (!name.empty() && !seen_.insert(name).second)
-            mapping.problem("name", "there is another " + what + " " + name);
+    // False: it was noted as a problem.
+    bool check(YamlMapping& mapping, const std::string& what, const std::string& name) {
+        if (name.empty() || seen_.insert(name).second) return true;
+        mapping.problem("name", "there is another " + what + " " + name);
+        return false;
     }
 
   private:
@@ -59,14 +68,6 @@ bool is_scram_verifier(std::string_view text) {
            is_base64(second.substr(second_colon + 1), key_bytes);
 }
 
-bool is_setting_name(std::string_view name) {
-    const auto is_start = [](unsigned char c) { return std::isalpha(c) != 0 || c == '_'; };
-    if (name.empty() || name.size() > identifier_bytes_max || !is_start(static_cast<unsigned char>(name.front())))
-        return false;
-    return std::all_of(name.begin(), name.end(),
-                       [&](unsigned char c) { return is_start(c) || std::isdigit(c) != 0 || c == '.' || c == '$'; });
-}
-
 // What the proxy itself sets for each tenant, and what would let a tenant be another one.
 bool is_own_setting(std::string_view name) {
     return name == "search_path" || name == "role" || name == "session_authorization" || name.starts_with("pgporter.");
@@ -98,6 +99,19 @@ Database read_database(YamlMapping& mapping) {
     mapping.text("cluster", database.cluster);
     read_identifier(mapping, "name", database.name);
     mapping.number("server_connections_max", database.server_connections_max, 0, 100'000);
+    mapping.choice("isolation", database.isolation,
+                   {{to_text(Isolation::app), Isolation::app},
+                    {to_text(Isolation::role), Isolation::role},
+                    {to_text(Isolation::login), Isolation::login}});
+    mapping.text("tenant_setting", database.tenant_setting);
+    const std::string& setting = database.tenant_setting;
+    if (!setting.empty() && !is_custom_setting_name(setting)) {
+        mapping.problem("tenant_setting", "must be a run-time parameter of your own, with a dot (app.tenant)");
+    }
+    if (is_own_setting(folded_setting_name(setting))) {
+        mapping.problem("tenant_setting", "must not be " + folded_setting_name(setting) + ": it is the proxy's to set");
+    }
+    read_identifier(mapping, "tenant_column", database.tenant_column);
     mapping.finish();
     return database;
 }
@@ -135,13 +149,39 @@ void read_placement(YamlMapping& mapping, Placement& placement) {
     if (!inner) return;
     inner->require({"kind", "cluster", "database"});
     inner->choice("kind", placement.kind,
-                  {{to_text(PlacementKind::schema), PlacementKind::schema},
+                  {{to_text(PlacementKind::rows), PlacementKind::rows},
+                   {to_text(PlacementKind::schema), PlacementKind::schema},
                    {to_text(PlacementKind::database), PlacementKind::database}});
     inner->text("cluster", placement.cluster);
     read_identifier(*inner, "database", placement.database);
     read_identifier(*inner, "schema", placement.schema);
     if (placement.kind == PlacementKind::schema) inner->require({"schema"});
+    if (placement.kind == PlacementKind::rows && inner->has("schema")) {
+        inner->problem("schema", "doesn't go with kind rows: the tables are shared (shared_schemas says where they are)");
+    }
     inner->finish();
+}
+
+void read_names(YamlMapping& mapping, Tenant& tenant) {
+    mapping.text("key", tenant.key);
+    if (tenant.key.size() > key_bytes_max) mapping.problem("key", "is longer than " + std::to_string(key_bytes_max) + " bytes");
+    const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };
+    if (std::any_of(tenant.key.begin(), tenant.key.end(), is_control)) mapping.problem("key", "has a control character");
+    mapping.texts("domains", tenant.domains);
+    if (tenant.domains.size() > domains_max) mapping.problem("domains", "are more than " + std::to_string(domains_max));
+    for (auto& domain : tenant.domains) {
+        domain = folded_setting_name(domain);  // ASCII letters in lower case, as in a parameter's name
+        if (!is_host_name(domain)) mapping.problem("domains", "has a text that is no host name (db.acme.example)");
+    }
+    mapping.texts("allowed_addresses", tenant.allowed_addresses);
+    if (tenant.allowed_addresses.size() > allowed_addresses_max) {
+        mapping.problem("allowed_addresses", "are more than " + std::to_string(allowed_addresses_max));
+    }
+    for (const auto& block : tenant.allowed_addresses) {
+        if (!parse_address_block(block)) {
+            mapping.problem("allowed_addresses", "must be CIDR blocks without bits behind the prefix (10.0.0.0/8, 2001:db8::/32)");
+        }
+    }
 }
 
 Tenant read_tenant(YamlMapping& mapping) {
@@ -153,6 +193,7 @@ Tenant read_tenant(YamlMapping& mapping) {
         mapping.problem("name", "must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit");
     }
     read_placement(mapping, tenant.placement);
+    read_names(mapping, tenant);
     mapping.choice("state", tenant.state,
                    {{to_text(TenantState::active), TenantState::active},
                     {to_text(TenantState::suspended), TenantState::suspended}});
@@ -169,8 +210,7 @@ Tenant read_tenant(YamlMapping& mapping) {
     mapping.free_texts("settings", tenant.settings);
     std::set<std::string> names;
     for (const auto& [name, value] : tenant.settings) {
-        std::string lower = name;
-        std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+        const std::string lower = folded_setting_name(name);
         if (!is_setting_name(name)) mapping.problem("settings", "has a name that no run-time parameter can have");
         if (is_own_setting(lower)) mapping.problem("settings", "must not set " + lower + ": it is the proxy's to set");
         if (!names.insert(lower).second) mapping.problem("settings", "sets " + lower + " twice");
@@ -193,6 +233,7 @@ void read_databases(YamlMapping& top, YamlProblems& problems, CatalogDocument& d
     for (const auto& item : top.list("databases")) {
         YamlMapping mapping(problems, item.node, item.path);
         const auto& database = document.databases.emplace_back(read_database(mapping));
+        document.origin.databases.push_back(mapping.line());
         if (!seen.emplace(database.cluster, database.name).second) {
             mapping.problem("name", "there is another database " + database.name + " on cluster " + database.cluster);
         }
@@ -210,20 +251,45 @@ void read_users(YamlMapping& top, YamlProblems& problems, CatalogDocument& docum
 
 void read_tenants(YamlMapping& top, YamlProblems& problems, CatalogDocument& document) {
     UniqueNames names;
+    std::unordered_set<std::string> keys;
+    std::unordered_set<std::string> domains;
     for (const auto& item : top.list("tenants")) {
         YamlMapping mapping(problems, item.node, item.path);
-        document.tenants.push_back(read_tenant(mapping));
-        names.check(mapping, "tenant", document.tenants.back().name);
+        const auto& tenant = document.tenants.emplace_back(read_tenant(mapping));
+        document.origin.tenants.push_back(mapping.line());
+        if (!names.check(mapping, "tenant", tenant.name)) continue;
+        if (!keys.insert(tenant_key(tenant)).second) {
+            mapping.problem("key", "there is another tenant with the key " + tenant_key(tenant) + " (a tenant without a key has its name)");
+        }
+        for (const auto& domain : tenant.domains) {
+            if (!domains.insert(domain).second) mapping.problem("domains", domain + " names another tenant already, or is there twice");
+        }
     }
 }
 
+std::string origin_of(const std::string& name, const std::vector<int>& lines, std::string_view list, std::size_t index,
+                      std::string_view key) {
+    if (index >= lines.size()) return {};
+    return name + ":" + std::to_string(lines[index]) + ": " + std::string(list) + "[" + std::to_string(index) + "]." + std::string(key) +
+           ": ";
+}
+
 }  // namespace
+
+std::string DocumentOrigin::tenant(std::size_t index, std::string_view key) const {
+    return origin_of(name, tenants, "tenants", index, key);
+}
+
+std::string DocumentOrigin::database(std::size_t index, std::string_view key) const {
+    return origin_of(name, databases, "databases", index, key);
+}
 
 Result<CatalogDocument> parse_catalog_document(const std::string& yaml, const std::string& name) {
     YamlProblems problems(name);
     const auto root = load_yaml(yaml, document_bounds, problems);
     if (!root) return problems.error();
     CatalogDocument document;
+    document.origin.name = name;
     YamlMapping top(problems, *root, "");
     read_clusters(top, problems, document);
     read_databases(top, problems, document);

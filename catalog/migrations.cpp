@@ -165,7 +165,53 @@ CREATE TABLE pgporter.cleanup_records (
 CREATE INDEX cleanup_records_move ON pgporter.cleanup_records (move);
 )sql";
 
-constexpr std::array all_migrations{Migration{1, version_1}};
+// Version 2: tenants that are rows of shared tables, what SQL calls a tenant, host names, and how a database keeps its
+// tenants apart.
+// - effective_key is what must be unique: the key, or the name where there is no key. Deferred, as are the domains, so
+//   that two tenants may exchange theirs in one transaction.
+// - tenant_domains follows tenants.domains; it is there for its primary key.
+constexpr std::string_view version_2 = R"sql(
+ALTER TABLE pgporter.databases
+    ADD COLUMN isolation text NOT NULL DEFAULT 'app' CHECK (isolation IN ('app', 'role', 'login')),
+    ADD COLUMN tenant_setting text NOT NULL DEFAULT '',
+    ADD COLUMN tenant_column text NOT NULL DEFAULT '';
+
+ALTER TABLE pgporter.tenants
+    ADD COLUMN key text NOT NULL DEFAULT '',
+    ADD COLUMN domains text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN allowed_addresses text[] NOT NULL DEFAULT '{}',
+    DROP CONSTRAINT tenants_kind_check,
+    DROP CONSTRAINT tenants_check,
+    ADD CONSTRAINT tenants_kind_check CHECK (kind IN ('rows', 'schema', 'database')),
+    ADD CONSTRAINT tenants_schema_check CHECK (CASE kind WHEN 'rows' THEN schema = '' WHEN 'schema' THEN schema <> '' ELSE true END);
+ALTER TABLE pgporter.tenants
+    ADD COLUMN effective_key text NOT NULL GENERATED ALWAYS AS (coalesce(nullif(key, ''), name)) STORED,
+    ADD CONSTRAINT tenants_key UNIQUE (effective_key) DEFERRABLE INITIALLY DEFERRED;
+
+DROP INDEX pgporter.tenants_place;
+CREATE UNIQUE INDEX tenants_place ON pgporter.tenants (cluster, database, schema) WHERE kind <> 'rows';
+
+CREATE TABLE pgporter.tenant_domains (
+    domain text CONSTRAINT tenant_domains_domain PRIMARY KEY DEFERRABLE INITIALLY DEFERRED
+        CHECK (domain <> '' AND domain = pg_catalog.lower(domain)),
+    tenant_id bigint NOT NULL REFERENCES pgporter.tenants (id) ON DELETE CASCADE
+);
+CREATE INDEX tenant_domains_tenant ON pgporter.tenant_domains (tenant_id);
+
+CREATE FUNCTION pgporter.keep_domains() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    DELETE FROM pgporter.tenant_domains WHERE tenant_id = NEW.id;
+    INSERT INTO pgporter.tenant_domains (domain, tenant_id) SELECT d, NEW.id FROM unnest(NEW.domains) AS d;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER keep_new_domains AFTER INSERT ON pgporter.tenants
+    FOR EACH ROW WHEN (NEW.domains <> '{}') EXECUTE FUNCTION pgporter.keep_domains();
+CREATE TRIGGER keep_domains AFTER UPDATE ON pgporter.tenants
+    FOR EACH ROW WHEN (NEW.domains IS DISTINCT FROM OLD.domains) EXECUTE FUNCTION pgporter.keep_domains();
+)sql";
+
+constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}};
 
 // Any number that nobody else locks by chance: "pgporter" in ASCII.
 constexpr std::string_view lock_sql = "SELECT pg_catalog.pg_advisory_xact_lock(8099566078813037938)";

@@ -1,6 +1,7 @@
 #include "catalog/snapshot.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -9,47 +10,46 @@
 namespace pgporter {
 namespace {
 
-std::size_t hash_of(std::string_view text) {
-    return TextHash{}(text);
-}
-
 bool is_before(const Database& left, std::string_view cluster, std::string_view name) {
     return std::tie(left.cluster, left.name) < std::tie(cluster, name);
 }
 
-}  // namespace
-
-std::size_t Snapshot::bucket_of(std::string_view tenant_name) {
-    // The low bits choose the place inside a bucket's own table, the high ones the bucket.
-    return (hash_of(tenant_name) >> 40) % bucket_count;
+// A key that is the name needs no entry: the tenant is found by its name.
+bool has_own_key(const Tenant& tenant) {
+    return !tenant.key.empty() && tenant.key != tenant.name;
 }
+
+}  // namespace
 
 SnapshotPtr Snapshot::build(SnapshotContent content) {
     auto snapshot = std::make_shared<Snapshot>();
     snapshot->version_ = content.version;
 
     std::array<std::shared_ptr<Bucket>, bucket_count> buckets;
-    std::array<std::shared_ptr<SchemaIndex>, bucket_count> schemas;
+    NameIndex::Pairs schemas;
+    NameIndex::Pairs keys;
+    NameIndex::Pairs domains;
     auto database_names = std::make_shared<std::unordered_map<std::string, std::size_t, TextHash, std::equal_to<>>>();
     for (auto& bucket : buckets) {
         bucket = std::make_shared<Bucket>();
         bucket->reserve(content.tenants.size() / bucket_count + 1);
     }
-    for (auto& index : schemas) index = std::make_shared<SchemaIndex>();
     for (auto& tenant : content.tenants) {
         auto entry = std::make_shared<const Tenant>(std::move(tenant));
-        const auto [place, added] = buckets[bucket_of(entry->name)]->try_emplace(entry->name, entry);
+        const auto [place, added] = buckets[name_bucket_of(entry->name)]->try_emplace(entry->name, entry);
         PP_ASSERT(added);  // names are unique in the catalog
         ++snapshot->tenant_count_;
         const auto& placement = entry->placement;
-        if (!placement.schema.empty()) schemas[bucket_of(placement.schema)]->emplace(placement.schema, entry->name);
+        if (!placement.schema.empty()) schemas.emplace_back(placement.schema, entry->name);
+        if (has_own_key(*entry)) keys.emplace_back(entry->key, entry->name);
+        for (const auto& domain : entry->domains) domains.emplace_back(domain, entry->name);
         ++(*database_names)[placement.database];
     }
     for (const auto& database : content.databases) ++(*database_names)[database.name];
-    for (std::size_t i = 0; i < bucket_count; ++i) {
-        snapshot->buckets_[i] = std::move(buckets[i]);
-        snapshot->schema_index_[i] = std::move(schemas[i]);
-    }
+    for (std::size_t i = 0; i < bucket_count; ++i) snapshot->buckets_[i] = std::move(buckets[i]);
+    snapshot->schemas_ = NameIndex(schemas);
+    snapshot->keys_ = NameIndex(keys);
+    snapshot->domains_ = NameIndex(domains);
 
     std::sort(content.clusters.begin(), content.clusters.end(),
               [](const Cluster& a, const Cluster& b) { return a.name < b.name; });
@@ -76,36 +76,38 @@ SnapshotPtr Snapshot::with_tenant(const SnapshotPtr& base, Tenant tenant, Catalo
     auto next = std::make_shared<Snapshot>(*base);
     next->version_ = std::max(base->version(), version);
     const auto entry = std::make_shared<const Tenant>(std::move(tenant));
-    auto bucket = std::make_shared<Bucket>(*base->buckets_[bucket_of(entry->name)]);
+    auto bucket = std::make_shared<Bucket>(*base->buckets_[name_bucket_of(entry->name)]);
     bucket->insert_or_assign(entry->name, entry);
-    next->buckets_[bucket_of(entry->name)] = std::move(bucket);
+    next->buckets_[name_bucket_of(entry->name)] = std::move(bucket);
     if (!before) ++next->tenant_count_;
-    if (before && before->placement == entry->placement) return next;
+    next->index_change(before.get(), *entry);
+    return next;
+}
 
-    const auto change_schemas = [&](const std::string& schema, const auto& change) {
-        if (schema.empty()) return;
-        auto& slot = next->schema_index_[bucket_of(schema)];
-        auto index = std::make_shared<SchemaIndex>(*slot);
-        change(*index);
-        slot = std::move(index);
+void Snapshot::index_change(const Tenant* before, const Tenant& after) {
+    const auto change = [&after](NameIndex& index, const std::string& from, const std::string& to) {
+        if (from == to) return;
+        if (!from.empty()) index.remove(from, after.name);
+        if (!to.empty()) index.add(to, after.name);
     };
-    auto names = std::make_shared<std::unordered_map<std::string, std::size_t, TextHash, std::equal_to<>>>(
-        *base->database_names_);
-    if (before) {
-        change_schemas(before->placement.schema, [&](SchemaIndex& index) {
-            auto [from, to] = index.equal_range(before->placement.schema);
-            const auto found = std::find_if(from, to, [&](const auto& item) { return item.second == entry->name; });
-            if (found != to) index.erase(found);
-        });
+    const auto own_key = [](const Tenant& tenant) { return has_own_key(tenant) ? tenant.key : std::string(); };
+    change(keys_, before != nullptr ? own_key(*before) : std::string(), own_key(after));
+    if (before == nullptr || before->domains != after.domains) {
+        if (before != nullptr) {
+            for (const auto& domain : before->domains) domains_.remove(domain, after.name);
+        }
+        for (const auto& domain : after.domains) domains_.add(domain, after.name);
+    }
+    if (before != nullptr && before->placement == after.placement) return;
+    change(schemas_, before != nullptr ? before->placement.schema : std::string(), after.placement.schema);
+    auto names = std::make_shared<std::unordered_map<std::string, std::size_t, TextHash, std::equal_to<>>>(*database_names_);
+    if (before != nullptr) {
         const auto counted = names->find(before->placement.database);
         PP_ASSERT(counted != names->end());
         if (--counted->second == 0) names->erase(counted);
     }
-    change_schemas(entry->placement.schema,
-                   [&](SchemaIndex& index) { index.emplace(entry->placement.schema, entry->name); });
-    ++(*names)[entry->placement.database];
-    next->database_names_ = std::move(names);
-    return next;
+    ++(*names)[after.placement.database];
+    database_names_ = std::move(names);
 }
 
 SnapshotPtr Snapshot::merged(const SnapshotPtr& current, const SnapshotPtr& next) {
@@ -134,7 +136,9 @@ SnapshotPtr Snapshot::merged(const SnapshotPtr& current, const SnapshotPtr& next
             result->buckets_[i] = std::move(bucket);
         }
     }
-    if (all_shared) result->schema_index_ = current->schema_index_;
+    result->schemas_.share_with(current->schemas_);
+    result->keys_.share_with(current->keys_);
+    result->domains_.share_with(current->domains_);
     const auto equal = [](const auto& a, const auto& b) { return a == b || *a == *b; };
     if (equal(current->clusters_, next->clusters_)) result->clusters_ = current->clusters_;
     if (equal(current->users_, next->users_)) result->users_ = current->users_;
@@ -148,24 +152,35 @@ SnapshotPtr Snapshot::merged(const SnapshotPtr& current, const SnapshotPtr& next
 }
 
 TenantPtr Snapshot::find_tenant(std::string_view name) const {
-    const auto& bucket = *buckets_[bucket_of(name)];
+    const auto& bucket = *buckets_[name_bucket_of(name)];
     const auto found = bucket.find(name);
     return found == bucket.end() ? nullptr : found->second;
 }
 
-TenantPtr Snapshot::find_tenant_by_key(std::string_view key) const {
-    TenantPtr found = find_tenant(key);
-    return found && found->key.empty() ? found : nullptr;
+TenantPtr Snapshot::only_tenant(const NameIndex& index, std::string_view text) const {
+    const auto [from, to] = index.find(text);
+    if (from == to || std::next(from) != to) return nullptr;
+    TenantPtr tenant = find_tenant(from->second);
+    PP_ASSERT(tenant != nullptr);
+    return tenant;
 }
 
-TenantPtr Snapshot::find_tenant_by_domain(std::string_view) const {
-    return nullptr;
+TenantPtr Snapshot::find_tenant_by_key(std::string_view key) const {
+    TenantPtr named = find_tenant(key);
+    if (named && has_own_key(*named)) named = nullptr;  // it goes by another key
+    const auto [from, to] = keys_.find(key);
+    if (from == to) return named;
+    return named ? nullptr : only_tenant(keys_, key);
+}
+
+TenantPtr Snapshot::find_tenant_by_domain(std::string_view domain) const {
+    return only_tenant(domains_, domain);
 }
 
 std::vector<TenantPtr> Snapshot::tenants_of_schema(std::string_view schema) const {
     std::vector<TenantPtr> tenants;
     if (schema.empty()) return tenants;
-    const auto [from, to] = schema_index_[bucket_of(schema)]->equal_range(schema);
+    const auto [from, to] = schemas_.find(schema);
     for (auto it = from; it != to; ++it) {
         TenantPtr tenant = find_tenant(it->second);
         PP_ASSERT(tenant != nullptr);

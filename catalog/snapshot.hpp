@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/ids.hpp"
+#include "catalog/name_index.hpp"
 #include "catalog/tenant.hpp"
 
 namespace pgporter {
@@ -30,10 +31,6 @@ struct SnapshotContent {
     std::vector<User> users;
 };
 
-struct TextHash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
-};
 template <class T>
 using ByName = std::unordered_map<std::string, T, TextHash, std::equal_to<>>;
 
@@ -49,7 +46,8 @@ class Snapshot {
 
     [[nodiscard]] CatalogVersion version() const { return version_; }
     [[nodiscard]] TenantPtr find_tenant(std::string_view name) const;
-    // Null: no tenant has this key (see tenant_key()), or this domain (in lower case).
+    // Null: no tenant has this key (see tenant_key()), or this domain (in lower case); or two have, which the catalog
+    // forbids but which a snapshot may show for the moment in which they exchange it.
     [[nodiscard]] TenantPtr find_tenant_by_key(std::string_view key) const;
     [[nodiscard]] TenantPtr find_tenant_by_domain(std::string_view domain) const;
     // Tenants that live in a schema of this name (several shared databases may have one each).
@@ -67,16 +65,18 @@ class Snapshot {
     [[nodiscard]] const ByName<User>& users() const { return *users_; }
 
   private:
-    static constexpr std::size_t bucket_count = 256;
+    static constexpr std::size_t bucket_count = name_bucket_count;
     using Bucket = ByName<TenantPtr>;
-    using SchemaIndex = std::unordered_multimap<std::string, std::string, TextHash, std::equal_to<>>;  // schema, tenant name
 
-    [[nodiscard]] static std::size_t bucket_of(std::string_view tenant_name);
+    [[nodiscard]] TenantPtr only_tenant(const NameIndex& index, std::string_view text) const;
+    void index_change(const Tenant* before, const Tenant& after);  // before null: it is new
 
     CatalogVersion version_;
     std::size_t tenant_count_ = 0;
     std::array<std::shared_ptr<const Bucket>, bucket_count> buckets_;
-    std::array<std::shared_ptr<const SchemaIndex>, bucket_count> schema_index_;  // bucketed by the schema's hash
+    NameIndex schemas_;
+    NameIndex keys_;     // of tenants whose key isn't their name
+    NameIndex domains_;
     std::shared_ptr<const std::vector<Cluster>> clusters_;
     std::shared_ptr<const std::vector<Database>> databases_;
     std::shared_ptr<const ByName<User>> users_;

@@ -20,7 +20,9 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::int64_t format_version = 1;
+// Format 1 had no keys, domains, addresses and isolation modes: it is still read.
+constexpr std::int64_t format_version = 2;
+constexpr std::int64_t oldest_format_version = 1;
 constexpr std::size_t flush_bytes = 1U << 20;
 
 // ---- writing
@@ -47,7 +49,10 @@ json::value to_json(const Tenant& t) {
                         {"shared_schemas", texts(t.shared_schemas)},
                         {"server_connections_max", t.server_connections_max},
                         {"sessions_max", t.sessions_max},
-                        {"settings", std::move(settings)}};
+                        {"settings", std::move(settings)},
+                        {"key", t.key},
+                        {"domains", texts(t.domains)},
+                        {"allowed_addresses", texts(t.allowed_addresses)}};
 }
 
 json::value to_json(const Cluster& c) {
@@ -60,7 +65,12 @@ json::value to_json(const Cluster& c) {
 }
 
 json::value to_json(const Database& d) {
-    return json::object{{"cluster", d.cluster}, {"name", d.name}, {"server_connections_max", d.server_connections_max}};
+    return json::object{{"cluster", d.cluster},
+                        {"name", d.name},
+                        {"server_connections_max", d.server_connections_max},
+                        {"isolation", to_text(d.isolation)},
+                        {"tenant_setting", d.tenant_setting},
+                        {"tenant_column", d.tenant_column}};
 }
 
 json::value to_json(const User& u) {
@@ -172,7 +182,7 @@ E choice_of(const json::object& object, std::string_view key, std::optional<E> (
     return *value;
 }
 
-Tenant tenant_from(const json::object& object) {
+Tenant tenant_from(const json::object& object, std::int64_t format) {
     Tenant t;
     t.id = TenantId{number_of<std::uint64_t>(object, "id")};
     t.name = text_of(object, "name");
@@ -190,11 +200,40 @@ Tenant tenant_from(const json::object& object) {
         const auto& pair = item.as_array();
         t.settings.emplace_back(pair.at(0).as_string().c_str(), pair.at(1).as_string().c_str());
     }
+    if (format < 2) return t;
+    t.key = text_of(object, "key");
+    t.domains = texts_of(object, "domains");
+    t.allowed_addresses = texts_of(object, "allowed_addresses");
     return t;
 }
 
+Database database_from(const json::object& object, std::int64_t format) {
+    Database d{text_of(object, "cluster"), text_of(object, "name"), number_of<std::uint32_t>(object, "server_connections_max")};
+    if (format < 2) return d;
+    d.isolation = choice_of(object, "isolation", &isolation_from);
+    d.tenant_setting = text_of(object, "tenant_setting");
+    d.tenant_column = text_of(object, "tenant_column");
+    return d;
+}
+
+// Snapshot::build() relies on names that are there once, and nobody may be taken for another by key or domain: in a file
+// that a bug or an editor made they might.
+void check_unique(const std::vector<Tenant>& tenants) {
+    ByName<bool> names;
+    ByName<bool> keys;
+    ByName<bool> domains;
+    for (const auto& tenant : tenants) {
+        if (!names.emplace(tenant.name, true).second) throw Unexpected("tenant " + tenant.name + " is there twice");
+        if (!keys.emplace(tenant_key(tenant), true).second) throw Unexpected("two tenants have the same key");
+        for (const auto& domain : tenant.domains) {
+            if (!domains.emplace(domain, true).second) throw Unexpected("domain " + domain + " is there twice");
+        }
+    }
+}
+
 SnapshotContent content_from(const json::object& root) {
-    if (root.at("format").to_number<std::int64_t>() != format_version) throw Unexpected("another format");
+    const auto format = root.at("format").to_number<std::int64_t>();
+    if (format < oldest_format_version || format > format_version) throw Unexpected("another format");
     SnapshotContent content;
     content.version = CatalogVersion{number_of<std::uint64_t>(root, "version")};
     for (const auto& item : root.at("clusters").as_array()) {
@@ -204,9 +243,7 @@ SnapshotContent content_from(const json::object& root) {
                                     number_of<std::uint32_t>(c, "server_connections_max")});
     }
     for (const auto& item : root.at("databases").as_array()) {
-        const auto& d = item.as_object();
-        content.databases.push_back(
-            {text_of(d, "cluster"), text_of(d, "name"), number_of<std::uint32_t>(d, "server_connections_max")});
+        content.databases.push_back(database_from(item.as_object(), format));
     }
     for (const auto& item : root.at("users").as_array()) {
         const auto& u = item.as_object();
@@ -215,11 +252,8 @@ SnapshotContent content_from(const json::object& root) {
     }
     const auto& tenants = root.at("tenants").as_array();
     content.tenants.reserve(tenants.size());
-    for (const auto& item : tenants) content.tenants.push_back(tenant_from(item.as_object()));
-    ByName<bool> names;  // two of one name would be a bug's work: Snapshot::build relies on there being none
-    for (const auto& tenant : content.tenants) {
-        if (!names.emplace(tenant.name, true).second) throw Unexpected("tenant " + tenant.name + " is there twice");
-    }
+    for (const auto& item : tenants) content.tenants.push_back(tenant_from(item.as_object(), format));
+    check_unique(content.tenants);
     return content;
 }
 

@@ -61,11 +61,19 @@ Result<void> write_clusters(PgConnection& sql, const std::vector<Cluster>& clust
 Result<void> write_databases(PgConnection& sql, const std::vector<Database>& databases) {
     return write_batches(
         sql, databases,
-        "INSERT INTO pgporter.databases (cluster, name, server_connections_max) "
-        "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) "
-        "ON CONFLICT (cluster, name) DO UPDATE SET server_connections_max = excluded.server_connections_max",
-        3, [](const Database& d) {
-            return std::vector<std::string>{d.cluster, d.name, std::to_string(d.server_connections_max)};
+        "INSERT INTO pgporter.databases (cluster, name, server_connections_max, isolation, tenant_setting, "
+        "tenant_column) "
+        "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[]) "
+        "ON CONFLICT (cluster, name) DO UPDATE SET server_connections_max = excluded.server_connections_max, "
+        "isolation = excluded.isolation, tenant_setting = excluded.tenant_setting, "
+        "tenant_column = excluded.tenant_column",
+        6, [](const Database& d) {
+            return std::vector<std::string>{d.cluster,
+                                            d.name,
+                                            std::to_string(d.server_connections_max),
+                                            std::string(to_text(d.isolation)),
+                                            d.tenant_setting,
+                                            d.tenant_column};
         });
 }
 
@@ -74,20 +82,22 @@ Result<void> write_tenants(PgConnection& sql, const std::vector<Tenant>& tenants
     return write_batches(
         sql, tenants,
         "INSERT INTO pgporter.tenants (name, kind, cluster, database, schema, state, pool_mode, role, shared_schemas, "
-        "server_connections_max, sessions_max, settings) "
+        "server_connections_max, sessions_max, settings, key, domains, allowed_addresses) "
         "SELECT x.name, x.kind, x.cluster, x.database, x.schema, x.state, x.pool_mode, x.role, "
         "x.shared_schemas::text[], "
-        "x.server_connections_max, x.sessions_max, jsonb_object(x.setting_names::text[], x.setting_values::text[]) "
+        "x.server_connections_max, x.sessions_max, jsonb_object(x.setting_names::text[], x.setting_values::text[]), "
+        "x.key, x.domains::text[], x.allowed_addresses::text[] "
         "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], "
         "$9::text[], "
-        "$10::bigint[], $11::bigint[], $12::text[], $13::text[]) AS x (name, kind, cluster, database, schema, state, "
-        "pool_mode, "
-        "role, shared_schemas, server_connections_max, sessions_max, setting_names, setting_values) "
+        "$10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) "
+        "AS x (name, kind, cluster, database, schema, state, pool_mode, role, shared_schemas, server_connections_max, "
+        "sessions_max, setting_names, setting_values, key, domains, allowed_addresses) "
         "ON CONFLICT (name) DO UPDATE SET state = excluded.state, pool_mode = excluded.pool_mode, role = "
         "excluded.role, "
         "shared_schemas = excluded.shared_schemas, server_connections_max = excluded.server_connections_max, "
-        "sessions_max = excluded.sessions_max, settings = excluded.settings",
-        13, [](const Tenant& t) {
+        "sessions_max = excluded.sessions_max, settings = excluded.settings, key = excluded.key, "
+        "domains = excluded.domains, allowed_addresses = excluded.allowed_addresses",
+        16, [](const Tenant& t) {
             std::vector<std::string> names;
             std::vector<std::string> values;
             for (const auto& [name, value] : t.settings) {
@@ -106,7 +116,10 @@ Result<void> write_tenants(PgConnection& sql, const std::vector<Tenant>& tenants
                                             std::to_string(t.server_connections_max),
                                             std::to_string(t.sessions_max),
                                             to_array_literal(names),
-                                            to_array_literal(values)};
+                                            to_array_literal(values),
+                                            t.key,
+                                            to_array_literal(t.domains),
+                                            to_array_literal(t.allowed_addresses)};
         });
 }
 

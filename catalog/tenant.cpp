@@ -110,10 +110,13 @@ bool is_tenant_name(std::string_view name) {
 }
 
 std::string search_path_of(const Tenant& tenant) {
-    if (tenant.placement.schema.empty()) return {};
-    std::string path = quote_ident_where_needed(tenant.placement.schema);
+    const bool is_rows = tenant.placement.kind == PlacementKind::rows;
+    // Rows are where the server's own path leads to, unless their schemas are named.
+    const bool has_default = tenant.shared_schemas == Tenant{}.shared_schemas;
+    if (is_rows ? has_default : tenant.placement.schema.empty()) return {};
+    std::string path = is_rows ? std::string() : quote_ident_where_needed(tenant.placement.schema);
     for (const auto& schema : tenant.shared_schemas) {
-        path += ", ";
+        path += path.empty() ? "" : ", ";
         path += quote_ident_where_needed(schema);
     }
     return path;

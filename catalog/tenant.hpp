@@ -107,7 +107,7 @@ struct User {
 [[nodiscard]] bool is_tenant_name(std::string_view name);
 
 // The search_path of a tenant's sessions: its schema, then its shared schemas, each quoted as an identifier where needed.
-// Empty when the placement names no schema.
+// Empty (the server's own path holds) when the placement names no schema; for rows unless shared schemas other than public are named.
 [[nodiscard]] std::string search_path_of(const Tenant& tenant);
 
 }  // namespace pgporter

@@ -91,6 +91,7 @@ class YamlMapping {
     void problem(std::string_view key,
                  const std::string& text);  // at the key's line; without the key: at the mapping's
     [[nodiscard]] std::string path_of(std::string_view key) const;
+    [[nodiscard]] int line() const { return mark_.is_null() ? 0 : mark_.line + 1; }  // of its beginning; 1 is the first
     void finish();
 
   private:

@@ -19,8 +19,7 @@ ApiResponse list_clusters(const ApiPorts& ports, const ApiRequest& request) {
         item["tenants"] = tenants[cluster.name];
         boost::json::array databases;
         for (const auto& database : snapshot->databases()) {
-            if (database.cluster != cluster.name) continue;
-            databases.push_back(boost::json::object{{"name", database.name}, {"server_connections_max", database.server_connections_max}});
+            if (database.cluster == cluster.name) databases.push_back(view_of(database));
         }
         item["databases"] = std::move(databases);
         items.push_back(std::move(item));

@@ -133,6 +133,7 @@ ApiResponse Dispatcher::call(const Route& route, const ApiRequest& request) cons
         case Endpoint::suspend_tenant: return suspend_tenant(ports_, request);
         case Endpoint::resume_tenant: return resume_tenant(ports_, request);
         case Endpoint::list_clusters: return list_clusters(ports_, request);
+        case Endpoint::check_database: return check_database(ports_, request);
         case Endpoint::apply_document: return apply_document(ports_, request);
         case Endpoint::list_moves: return list_moves(ports_, request);
         case Endpoint::get_move: return get_move(ports_, request);

@@ -15,6 +15,12 @@ json::string text(std::string_view value) { return json::string(value.data(), va
 
 json::value text_or_null(const std::string& value) { return value.empty() ? json::value(nullptr) : json::value(text(value)); }
 
+json::array texts(const std::vector<std::string>& items) {
+    json::array out;
+    for (const auto& item : items) out.emplace_back(item);
+    return out;
+}
+
 json::array view_of_steps(const std::vector<NextStep>& steps) {
     json::array out;
     for (const auto& step : steps) out.push_back(json::object{{"why", step.why}, {"command", step.command}, {"request", step.request}});
@@ -102,17 +108,18 @@ json::object view_of(const Placement& placement) {
 }
 
 json::object view_of(const Tenant& tenant) {
-    json::array shared;
-    for (const auto& schema : tenant.shared_schemas) shared.emplace_back(schema);
     json::object settings;
     for (const auto& [name, value] : tenant.settings) settings[name] = value;
     return {{"name", tenant.name},
+            {"key", tenant_key(tenant)},
             {"state", text(to_text(tenant.state))},
             {"placement", view_of(tenant.placement)},
             {"epoch", tenant.epoch.value},
             {"pool_mode", text(to_text(tenant.pool_mode))},
             {"role", text_or_null(tenant.role)},
-            {"shared_schemas", std::move(shared)},
+            {"shared_schemas", texts(tenant.shared_schemas)},
+            {"domains", texts(tenant.domains)},
+            {"allowed_addresses", texts(tenant.allowed_addresses)},
             {"server_connections_max", tenant.server_connections_max},
             {"sessions_max", tenant.sessions_max},
             {"settings", std::move(settings)}};
@@ -124,6 +131,14 @@ json::object view_of(const Cluster& cluster) {
             {"port", cluster.port},
             {"tls", text(to_text(cluster.tls))},
             {"server_connections_max", cluster.server_connections_max}};
+}
+
+json::object view_of(const Database& database) {
+    return {{"name", database.name},
+            {"server_connections_max", database.server_connections_max},
+            {"isolation", text(to_text(database.isolation))},
+            {"tenant_setting", text_or_null(database.tenant_setting)},
+            {"tenant_column", text_or_null(database.tenant_column)}};
 }
 
 json::object view_of(const MoveRecord& move) {

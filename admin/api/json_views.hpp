@@ -19,6 +19,7 @@ namespace pgporter {
 [[nodiscard]] boost::json::object view_of(const Placement& placement);
 [[nodiscard]] boost::json::object view_of(const Tenant& tenant);
 [[nodiscard]] boost::json::object view_of(const Cluster& cluster);
+[[nodiscard]] boost::json::object view_of(const Database& database);
 [[nodiscard]] boost::json::object view_of(const MoveRecord& move);
 [[nodiscard]] boost::json::object view_of(const PreflightReport& report, const MoveRequest& request);
 [[nodiscard]] boost::json::object view_of(const ApplyReport& report, bool dry_run);

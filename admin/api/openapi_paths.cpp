@@ -86,6 +86,19 @@ const char* const openapi_paths = R"json(
     }
   }
 },
+"/v1/clusters/{cluster}/databases/{database}:check": {
+  "parameters": [{"name": "cluster", "in": "path", "required": true, "schema": {"type": "string"}},
+    {"name": "database", "in": "path", "required": true, "schema": {"type": "string"}}],
+  "post": {
+    "operationId": "checkDatabase", "summary": "The doctor: what in a shared database would let one tenant see another's data; reads only",
+    "parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}],
+    "requestBody": {"required": false, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/DoctorRequest"}}}},
+    "responses": {
+      "200": {"description": "What was found", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/DoctorReport"}}}},
+      "default": {"$ref": "#/components/responses/Problem"}
+    }
+  }
+},
 "/v1/apply": {
   "post": {
     "operationId": "applyDocument", "summary": "Make the catalog match a document: creates and changes, never drops",

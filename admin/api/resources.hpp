@@ -17,6 +17,8 @@ namespace pgporter {
 [[nodiscard]] ApiResponse promote_tenant(const ApiPorts& ports, const ApiRequest& request);
 // clusters.cpp
 [[nodiscard]] ApiResponse list_clusters(const ApiPorts& ports, const ApiRequest& request);
+// doctor.cpp
+[[nodiscard]] ApiResponse check_database(const ApiPorts& ports, const ApiRequest& request);
 // apply.cpp
 [[nodiscard]] ApiResponse apply_document(const ApiPorts& ports, const ApiRequest& request);
 // moves.cpp

@@ -14,6 +14,7 @@ constexpr std::array routes{
     Route{"POST", "/v1/tenants/{name}:suspend", Endpoint::suspend_tenant, Access::token, true},
     Route{"POST", "/v1/tenants/{name}:resume", Endpoint::resume_tenant, Access::token, true},
     Route{"GET", "/v1/clusters", Endpoint::list_clusters, Access::token, true},
+    Route{"POST", "/v1/clusters/{cluster}/databases/{database}:check", Endpoint::check_database, Access::token, true},
     Route{"POST", "/v1/apply", Endpoint::apply_document, Access::token, true},
     Route{"GET", "/v1/moves", Endpoint::list_moves, Access::token, true},
     Route{"GET", "/v1/moves/{id}", Endpoint::get_move, Access::token, true},

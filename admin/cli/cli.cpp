@@ -29,6 +29,8 @@ using Action = std::function<int(const Commands&)>;
 struct Parsed {
     GlobalOptions global;
     Commands::Promote promote;
+    Commands::Doctor doctor;
+    bool no_self_test = false;
     std::string file;
     std::string name;
     std::string shell;
@@ -136,6 +138,18 @@ void add_move_commands(CLI::App& app, Parsed& parsed) {
     }
 }
 
+void add_doctor(CLI::App& app, Parsed& parsed) {
+    auto* doctor = app.add_subcommand("doctor", "look for what would let one tenant of a shared database see another's data");
+    doctor->add_option("DATABASE", parsed.doctor.where, "CLUSTER/DATABASE")->required();
+    doctor->add_option("--login", parsed.doctor.users, "a login of the application, may be given several times; default: the catalog's users");
+    doctor->add_option("--user", parsed.doctor.user, "who logs in for the self-test, with PGPORTER_DOCTOR_PASSWORD or what server_logins has");
+    doctor->add_flag("--no-self-test", parsed.no_self_test, "only look at the database");
+    doctor->callback([&parsed] {
+        parsed.doctor.self_test = !parsed.no_self_test;
+        parsed.action = [&parsed](const Commands& c) { return c.doctor(parsed.doctor); };
+    });
+}
+
 void add_other_commands(CLI::App& app, Parsed& parsed) {
     app.add_subcommand("status", "is the instance ready, and what does it do")->callback([&parsed] {
         parsed.action = [](const Commands& c) { return c.status(); };
@@ -190,6 +204,7 @@ int run_cli(int argc, char** argv) {
     app.set_version_flag("--version", std::string("pgporter ") + PGPORTER_VERSION);
     add_catalog_commands(app, parsed);
     add_move_commands(app, parsed);
+    add_doctor(app, parsed);
     add_other_commands(app, parsed);
     try {
         app.parse(argc, argv);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -172,6 +173,29 @@ int Commands::list_clusters() const {
     }
     std::cout << (json_ ? answer.reply.body : table_text(rows));
     return exit_ok;
+}
+
+int Commands::doctor(const Doctor& options) const {
+    const auto slash = options.where.find('/');
+    if (slash == std::string::npos || slash == 0 || slash + 1 == options.where.size()) {
+        return print_error(fail(ErrorKind::invalid, "name the database as CLUSTER/DATABASE", {}, "list them: pgporter clusters"));
+    }
+    json::object body{{"self_test", options.self_test}};
+    json::array users;
+    for (const auto& user : options.users) users.emplace_back(user);
+    if (!users.empty()) body["users"] = std::move(users);
+    if (!options.user.empty()) body["user"] = options.user;
+    // Never an argument: those are everybody's to read.
+    if (const char* password = std::getenv("PGPORTER_DOCTOR_PASSWORD"); password != nullptr && *password != '\0') body["password"] = password;
+    auto call = post("/v1/clusters/" + percent_encode(options.where.substr(0, slash)) + "/databases/" +
+                         percent_encode(options.where.substr(slash + 1)) + ":check",
+                     json::serialize(body));
+    call.answer_max = preflight_max;
+    const auto answer = ask(call);
+    if (answer.exit != exit_ok) return answer.exit;
+    std::cout << (json_ ? answer.reply.body : doctor_text(answer.body));
+    const auto* ok = member(answer.body, "ok");
+    return ok != nullptr && ok->is_bool() && ok->get_bool() ? exit_ok : exit_failed;
 }
 
 int Commands::promote(const Promote& options) const {

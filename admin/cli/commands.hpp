@@ -3,6 +3,7 @@
 
 #include <boost/json.hpp>
 #include <string>
+#include <vector>
 
 #include "admin/cli/cli.hpp"
 #include "admin/cli/http_client.hpp"
@@ -27,6 +28,13 @@ class Commands {
     int change_tenant(const std::string& name, const std::string& verb) const;  // suspend, resume
     int forget_tenant(const std::string& name) const;
     int list_clusters() const;
+    struct Doctor {
+        std::string where;               // CLUSTER/DATABASE
+        std::vector<std::string> users;  // the application's logins; empty: the catalog's users
+        bool self_test = true;
+        std::string user;                // of the self-test
+    };
+    int doctor(const Doctor& options) const;  // exit_failed: a blocker, or the self-test failed
     int promote(const Promote& options) const;
     int list_moves() const;
     int show_move(const std::string& id, bool watch) const;

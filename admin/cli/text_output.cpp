@@ -173,6 +173,45 @@ std::string preflight_text(const json::value& report) {
     return out + next_steps_text(report);
 }
 
+namespace {
+
+std::string trial_text(const json::value& trial) {
+    const bool ran = member_text(trial, "ran") == "true";
+    std::string out = "self-test, tenants named by " + member_text(trial, "way") + ": ";
+    out += member_text(trial, "ok") != "true" ? "FAILED" : ran ? "passed" : "not run";
+    if (ran) {
+        out += ", " + member_text(trial, "rounds") + " rounds, " + member_text(trial, "tables_read") +
+               " tables read, server connections shared by both tenants: " + member_text(trial, "shared_backends");
+    }
+    if (const auto note = member_text(trial, "note"); !note.empty()) out += " (" + note + ")";
+    out += "\n";
+    if (const auto* failures = member_array(trial, "failures")) {
+        for (const auto& failure : *failures) {
+            if (const auto* text = failure.if_string()) out += "  " + printable({text->data(), text->size()}) + "\n";
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+std::string doctor_text(const json::value& report) {
+    std::string out = member_text(report, "cluster") + "/" + member_text(report, "database") + ": isolation " + member_text(report, "isolation");
+    out += ", " + number_text(member_number(report, "tenants")) + " tenants, " + number_text(member_number(report, "tables")) +
+           " tables with the tenant column\n";
+    if (const auto* findings = member_array(report, "findings")) {
+        for (const auto& f : *findings) {
+            out += member_text(f, "severity") + " " + member_text(f, "code") + ": " + member_text(f, "object");
+            out += ": " + member_text(f, "reason") + "\n  remedy: " + member_text(f, "remedy") + "\n";
+        }
+        if (findings->empty()) out += "nothing found\n";
+    }
+    if (const auto* trials = member_array(report, "self_test")) {
+        for (const auto& trial : *trials) out += trial_text(trial);
+    }
+    return out;
+}
+
 std::string apply_text(const json::value& report) {
     std::string out;
     if (const auto* changes = member_array(report, "changes")) {

@@ -30,6 +30,7 @@ using TableRow = std::vector<std::string>;
 [[nodiscard]] std::string next_steps_text(const boost::json::value& resource);  // "" when there are none
 [[nodiscard]] std::string move_text(const boost::json::value& move);            // all of it, several lines
 [[nodiscard]] std::string preflight_text(const boost::json::value& report);
+[[nodiscard]] std::string doctor_text(const boost::json::value& report);
 [[nodiscard]] std::string apply_text(const boost::json::value& report);
 
 }  // namespace pgporter

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "admin/mover/move_run.hpp"
@@ -54,6 +55,7 @@ class Mover::Impl {
         Placement target;
     };
     [[nodiscard]] Result<Ends> ends_of(const MoveRequest& request) const;
+    [[nodiscard]] static std::optional<MoveBlocker> not_movable(const Ends& ends);
     void launch(MoveRecord record, void (MoveRun::*body)());
     void reap();
     void overlay(MoveRecord& record);
@@ -101,15 +103,39 @@ Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const
 Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
     auto ends = ends_of(request);
     if (!ends) return ends.error();
+    if (auto blocker = not_movable(*ends)) {
+        // The other checks are about schemas: they would say nothing true of this tenant.
+        PreflightReport report;
+        report.source = ends->tenant->placement;
+        report.target = ends->target;
+        report.blockers.push_back(*std::move(blocker));
+        return report;
+    }
     auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target,
                                      preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
     auto report = run_preflight(*servers);
-    if (report && ends->tenant->placement.kind != PlacementKind::schema) {
+    if (report && ends->tenant->placement.kind == PlacementKind::database) {
         report->blockers.push_back(
             {"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});
     }
     return report;
+}
+
+// What no move handles yet; each tenant has at most one such reason.
+std::optional<MoveBlocker> Mover::Impl::not_movable(const Ends& ends) {
+    const Tenant& tenant = *ends.tenant;
+    if (tenant.placement.kind == PlacementKind::rows) {
+        return MoveBlocker{"rows_tenant", tenant.name, "the tenant is rows of shared tables; only tenants with a schema of their own can be moved",
+                           "give the tenant a schema of its own first"};
+    }
+    const Database* database = ends.snapshot->find_database(tenant.placement.cluster, tenant.placement.database);
+    if (database == nullptr || (database->isolation == Isolation::app && database->tenant_setting.empty())) return std::nullopt;
+    const std::string mode = database->isolation != Isolation::app ? "isolation " + std::string(to_text(database->isolation))
+                                                                   : "the tenant_setting " + database->tenant_setting;
+    return MoveBlocker{"isolation", database->name,
+                       "the tenant's database has " + mode + ", which a move doesn't carry to the new database yet",
+                       "only tenants of databases with isolation app and without a tenant_setting can be moved"};
 }
 
 void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
@@ -150,9 +176,10 @@ void Mover::Impl::reap() {
 Result<MoveRecord> Mover::Impl::start(const MoveRequest& request) {
     auto ends = ends_of(request);
     if (!ends) return ends.error();
-    if (ends->tenant->placement.kind != PlacementKind::schema) {
+    if (ends->tenant->placement.kind == PlacementKind::database) {
         return fail(ErrorKind::conflict, "the tenant is not in a shared database");
     }
+    if (const auto blocker = not_movable(*ends)) return fail(ErrorKind::conflict, blocker->message, {}, blocker->remedy);
     const std::lock_guard lock(mutex_);
     if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
     reap();

@@ -37,6 +37,7 @@
 #include "proxy/wire/reply_queue.hpp"
 #include "proxy/wire/scram.hpp"
 #include "proxy/wire/startup.hpp"
+#include "router/access.hpp"
 #include "router/identify.hpp"
 #include "router/route.hpp"
 
@@ -116,7 +117,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_lease.cpp
     Result<void> refresh_route();
-    Result<void> enter_tenant(const Route& route);
+    Result<void> enter_tenant(const Route& route, Access access);
     void note_types(char type, std::string_view body);
     [[nodiscard]] Standpoint standpoint() const;
     Task<Result<void>> begin_held_back();
@@ -179,6 +180,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void forget_operation(std::uint32_t tag);
     [[nodiscard]] const std::string& statement_owner();
     [[nodiscard]] bool is_plain(std::string_view statement_name) const;
+    [[nodiscard]] std::string_view text_of_statement(std::string_view statement_name) const;
     [[nodiscard]] static std::string raise_sql(const Error& error);
 
     // session_naming.cpp
@@ -257,6 +259,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     // Where it goes.
     std::string tenant_name_;           // for whom it speaks now; empty: no tenant
     TenantPtr tenant_;
+    Access access_;
     TenantDesk* desk_ = nullptr;        // null: the home database
     TenantDesk* login_desk_ = nullptr;  // of the tenant that the login named: counts the session
     std::vector<TenantDesk*> visited_;  // of tenants that the open transaction has turned to, in the same database

@@ -5,6 +5,7 @@
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/session.hpp"
 #include "router/sql_lexer.hpp"
+#include "proxy/session/tenant_context.hpp"
 
 namespace pgporter {
 namespace {
@@ -100,6 +101,7 @@ std::optional<Error> Session::lost_tenant() const {
 Task<> Session::inspect(std::shared_ptr<Session> self) {
     const ServerPtr server = self->server_;
     bool sound = server != nullptr;
+    std::optional<Error> left;
     if (sound) {
         self->worker_.shared().session_metrics.settings_inspections.inc();
         if (std::exchange(self->context_was_reset_, false)) {  // DISCARD ALL: everything of the session's is gone
@@ -112,6 +114,8 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
         sound = answer.has_value();
         if (sound && self->server_ == server) {
             const Context actual = self->adopt_inspection(*answer);
+            left = left_access(self->access_, actual.role.empty() ? self->startup_state_.role : actual.role,
+                               find_setting(actual.settings, self->access_.setting));
             const bool in_transaction = self->replies_.status() != 'I';
             if (has_all_of(actual, self->own_state_)) {
                 server->adopt_context(self->wanted_context());
@@ -132,7 +136,8 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
         if (server) server->close();
     }
     if (self->end_reason_ == EndReason::none) {
-        if (const auto lost = self->lost_tenant()) self->end(EndReason::protocol_violation, &*lost);
+        if (!left) left = self->lost_tenant();
+        if (left) self->end(EndReason::protocol_violation, &*left);
     }
     if (self->end_reason_ == EndReason::none && self->server_ == server && sound) {
         self->tell_parameter_changes();

@@ -4,7 +4,9 @@
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
+#include "catalog/setting_name.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
 
@@ -39,7 +41,11 @@ Result<void> Session::refresh_route() {
         end(EndReason::administrator, &error);
         return error;
     }
-    PP_TRY(enter_tenant(*found));
+    Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
+    if (found->tenant) access = access_for(worker_.config(), *snapshot, *found->tenant, identity_.user);
+    if (!access) return access.error();
+    if (const auto trouble = startup_settings_trouble(*access, identity_.settings)) return *trouble;
+    PP_TRY(enter_tenant(*found, *std::move(access)));
     route_version_ = snapshot->version();
     has_route_ = true;
     route_is_stale_ = binding_.has_value();
@@ -64,11 +70,14 @@ void Session::note_types(char type, std::string_view body) {
 }
 
 // From here on the session's next lease is this tenant's, in this place.
-Result<void> Session::enter_tenant(const Route& route) {
-    std::shared_ptr<Pool> pool = worker_.pool_for(route.cluster, route.database, identity_.user, learned_keys_);
+Result<void> Session::enter_tenant(const Route& route, Access access) {
+    const bool own_login = access.login_user == identity_.user;
+    std::shared_ptr<Pool> pool = worker_.pool_for(route.cluster, route.database, access.login_user, own_login ? learned_keys_ : nullptr);
     if (!pool) return fail(ErrorKind::internal, "the catalog has no cluster \"" + route.cluster + "\"", {}, {}, "58000");
     pool_ = std::move(pool);
     tenant_ = route.tenant;
+    access_ = std::move(access);
+    if (!access_.setting.empty()) custom_settings_.insert(folded_setting_name(access_.setting));
     const std::string& name = tenant_ ? tenant_->name : std::string();
     if (name != tenant_name_ || (desk_ == nullptr && tenant_)) {
         tenant_name_ = name;

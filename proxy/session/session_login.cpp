@@ -5,6 +5,7 @@
 
 #include "base/log.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/error_response.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"

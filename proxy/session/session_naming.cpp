@@ -3,7 +3,9 @@
 // see but the catalog: a tenant that the session may not be served for is refused before the statement goes out.
 #include <algorithm>
 
+#include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/tenant_context.hpp"
 #include "router/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
 #include "router/search_path.hpp"
@@ -55,11 +57,9 @@ Context Session::startup_state() const {
     Context state;
     put_setting(state.settings, "application_name", "");
     if (tenant_) {
-        state.role = tenant_->role;
+        state.role = access_.role;
         state.search_path = search_path_of(*tenant_);
         for (const auto& [name, value] : tenant_->settings) put_setting(state.settings, name, value);
-        const Database* database = worker_.snapshot()->find_database(tenant_->placement.cluster, tenant_->placement.database);
-        if (database != nullptr && !database->tenant_setting.empty()) put_setting(state.settings, database->tenant_setting, tenant_key(*tenant_));
     }
     // What the login said about its own tenant holds for nobody else.
     const bool is_login_tenant = tenant_name_ == identity_.tenant;
@@ -72,6 +72,7 @@ Context Session::startup_state() const {
             put_setting(state.settings, name, value);
         }
     }
+    keep_access(state, access_);
     return state;
 }
 
@@ -87,6 +88,7 @@ Context Session::session_state() const {
             put_setting(state.settings, name, value);
         }
     }
+    keep_access(state, access_);  // last: nothing that the client asked for replaces it
     return state;
 }
 
@@ -187,6 +189,11 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     const std::size_t from = std::exchange(answered_, 0);
     bool of_transaction = false;
     bool has_changes = false;
+    if (const auto guarded = guard_statement(sql, access_)) {
+        worker_.to_server().put_copy(message::query(raise_sql(*guarded)));
+        replies_.sent({Request::query});
+        return Step::done;
+    }
     for (std::size_t i = from; i < statements.size(); ++i) {
         const SessionStatement& statement = statements[i];
         const auto changes = resolve(statement, {});
@@ -259,9 +266,10 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
         Result<Route> there = route(*worker_.snapshot(), worker_.config().home, user_entry(), *tenant, identity_.database);
         if (!there) return there.error();
         const bool is_here = there->cluster == here.asker.cluster && there->database == here.asker.database;
-        const std::string& role_there = there->tenant ? there->tenant->role : std::string();
-        const std::string& role_here = tenant_ ? tenant_->role : std::string();
-        if (!is_here || role_there != role_here) return client_error::tenant_elsewhere(tenant_name_, *tenant);
+        Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
+        if (there->tenant) access = access_for(worker_.config(), *worker_.snapshot(), *there->tenant, identity_.user);
+        if (!access) return access.error();
+        if (!is_here || access->login_user != access_.login_user || access->role != access_.role || access->guards_role) return client_error::tenant_elsewhere(tenant_name_, *tenant);
         if (there->tenant) {
             TenantDesk& desk = worker_.desk(*tenant);
             if (std::find(visited_.begin(), visited_.end(), &desk) == visited_.end()) {

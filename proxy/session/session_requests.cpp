@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "proxy/session/foreign_tenant.hpp"
+#include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
 #include "router/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
@@ -39,7 +40,8 @@ void Session::note_traits(const StatementTraits& traits) {
         traits.sql_prepare) {
         state_is_suspect_ = true;
     }
-    goes_back_ |= traits.goes_back;
+    // Where the context is guarded, also a transaction is looked into before its next statement.
+    goes_back_ |= traits.goes_back || ((access_.guards_role || access_.guards_setting) && traits.changes_unknown_setting);
     has_barrier_ |= traits.may_change_settings || traits.deallocate_all || !traits.deallocate_name.empty();
     for (const auto& name : traits.custom_settings) {
         if (custom_settings_.size() < 1000) custom_settings_.insert(name);
@@ -97,7 +99,14 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
         case 'P': {
             if (translates) return on_parse(body, whole);
             Reader reader(body);
-            if (reader.cstring()) note_traits(scan_statement(reader.rest().substr(0, reader.rest().find('\0'))));
+            if (reader.cstring()) {
+                const std::string_view sql = reader.rest().substr(0, reader.rest().find('\0'));
+                const StatementTraits traits = scan_statement(sql);
+                auto guarded = guard_statement(sql, access_);
+                if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
+                if (guarded) return refuse_parse(*guarded);
+                note_traits(traits);
+            }
             break;
         }
         case 'B': {
@@ -146,6 +155,11 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
         return Step::done;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
+    const bool is_unseen = type == 'F' || ((type == 'Q' || type == 'P') && partial_ == Partial::stream_start);
+    if (const auto guarded = is_unseen ? guard_unseen(access_) : std::nullopt) {
+        end(EndReason::protocol_violation, &*guarded);
+        return Step::ended;
+    }
     switch (type) {
         case 'Q':
             state_is_suspect_ = true;  // too long to be looked at
@@ -246,15 +260,15 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
-    if (!names_in_sql()) {
-        if (const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint())) {
-            // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
-            worker_.to_server().put_copy(message::query(raise_sql(*foreign)));
-            replies_.sent({Request::query});
-            return Step::done;
-        }
-        if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
+    auto refused = guard_statement(sql, access_);
+    if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+    if (refused) {
+        // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
+        worker_.to_server().put_copy(message::query(raise_sql(*refused)));
+        replies_.sent({Request::query});
+        return Step::done;
     }
+    if (!names_in_sql() && !traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     if (execute_by_sql(sql)) return Step::done;
     replies_.sent({Request::query});
     to_server(whole);
@@ -282,6 +296,11 @@ bool Session::execute_by_sql(std::string_view sql) {
         replies_.sent({Request::sync, Handling::swallow});
     }
     note_traits(statement->traits);
+    if (const auto guarded = guard_statement(text_of_statement(known->first), access_)) {
+        worker_.to_server().put_copy(message::query(raise_sql(*guarded)));
+        replies_.sent({Request::query});
+        return true;
+    }
     const auto begin = static_cast<std::size_t>(spelled.data() - sql.data()) - (is_quoted ? 1 : 0);
     const auto end = begin + spelled.size() + (is_quoted ? 2 : 0);
     const std::string text = std::string(sql.substr(0, begin)) + sql_identifier(statement->server_name) + std::string(sql.substr(end));
@@ -334,6 +353,12 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         }
     }
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
+    auto guarded = guard_statement(sql, access_);
+    if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
+    if (guarded) {
+        raise_in_batch(*guarded);
+        return Step::done;
+    }
     if (!name || definition.find('\0') == std::string_view::npos) {
         replies_.sent({Request::parse});  // malformed: PostgreSQL says so
         to_server(whole);
@@ -485,6 +510,15 @@ bool Session::is_plain(std::string_view statement_name) const {
     return known != names_.end() && known->second->traits.plain;
 }
 
+std::string_view Session::text_of_statement(std::string_view statement_name) const {
+    std::string_view definition = unnamed_serial_ != 0 ? std::string_view(unnamed_definition_) : std::string_view();
+    if (!statement_name.empty()) {
+        const auto known = names_.find(statement_key(statement_name));
+        definition = known == names_.end() ? std::string_view() : std::string_view(known->second->definition);
+    }
+    return definition.substr(0, definition.find('\0'));
+}
+
 // Equal texts of two tenants are two statements.
 const std::string& Session::statement_owner() {
     if (statement_owner_tenant_ != tenant_name_ || statement_owner_.empty()) {
@@ -498,6 +532,12 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
     if (replies_.is_skipping()) return Step::done;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
+    if (access_.guards_role || access_.guards_setting) {  // it may have been parsed for another tenant
+        if (const auto guarded = guard_statement(text_of_statement(statement), access_)) {
+            raise_in_batch(*guarded);
+            return Step::done;
+        }
+    }
     const std::string server_name = statement_for_server(statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
     std::string text(header.data(), header.size());

@@ -32,7 +32,8 @@ MAY_INCLUDE = {
                   "admin/metrics", "admin/cli", "admin/console"],
     "admin/metrics": ["base"],
     "admin/mover": ["base", "catalog"],
-    "admin/api": ["base", "catalog", "admin/mover", "admin/metrics", "admin/console"],
+    "admin/doctor": ["base", "catalog"],
+    "admin/api": ["base", "catalog", "admin/mover", "admin/doctor", "admin/metrics", "admin/console"],
     "admin/cli": ["base"],
     "admin/console": ["base"],
 }
@@ -47,6 +48,7 @@ BANNED_INCLUDES = {
     "proxy/pool": r"libpq|yaml-cpp|prometheus|spdlog",
     "proxy/session": r"libpq|yaml-cpp|prometheus|spdlog",
     "admin/mover": r"boost/(asio|beast)|prometheus|spdlog",
+    "admin/doctor": r"boost/(asio|beast)|prometheus|spdlog",
     "admin/api": r"libpq|prometheus/|spdlog",
     "admin/cli": r"libpq|prometheus|spdlog",
 }

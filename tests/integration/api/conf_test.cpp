@@ -120,6 +120,13 @@ TEST_CASE("the mover, listeners and ways of naming a tenant have their defaults 
     CHECK(config.identify.user_suffix == ways.user_suffix);
     CHECK(config.identify.database == ways.database);
     CHECK(config.identify.search_path == ways.search_path);
+    CHECK(config.identify.sql == ways.sql);
+    CHECK(config.identify.tenant_settings == ways.tenant_settings);
+    REQUIRE(config.identify.json_settings.size() == ways.json_settings.size());
+    CHECK(config.identify.json_settings[0].name == ways.json_settings[0].name);
+    CHECK(config.identify.json_settings[0].path == ways.json_settings[0].path);
+    CHECK(config.identify.shared_schemas == ways.shared_schemas);
+    CHECK(config.identify.sni_suffix == ways.sni_suffix);
     CHECK_FALSE(config.home.has_value());
     CHECK_FALSE(config.auth_query.has_value());
 }
@@ -159,9 +166,11 @@ TEST_CASE("the example document loads, with and without its optional keys") {
     CHECK(document->tenants[0].role.empty());
     CHECK(with_all->tenants[0].role == "acme");
     CHECK(document->clusters.size() == 2);
-    CHECK(document->databases.size() == 1);
+    CHECK(document->databases.size() == 2);
+    CHECK(with_all->databases[0].tenant_setting == "app.tenant");
+    CHECK(with_all->tenants[0].allowed_addresses.size() == 1);
     CHECK(document->users.size() == 2);
-    CHECK(document->tenants.size() == 2);
+    CHECK(document->tenants.size() == 3);
 }
 
 TEST_CASE("the metrics that the manual and the alerts name are made somewhere, and every one that is made is in the manual") {

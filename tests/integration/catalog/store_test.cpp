@@ -147,6 +147,81 @@ TEST_CASE_FIXTURE(CatalogFixture, "a store whose connection was ended goes on wi
     CHECK(must(store.load()).tenants.size() == 2);
 }
 
+TEST_CASE_FIXTURE(CatalogFixture, "tenants of rows, keys, domains and isolation are written, exchanged and read back") {
+    CatalogStore store(config);
+    auto document = small_document();
+    document.databases.push_back({"main", "crm", 0, Isolation::role, "app.tenant", "tenant_id"});
+    for (const auto* name : {"r1", "r2"}) {
+        auto& tenant = document.tenants.emplace_back(shared_tenant(name));
+        tenant.placement = {PlacementKind::rows, "main", "crm", ""};
+        tenant.role = std::string(name) + "_role";
+        tenant.key = std::string("k-") + name;
+        tenant.domains = {std::string(name) + ".example", std::string("db.") + name + ".example"};
+        tenant.allowed_addresses = {"10.0.0.0/8", "2001:db8::/32"};
+    }
+    must(store.apply(document, false));
+    const auto same = [&] {
+        const auto content = must(store.load());
+        CHECK(content.databases.size() == document.databases.size());
+        const auto snapshot = Snapshot::build(content);
+        CHECK(*snapshot->find_database("main", "crm") == document.databases.back());
+        for (auto expected : document.tenants) {
+            const auto tenant = snapshot->find_tenant(expected.name);
+            REQUIRE(tenant != nullptr);
+            expected.id = tenant->id;
+            expected.epoch = Epoch{1};
+            CHECK(*tenant == expected);
+            CHECK(snapshot->find_tenant_by_key(tenant_key(expected)) == tenant);
+            for (const auto& domain : expected.domains) CHECK(snapshot->find_tenant_by_domain(domain) == tenant);
+        }
+    };
+    same();
+    CHECK(must(store.apply(document, false)).unchanged == document.databases.size() + document.tenants.size() + 2);
+    // At once, in one transaction: nobody has both in between.
+    std::swap(document.tenants[2].key, document.tenants[3].key);
+    std::swap(document.tenants[2].domains, document.tenants[3].domains);
+    CHECK(must(store.apply(document, false)).changed == 2);
+    same();
+    must(store.remove_tenant("r1"));
+    CHECK(must(sql().exec("SELECT domain FROM pgporter.tenant_domains")).rows() == 2);
+}
+
+TEST_CASE_FIXTURE(CatalogFixture, "the catalog itself refuses two tenants of one key or one domain, and half a placement") {
+    CatalogStore store(config);
+    must(store.apply(small_document(), false));
+    auto other = sql();
+    const auto refusal = [&](const std::string& statement) {
+        const auto done = other.exec(statement);
+        REQUIRE_FALSE(done.has_value());
+        return done.error().sqlstate;
+    };
+    CHECK(refusal("UPDATE pgporter.tenants SET key = 'globex' WHERE name = 'acme'") == "23505");
+    CHECK(refusal("UPDATE pgporter.tenants SET domains = '{one.example}'") == "23505");
+    CHECK(refusal("UPDATE pgporter.tenants SET domains = '{One.Example}' WHERE name = 'acme'") == "23514");
+    CHECK(refusal("UPDATE pgporter.tenants SET kind = 'rows' WHERE name = 'acme'") == "23514");
+    CHECK(refusal("UPDATE pgporter.databases SET isolation = 'none'") == "23514");
+}
+
+TEST_CASE_FIXTURE(CatalogFixture, "a catalog of the first version is upgraded with all that is in it") {
+    {
+        auto connection = sql();
+        must(connection.exec("CREATE SCHEMA pgporter; CREATE TABLE pgporter.schema_migrations (version integer PRIMARY KEY, "
+                             "applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp())"));
+        must(connection.exec(std::string(migrations()[0].sql)));
+        must(connection.exec("INSERT INTO pgporter.schema_migrations (version) VALUES (1); "
+                             "INSERT INTO pgporter.clusters VALUES ('main', 'h', 5432, 'disable', '', 9); "
+                             "INSERT INTO pgporter.databases VALUES ('main', 'app', 3); "
+                             "INSERT INTO pgporter.tenants (name, kind, cluster, database, schema) VALUES ('acme', 'schema', 'main', 'app', 'acme'), "
+                             "('own', 'database', 'main', 'own', '')"));
+    }
+    CatalogStore store(config);
+    must(store.open());
+    const auto snapshot = Snapshot::build(must(store.load()));
+    CHECK(*snapshot->find_database("main", "app") == Database{"main", "app", 3});
+    CHECK(snapshot->find_tenant_by_key("acme")->placement.schema == "acme");
+    CHECK(must(sql().exec("SELECT 1 FROM pgporter.tenants WHERE kind = 'schema' AND effective_key = name")).rows() == 1);
+}
+
 TEST_CASE("a catalog that can't be reached is an error in bounded time") {
     CatalogConfig config;
     config.dsn = "host=127.0.0.1 port=1 dbname=x user=postgres";

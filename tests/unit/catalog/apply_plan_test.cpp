@@ -49,6 +49,9 @@ TEST_CASE("each field that differs is named") {
     tenant.server_connections_max = 1;
     tenant.sessions_max = 1;
     tenant.settings = {{"a", "b"}};
+    tenant.key = "k";
+    tenant.domains = {"a.example"};
+    tenant.allowed_addresses = {"10.0.0.0/8"};
     const auto plan = plan_apply(catalog(), document);
     REQUIRE(plan.has_value());
     REQUIRE(plan->report.changes.size() == 4);
@@ -56,7 +59,8 @@ TEST_CASE("each field that differs is named") {
     CHECK(plan->report.changes[1].action == "create");
     CHECK(plan->report.changes[1].name == "main/app");
     CHECK(plan->report.changes[2].what ==
-          "state, pool_mode, role, shared_schemas, server_connections_max, sessions_max, settings");
+          "state, pool_mode, role, shared_schemas, server_connections_max, sessions_max, settings, "
+          "key, domains, allowed_addresses");
     CHECK(plan->report.changes[3].what == "scram_verifier, tenants");
     CHECK(plan->report.created == 1);
     CHECK(plan->report.changed == 3);

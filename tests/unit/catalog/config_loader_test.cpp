@@ -109,6 +109,34 @@ log: {level: debug}
     CHECK(config->log_level == "debug");
 }
 
+TEST_CASE_FIXTURE(ConfigFolder, "naming in SQL: defaults stay where nothing is said, and lists replace them") {
+    const auto defaults = parse(base);
+    REQUIRE(defaults.has_value());
+    CHECK(defaults->identify.sql);
+    CHECK(defaults->identify.tenant_settings.size() == IdentifyConfig{}.tenant_settings.size());
+    CHECK(defaults->identify.json_settings.size() == 1);
+    CHECK(defaults->identify.sni_suffix.empty());
+    const auto config = parse(base + R"yaml(
+identify:
+  sql: false
+  tenant_settings: [my.tenant]
+  json_settings: [{name: request.jwt.claims, path: tenant}, {name: my.claims, path: a.b.c}]
+  shared_schemas: []
+  sni_suffix: DB.Example.com
+)yaml");
+    if (!config) FAIL(config.error().message);
+    CHECK_FALSE(config->identify.sql);
+    CHECK(config->identify.tenant_settings == std::vector<std::string>{"my.tenant"});
+    REQUIRE(config->identify.json_settings.size() == 2);
+    CHECK(config->identify.json_settings[1].name == "my.claims");
+    CHECK(config->identify.json_settings[1].path == "a.b.c");
+    CHECK(config->identify.shared_schemas.empty());
+    CHECK(config->identify.sni_suffix == "db.example.com");
+    const auto none = parse(base + "identify: {json_settings: []}");
+    REQUIRE(none.has_value());
+    CHECK(none->identify.json_settings.empty());
+}
+
 TEST_CASE_FIXTURE(ConfigFolder, "errors name file, line and key") {
     struct Row {
         std::string yaml;  // after the two lines of `base`, so its first line is line 3
@@ -117,6 +145,18 @@ TEST_CASE_FIXTURE(ConfigFolder, "errors name file, line and key") {
     const Row rows[] = {
         {"limits: {sesions_max: 5}", "pgporter.yaml:3: limits.sesions_max: unknown key; did you mean sessions_max?"},
         {"zzzzzz: 1", "pgporter.yaml:3: zzzzzz: unknown key"},
+        {"identify: {tenant_settings: [tenant]}",
+         "pgporter.yaml:3: identify.tenant_settings: has a name that isn't a run-time parameter's of your own, with a dot (app.tenant)"},
+        {"identify: {tenant_settings: [pgporter.tenant]}",
+         "pgporter.yaml:3: identify.tenant_settings: must not have pgporter.*: pgporter.tenant always names a tenant"},
+        {"identify: {tenant_settings: [a.b, A.b]}", "pgporter.yaml:3: identify.tenant_settings: has a name twice, in different case"},
+        {"identify:\n  json_settings:\n  - {name: a.b}", "pgporter.yaml:5: identify.json_settings[0].path: is missing"},
+        {"identify:\n  json_settings:\n  - {name: a.b, path: x..y}",
+         "pgporter.yaml:5: identify.json_settings[0].path: must be keys with dots between them (app_metadata.tenant_id)"},
+        {"identify:\n  json_settings:\n  - {name: app.tenant, path: x}",
+         "pgporter.yaml:5: identify.json_settings[0].name: names a tenant in another way already"},
+        {"identify: {sni_suffix: .example.com}",
+         "pgporter.yaml:3: identify.sni_suffix: must be a host name without a dot at either end (db.example.com)"},
         {"limits:\n  waiters_max: many", "pgporter.yaml:4: limits.waiters_max: must be a whole number"},
         {"limits: {waiters_max: 1.5}", "pgporter.yaml:3: limits.waiters_max: must be a whole number"},
         {"limits: {waiters_max: -1}", "pgporter.yaml:3: limits.waiters_max: must be a whole number"},

@@ -58,6 +58,33 @@ tenants:
                                  {"Statement_Timeout", "5000"}, {"app.flag", ""}, {"work_mem", "8MB"}});
 }
 
+TEST_CASE("tenants that are rows, keys, domains, addresses and isolation are read") {
+    const auto document = parse_catalog_document(R"yaml(
+databases:
+  - {cluster: main, name: crm, isolation: role, tenant_setting: app.tenant_id, tenant_column: tenant_id}
+tenants:
+  - name: acme
+    placement: {kind: rows, cluster: main, database: crm}
+    key: 5B1F-ä
+    role: acme_role
+    domains: [DB.Acme.example, acme.example]
+    allowed_addresses: [10.0.0.0/8, "2001:db8::/32", 192.0.2.7]
+  - {name: globex, placement: {kind: rows, cluster: main, database: crm}}
+)yaml",
+                                                 "tenants.yaml");
+    if (!document) FAIL(document.error().message);
+    CHECK(document->databases == std::vector<Database>{{"main", "crm", 0, Isolation::role, "app.tenant_id", "tenant_id"}});
+    const auto& acme = document->tenants[0];
+    CHECK(acme.placement == Placement{PlacementKind::rows, "main", "crm", ""});
+    CHECK(tenant_key(acme) == "5B1F-ä");
+    CHECK(acme.domains == std::vector<std::string>{"db.acme.example", "acme.example"});
+    CHECK(acme.allowed_addresses.size() == 3);
+    CHECK(tenant_key(document->tenants[1]) == "globex");
+    CHECK(document->origin.tenant(1, "role") == "tenants.yaml:11: tenants[1].role: ");
+    CHECK(document->origin.database(0, "name") == "tenants.yaml:3: databases[0].name: ");
+    CHECK(document->origin.tenant(2, "role").empty());
+}
+
 TEST_CASE("an empty document is one") {
     CHECK(parse_catalog_document("", "t").has_value());
     CHECK(parse_catalog_document("# nothing\n", "t").has_value());
@@ -86,8 +113,25 @@ TEST_CASE("errors name document, line and key, and never a verifier") {
          "t:2: tenants[0].name: must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit"},
         {"tenants:\n- name: a\n  placement: {kind: schema, cluster: c, database: d}",
          "t:3: tenants[0].placement.schema: is missing"},
-        {"tenants:\n- name: a\n  placement: {kind: rows, cluster: c, database: d}",
-         "t:3: tenants[0].placement.kind: must be one of: schema, database"},
+        {"tenants:\n- name: a\n  placement: {kind: row, cluster: c, database: d}",
+         "t:3: tenants[0].placement.kind: must be one of: rows, schema, database"},
+        {"tenants:\n- name: a\n  placement: {kind: rows, cluster: c, database: d, schema: s}",
+         "t:3: tenants[0].placement.schema: doesn't go with kind rows: the tables are shared (shared_schemas says where they are)"},
+        {"tenants:\n- name: a\n  " + place + "\n  key: b\n- name: b\n  " + place,
+         "t:5: tenants[1].key: there is another tenant with the key b (a tenant without a key has its name)"},
+        {"tenants:\n- name: a\n  " + place + "\n  key: \"a\\nb\"", "t:4: tenants[0].key: has a control character"},
+        {"tenants:\n- name: a\n  " + place + "\n  key: " + std::string(256, 'k'), "t:4: tenants[0].key: is longer than 255 bytes"},
+        {"tenants:\n- name: a\n  " + place + "\n  domains: [a.example, A.Example]",
+         "t:4: tenants[0].domains: a.example names another tenant already, or is there twice"},
+        {"tenants:\n- name: a\n  " + place + "\n  domains: [10.0.0.1]",
+         "t:4: tenants[0].domains: has a text that is no host name (db.acme.example)"},
+        {"tenants:\n- name: a\n  " + place + "\n  allowed_addresses: [10.0.0.1/8]",
+         "t:4: tenants[0].allowed_addresses: must be CIDR blocks without bits behind the prefix (10.0.0.0/8, 2001:db8::/32)"},
+        {"databases:\n- {cluster: c, name: a, isolation: rls}", "t:2: databases[0].isolation: must be one of: app, role, login"},
+        {"databases:\n- {cluster: c, name: a, tenant_setting: tenant}",
+         "t:2: databases[0].tenant_setting: must be a run-time parameter of your own, with a dot (app.tenant)"},
+        {"databases:\n- {cluster: c, name: a, tenant_setting: Pgporter.tenant}",
+         "t:2: databases[0].tenant_setting: must not be pgporter.tenant: it is the proxy's to set"},
         {"tenants:\n- name: a\n  " + place + "\n- name: a\n  " + place,
          "t:4: tenants[1].name: there is another tenant a"},
         {"tenants:\n- name: a\n  " + place + "\n  settings: {Search_Path: x}",

@@ -37,7 +37,7 @@ SnapshotContent content() {
     SnapshotContent c;
     c.version = CatalogVersion{42};
     c.clusters = {{"main", "/run/pg", 5433, ServerTls::verify_full, "/ca.pem", 7}};
-    c.databases = {{"main", "app", 3}};
+    c.databases = {{"main", "app", 3, Isolation::login, "app.tenant", "tenant_id"}};
     c.users = {{"app", "SCRAM-SHA-256$x", false, {"acme", "globex"}}, {"all", "", true, {}}};
     Tenant t;
     t.id = TenantId{9};
@@ -51,8 +51,12 @@ SnapshotContent content() {
     t.server_connections_max = 4'294'967'295U;
     t.sessions_max = 2;
     t.settings = {{"b", "1"}, {"a", ""}};
+    t.key = "k\"1";
+    t.domains = {"a.example", "b.example"};
+    t.allowed_addresses = {"10.0.0.0/8"};
     Tenant second;
     second.name = "globex";
+    second.placement.kind = PlacementKind::rows;
     c.tenants = {t, second};
     return c;
 }
@@ -95,7 +99,11 @@ TEST_CASE_FIXTURE(Folder, "a file that says something else is an error") {
     REQUIRE(save_snapshot_file(*Snapshot::build(content()), file).has_value());
     const std::string whole = text();
     const std::pair<const char*, const char*> changes[] = {
-        {"\"format\":1", "\"format\":2"},
+        {"\"format\":2", "\"format\":3"},
+        {"\"format\":2", "\"format\":0"},
+        {"\"isolation\":\"login\"", "\"isolation\":\"none\""},
+        {"\"key\":\"\"", "\"key\":\"k\\\"1\""},
+        {"[\"a.example\",\"b.example\"]", "[\"a.example\",\"a.example\"]"},
         {"\"tenants\":[\n", "\"other\":[\n"},
         {"\"port\":5433", "\"port\":70000"},
         {"\"port\":5433", "\"port\":\"x\""},
@@ -114,6 +122,25 @@ TEST_CASE_FIXTURE(Folder, "a file that says something else is an error") {
         CHECK(loaded.error().message.find("is damaged or not a snapshot") != std::string::npos);
     }
     CHECK(load_snapshot_file(folder + "/none").error().kind == ErrorKind::not_found);
+}
+
+TEST_CASE_FIXTURE(Folder, "a file of the first format is read: no keys, no domains, isolation app") {
+    write(R"json({"format":1,
+"version":7,
+"clusters":[
+{"name":"main","host":"h","port":5432,"tls":"disable","tls_ca_file":"","server_connections_max":9}],
+"databases":[
+{"cluster":"main","name":"app","server_connections_max":3}],
+"users":[],
+"tenants":[
+{"id":1,"name":"acme","kind":"schema","cluster":"main","database":"app","schema":"acme","state":"active","pool_mode":"transaction",
+"epoch":1,"role":"","shared_schemas":["public"],"server_connections_max":0,"sessions_max":0,"settings":[]}]}
+)json");
+    const auto loaded = load_snapshot_file(file);
+    if (!loaded) FAIL(loaded.error().detail);
+    CHECK(loaded->databases == std::vector<Database>{{"main", "app", 3}});
+    CHECK(loaded->tenants.at(0).key.empty());
+    CHECK(loaded->tenants.at(0).domains.empty());
 }
 
 TEST_CASE_FIXTURE(Folder, "a folder that isn't there is an error") {

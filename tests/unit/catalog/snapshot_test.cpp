@@ -95,6 +95,87 @@ TEST_CASE("with_tenant replaces one tenant, keeps the indexes right and the old 
     CHECK(names(added->tenants_of_schema("new")) == Names{"new"});
 }
 
+TEST_CASE("a tenant is found by its key, or by its name where it has none, and by its domains") {
+    auto keyed = tenant_of("acme");
+    keyed.key = "42";
+    keyed.domains = {"acme.example", "db.acme.example"};
+    auto same = tenant_of("same");
+    same.key = "same";
+    const auto base = Snapshot::build(content_of(5, {keyed, tenant_of("globex"), same}));
+    CHECK(base->find_tenant_by_key("42")->name == "acme");
+    CHECK(base->find_tenant_by_key("acme") == nullptr);  // it goes by its key
+    CHECK(base->find_tenant("acme") != nullptr);
+    CHECK(base->find_tenant_by_key("globex")->name == "globex");
+    CHECK(base->find_tenant_by_key("same")->name == "same");
+    CHECK(base->find_tenant_by_key("") == nullptr);
+    CHECK(base->find_tenant_by_domain("db.acme.example")->name == "acme");
+    CHECK(base->find_tenant_by_domain("example") == nullptr);
+
+    auto changed = keyed;
+    changed.key = "43";
+    changed.domains = {"acme.example", "new.example"};
+    const auto next = Snapshot::with_tenant(base, changed, CatalogVersion{6});
+    CHECK(next->find_tenant_by_key("42") == nullptr);
+    CHECK(next->find_tenant_by_key("43")->name == "acme");
+    CHECK(next->find_tenant_by_domain("db.acme.example") == nullptr);
+    CHECK(next->find_tenant_by_domain("new.example")->name == "acme");
+    CHECK(base->find_tenant_by_key("42")->name == "acme");
+    CHECK(base->find_tenant_by_domain("db.acme.example")->name == "acme");
+
+    changed.key.clear();
+    const auto last = Snapshot::with_tenant(next, changed, CatalogVersion{7});
+    CHECK(last->find_tenant_by_key("acme")->name == "acme");
+    CHECK(last->find_tenant_by_key("43") == nullptr);
+}
+
+TEST_CASE("while two tenants exchange keys or domains, the key names nobody, never the wrong one") {
+    auto acme = tenant_of("acme");
+    auto globex = tenant_of("globex");
+    acme.key = "1";
+    globex.key = "2";
+    acme.domains = {"one.example"};
+    globex.domains = {"two.example"};
+    const auto base = Snapshot::build(content_of(5, {acme, globex}));
+    std::swap(acme.key, globex.key);
+    std::swap(acme.domains, globex.domains);
+    const auto half = Snapshot::with_tenant(base, acme, CatalogVersion{6});
+    CHECK(half->find_tenant_by_key("1") == nullptr);
+    CHECK(half->find_tenant_by_key("2") == nullptr);
+    CHECK(half->find_tenant_by_domain("two.example") == nullptr);
+    const auto whole = Snapshot::with_tenant(half, globex, CatalogVersion{6});
+    CHECK(whole->find_tenant_by_key("1")->name == "globex");
+    CHECK(whole->find_tenant_by_key("2")->name == "acme");
+    CHECK(whole->find_tenant_by_domain("two.example")->name == "acme");
+
+    // A key that is another tenant's name, for the moment.
+    acme.key = "globex";
+    globex.key.clear();
+    const auto clash = Snapshot::build(content_of(7, {acme, globex}));
+    CHECK(clash->find_tenant_by_key("globex") == nullptr);
+}
+
+TEST_CASE("published snapshots keep keys and domains right, also those of tenants that were flipped meanwhile") {
+    SnapshotPublisher publisher;
+    auto acme = tenant_of("acme");
+    acme.key = "1";
+    acme.domains = {"one.example"};
+    publisher.publish(Snapshot::build(content_of(5, {acme, tenant_of("globex")})));
+    auto flipped = acme;
+    flipped.epoch = Epoch{2};
+    flipped.key = "11";
+    publisher.publish_tenant(flipped, CatalogVersion{7});
+    auto globex = tenant_of("globex");
+    globex.key = "2";
+    publisher.publish(Snapshot::build(content_of(6, {acme, globex})));  // read before the flip
+    CHECK(publisher.current()->find_tenant_by_key("11")->name == "acme");
+    CHECK(publisher.current()->find_tenant_by_key("1") == nullptr);
+    CHECK(publisher.current()->find_tenant_by_key("2")->name == "globex");
+    publisher.publish(Snapshot::build(content_of(8, {globex})));
+    CHECK(publisher.current()->find_tenant_by_key("11") == nullptr);
+    CHECK(publisher.current()->find_tenant_by_domain("one.example") == nullptr);
+    CHECK(publisher.current()->find_tenant_by_key("2")->name == "globex");
+}
+
 TEST_CASE("with_tenant gives the base back when there is nothing newer") {
     const auto base = Snapshot::build(content_of(5, {tenant_of("acme", 4)}));
     CHECK(Snapshot::with_tenant(base, tenant_of("acme", 4), CatalogVersion{5}) == base);

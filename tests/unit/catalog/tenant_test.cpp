@@ -6,6 +6,16 @@
 
 using namespace pgporter;
 
+TEST_CASE("rows are found by the server's own path, or by the schemas that are named") {
+    Tenant tenant;
+    tenant.placement = {PlacementKind::rows, "main", "crm", ""};
+    CHECK(search_path_of(tenant).empty());
+    tenant.shared_schemas = {"crm", "Odd one"};
+    CHECK(search_path_of(tenant) == "crm, \"Odd one\"");
+    tenant.shared_schemas = {};
+    CHECK(search_path_of(tenant).empty());
+}
+
 TEST_CASE("texts and values are each other's inverse") {
     for (const auto kind : {PlacementKind::rows, PlacementKind::schema, PlacementKind::database})
         CHECK(placement_kind_from(to_text(kind)) == kind);
