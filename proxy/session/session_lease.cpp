@@ -106,10 +106,7 @@ void Session::end_lease() {
     unsettled_statements_.clear();
     pool_->give_back(server);
     if (desk_ != nullptr) desk_->end_lease();
-    if (draining_) {
-        const Error error = client_error::shutting_down();
-        end(EndReason::administrator, &error);
-    }
+    if (draining_) end(EndReason::administrator, &*safe_end_error_);
 }
 
 // The session ends while it holds a lease.
