@@ -254,6 +254,10 @@ Result<void> Session::resolve_identity(const StartupMessage& message, LoginReque
     const Result<ReplicationMode> replication = replication_mode(message);
     if (!replication) return replication.error();
     if (*replication != ReplicationMode::none && !listener_->config.replication) return client_error::no_replication();
+    if (*replication == ReplicationMode::physical) {
+        // No database is entered; libpq's programs name one that isn't there.
+        std::erase_if(login.parameters, [](const auto& parameter) { return parameter.first == "database" && parameter.second == "replication"; });
+    }
     identity = identify(worker_.config().identify, *worker_.snapshot(), login);
     return {};
 }

@@ -1,6 +1,8 @@
 // A PROXY protocol header, also in pieces: never more is asked for than belongs to it, and the pieces say what the whole says.
 #include "proxy/net/proxy_header.hpp"
 
+#include <algorithm>
+
 #include "tests/fuzz/input.hpp"
 
 PP_FUZZ(input) {

@@ -15,7 +15,7 @@ TEST_CASE("the protocol version decides how long a secret is") {
 
 TEST_CASE("a key finds its session, whole and unchanged only") {
     CancelRegistry registry(7);
-    for (const std::uint16_t minor : {0, 2}) {
+    for (const std::uint16_t minor : {std::uint16_t(0), std::uint16_t(2)}) {
         const CancelKey key = registry.add({3, SessionId(9)}, minor);
         const auto found = registry.find(key.pid, key.secret);
         REQUIRE(found.has_value());
@@ -42,12 +42,12 @@ TEST_CASE("a key says which instance made it") {
     for (int i = 0; i < 1'000; ++i) {
         const std::uint32_t pid = one.add({0, SessionId(1)}, 2).pid;
         CHECK(pids.insert(pid).second);
-        CHECK(pid >> 31 == 0);
+        CHECK((pid >> 31) == 0);
         CHECK_FALSE(one.foreign_instance(pid).has_value());
         CHECK(last.foreign_instance(pid) == std::optional<std::uint32_t>(1));
         CHECK_FALSE(alone.foreign_instance(pid).has_value());  // there are no others
         CHECK(one.foreign_instance(last.add({0, SessionId(1)}, 0).pid) == std::optional<std::uint32_t>(255));
-        CHECK(alone.add({0, SessionId(1)}, 0).pid >> 31 == 0);
+        CHECK((alone.add({0, SessionId(1)}, 0).pid >> 31) == 0);
     }
     CHECK_FALSE(one.foreign_instance(0x80000000U | 5U << 23).has_value());
     CHECK_FALSE(one.foreign_instance(17).has_value());  // instance 0: nobody's
