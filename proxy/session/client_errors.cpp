@@ -65,8 +65,8 @@ Error address_no_longer_allowed(std::string_view tenant) {
     return fail(ErrorKind::forbidden, "terminating connection: tenant " + quoted(tenant) + " no longer accepts connections from this address", {},
                 "see the tenant's allowed_addresses", "57P01");
 }
-Error tenant_has_moved(std::string_view tenant) {
-    return fail(ErrorKind::unavailable, "terminating replication connection: tenant " + quoted(tenant) + " has moved to another database", {},
+Error replication_ends() {
+    return fail(ErrorKind::unavailable, "terminating replication connection: its tenant has moved, or its user may not open it any more", {},
                 "connect again", "57P01");
 }
 Error login_timeout() {

@@ -19,7 +19,7 @@ namespace pgporter::client_error {
 [[nodiscard]] Error too_many_failed_logins(std::string_view user);  // the same for an unknown user
 [[nodiscard]] Error address_not_allowed(std::string_view tenant);
 [[nodiscard]] Error address_no_longer_allowed(std::string_view tenant);
-[[nodiscard]] Error tenant_has_moved(std::string_view tenant);
+[[nodiscard]] Error replication_ends();
 [[nodiscard]] Error login_timeout();
 [[nodiscard]] Error protocol_violation(std::string message);
 [[nodiscard]] Error invalid_message_type(char type);

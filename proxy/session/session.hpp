@@ -103,6 +103,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<> replicate();
     static Task<> replicate_to_client(std::shared_ptr<Session> self);
     void end_replication(const Error& error);
+    [[nodiscard]] bool may_replicate_on() const;  // by the snapshot of now
 
     // session_login.cpp
     Task<bool> log_in();

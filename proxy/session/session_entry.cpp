@@ -105,12 +105,13 @@ Result<void> Session::check_address() const {
 
 void Session::on_snapshot() {
     const SnapshotPtr& snapshot = worker_.snapshot();
-    if (end_reason_ != EndReason::none || counted_login_ || identity_.tenant.empty() || !snapshot) return;
+    if (end_reason_ != EndReason::none || counted_login_ || !snapshot) return;
+    // It has no next transaction that would be routed anew.
+    if (replication_ != ReplicationMode::none && !may_replicate_on()) return end_at_safe_point(client_error::replication_ends());
+    if (identity_.tenant.empty()) return;
     const TenantPtr now = snapshot->find_tenant(identity_.tenant);
     if (!now) return;  // the next transaction is told
     if (!is_address_allowed(*now, client_address_.ip)) end_at_safe_point(client_error::address_no_longer_allowed(now->name));
-    // What a replication connection reads isn't where the tenant is any more.
-    if (relay_ && tenant_ && !(now->placement == tenant_->placement)) end_at_safe_point(client_error::tenant_has_moved(now->name));
 }
 
 // As with PostgreSQL the connection is closed when the cancel has been handled: PQcancel waits for that, so that a cancel never hits the next query of its

@@ -96,6 +96,15 @@ Task<> Session::replicate() {
     end(client_ended ? EndReason::client_terminated : EndReason::client_lost, nullptr);
 }
 
+bool Session::may_replicate_on() const {
+    const Snapshot& snapshot = *worker_.snapshot();
+    const bool asked = listener_->config.auth != ClientAuth::trust;
+    const User* user = asked ? snapshot.find_user(identity_.user) : nullptr;
+    if (user != nullptr && !user->all_tenants) return false;
+    const Result<Route> now = route(snapshot, worker_.config().home, user, identity_.tenant, identity_.database);
+    return now && pool_ && now->cluster == pool_->key().address.cluster && now->database == pool_->key().database;
+}
+
 // There is no transaction to wait for; but nothing of ours may get into the middle of a message.
 void Session::end_replication(const Error& error) {
     end(EndReason::administrator, relay_->is_between_messages() && client_out_.is_empty() ? &error : nullptr);

@@ -1,9 +1,8 @@
 """How clients get in: protocol versions, cancel keys across instances, Unix-domain sockets, the PROXY protocol."""
 import os
-import signal
 import socket
+import ssl
 import struct
-import subprocess
 import threading
 import time
 import unittest
@@ -13,25 +12,29 @@ import psycopg2
 import fixture
 import wire_client
 from fixture import wait_for
-from wire_client import PROTOCOL_3_0, ServerError, Wire, WireError
+from test_tls import certificates
+from wire_client import PROTOCOL_3_0, ServerError, Wire
 
 TENANTS = {'acme': {}, 'globex': {}}
 
 
 def setUpModule():
-    global workspace, server, proxy, other, sockets, proxy_port, from_port
+    global workspace, server, proxy, other, sockets, proxy_port, from_port, tls_port
     workspace = fixture.Workspace()
     server = fixture.Postgres(workspace)
     server.make_roles()
     server.make_world()
     sockets = os.path.join(workspace.path, 'sockets')
     os.mkdir(sockets)
-    proxy_port, from_port = fixture.free_port(), fixture.free_port()
+    proxy_port, from_port, tls_port = fixture.free_port(), fixture.free_port(), fixture.free_port()
+    path = certificates(workspace.path)
     proxy = fixture.Pgporter(workspace, server, 'one')
     other = fixture.Pgporter(workspace, server, 'two')
     proxy.config['listen'] += [{'socket_directory': sockets, 'port': proxy.port, 'socket_permissions': '0770'},
                                {'socket_directory': sockets, 'port': proxy.port + 1, 'auth': 'trust'},
                                {'address': '127.0.0.1', 'port': proxy_port, 'proxy_protocol': 'required', 'proxy_protocol_from': ['127.0.0.0/8']},
+                               {'address': '127.0.0.1', 'port': tls_port, 'proxy_protocol': 'required', 'tls': 'require',
+                                'tls_certificate_file': path('server.crt'), 'tls_key_file': path('server.key')},
                                {'address': '127.0.0.1', 'port': from_port, 'proxy_protocol': 'required', 'proxy_protocol_from': ['192.0.2.0/24']}]
     proxy.config['instance_id'] = 1
     proxy.config['peers'] = [{'id': 2, 'address': '127.0.0.1', 'port': other.port}, {'id': 9, 'address': '127.0.0.1', 'port': other.port},
@@ -285,13 +288,14 @@ def v6_header(address, port=40000):
 class ProxyProtocol(unittest.TestCase):
     def client_in_log(self, before):
         """Fails to log in behind the header: the log line says where the client is."""
+        user = 'nobody_%d' % len(proxy.log())
         with self.assertRaises(ServerError):
-            log_in(port=proxy_port, before=before, password='wrong', user='nobody')
-        return [line for line in proxy.log().splitlines() if 'login_refused' in line][-1]
+            log_in(port=proxy_port, before=before, password='wrong', user=user)
+        return wait_for(lambda: [line for line in proxy.log().splitlines() if 'login_refused' in line and user in line], 'it is logged')[0]
 
     def refused(self, data, port=None):
-        wire = Wire(port or proxy_port)
         refused = proxy.metric('pgporter_proxy_headers_refused_total')
+        wire = Wire(port or proxy_port)
         wire.send(data)
         self.assertEqual(wire.expect_eof(), [])
         wait_for(lambda: proxy.metric('pgporter_proxy_headers_refused_total') == refused + 1, 'it is counted')
@@ -306,6 +310,17 @@ class ProxyProtocol(unittest.TestCase):
         self.assertIn('192.0.2.57 port 40003', self.client_in_log(v4_header('192.0.2.57', 40003, b'\x04\0\x03abc')))
         self.assertIn('127.0.0.1 port', self.client_in_log(header(b'', 0x20, 0)))
         self.assertIn('client=local', self.client_in_log(header(bytes(216), family=0x31)))
+
+    def test_tls_behind_the_header(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        for before in (v4_header('192.0.2.59'), v6_header('2001:db8::9')):
+            wire = Wire(tls_port, before=before)
+            wire.request_tls(context)
+            wire.login('app', fixture.PASSWORDS['app'], 'app', {'options': '-c pgporter.tenant=acme'})
+            self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('acme',)])
+            wire.close()
 
     def test_in_pieces(self):
         data = v6_header('2001:db8::8') + wire_client.startup({'user': 'app', 'database': 'app', 'options': '-c pgporter.tenant=acme'})

@@ -9,6 +9,9 @@ import wire_client
 from fixture import wait_for
 from wire_client import ServerError, Wire
 
+USERS = [{'name': 'app', 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['app']), 'tenants': '*'},
+         {'name': 'other', 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['other']), 'tenants': ['acme']}]
+
 
 def setUpModule():
     global workspace, server, proxy, port
@@ -29,10 +32,12 @@ def start(name, replication_port):
     instance = fixture.Pgporter(workspace, server, name, limits={'wait_ms_max': 1500, 'shutdown_ms_max': 3000})
     instance.config['listen'].append({'address': '127.0.0.1', 'port': replication_port, 'replication': True})
     instance.start()
-    users = [{'name': 'app', 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['app']), 'tenants': '*'},
-             {'name': 'other', 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['other']), 'tenants': ['acme']}]
-    instance.apply(fixture.document({'main': dict(port=server.port, server_connections_max=8)}, {'acme': {}, 'globex': {'server_connections_max': 1}}, users=users))
+    instance.apply(catalog_document({'acme': {}, 'globex': {'server_connections_max': 1}}, USERS))
     return instance
+
+
+def catalog_document(tenants, users):
+    return fixture.document({'main': dict(port=server.port, server_connections_max=8)}, tenants, users=users)
 
 
 def log_in(mode='database', user='app', tenant='acme', at=None):
@@ -129,6 +134,21 @@ class Replication(unittest.TestCase):
         self.assertEqual(refusal(), '42501')
         server.sql('ALTER ROLE app REPLICATION')
         self.assertEqual(refusal(), 'in')
+
+    def test_what_the_catalog_takes_back_ends(self):
+        for change in ({'users': [{'name': 'app', 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['app']), 'tenants': ['acme']}]},
+                       {'tenants': {'acme': {'state': 'suspended'}}}, {'tenants': {'acme': {'placement': {'database': 'postgres'}}}}):
+            wire, client = log_in(), proxy.wire('globex')
+            tenants = dict({'acme': {}, 'globex': {'server_connections_max': 1}}, **change.get('tenants', {}))
+            try:
+                proxy.apply(catalog_document(tenants, change.get('users', USERS)))
+                self.assertEqual([wire_client.error_fields(b).get('C') for k, b in wire.expect_eof() if k == 'E'], ['57P01'], change)
+                if 'tenants' in change:
+                    self.assertEqual(client.run('SELECT tenant FROM whoami'), [('globex',)])  # nobody else noticed
+            finally:
+                proxy.apply(catalog_document({'acme': {}, 'globex': {'server_connections_max': 1}}, USERS))
+            client.close()
+            wait_for(lambda: refusal() == 'in', 'the old rights are back')
 
     def test_it_counts_under_the_caps(self):
         first = log_in(tenant='globex')
