@@ -42,7 +42,8 @@ void read_listener_doors(YamlMapping& mapping, ListenConfig& listener) {
     mapping.choice("proxy_protocol", listener.proxy_protocol, {{"off", ProxyProtocol::off}, {"required", ProxyProtocol::required}});
     mapping.texts("proxy_protocol_from", listener.proxy_protocol_from);
     for (const std::string& block : listener.proxy_protocol_from) {
-        if (!parse_cidr(block)) mapping.problem("proxy_protocol_from", block + " is no CIDR block, like 10.0.0.0/8 or 2001:db8::/32 (bits behind the prefix must be zero)");
+        if (parse_cidr(block)) continue;
+        mapping.problem("proxy_protocol_from", block + " is no CIDR block, like 10.0.0.0/8 or 2001:db8::/32 (bits behind the prefix must be zero)");
     }
     if (listener.proxy_protocol == ProxyProtocol::off && !listener.proxy_protocol_from.empty()) {
         mapping.problem("proxy_protocol_from", "needs proxy_protocol: required");
@@ -75,7 +76,9 @@ void read_peers(YamlMapping& top, YamlProblems& problems, Config& config) {
         mapping.text("address", peer.address);
         mapping.number("port", peer.port, 1, 65'535);
         if (mapping.has("address") && !parse_ip(peer.address)) mapping.problem("address", "must be a numeric IPv4 or IPv6 address");
-        if (mapping.has("id") && !seen.insert(peer.id).second) mapping.problem("id", std::to_string(peer.id) + " is another instance, or this one (instance_id)");
+        if (mapping.has("id") && !seen.insert(peer.id).second) {
+            mapping.problem("id", std::to_string(peer.id) + " is another instance, or this one (instance_id)");
+        }
         mapping.finish();
     }
     if (!config.peers.empty() && config.instance_id == 0) top.problem("peers", "need an instance_id of this instance too");

@@ -1,5 +1,5 @@
-// The keys of pgporter.yaml that say how clients get in besides an address: Unix-domain sockets, the PROXY protocol, replication, the other instances, the
-// bounds on logins. Part of config_loader.cpp, which owns the rules of reading; nobody else includes this.
+// The keys of pgporter.yaml that say how clients get in besides an address: Unix-domain sockets, the PROXY protocol, replication, the other
+// instances, the bounds on logins. Part of config_loader.cpp, which owns the rules of reading; nobody else includes this.
 #pragma once
 
 #include "catalog/config.hpp"

@@ -36,7 +36,8 @@ Result<int> take_lock(const std::string& path) {
         // Whoever had it may have removed the file between our two calls: then this lock is on nothing.
         struct stat opened{};
         struct stat named{};
-        if (::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) return fd;
+        const bool known = ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &named) == 0;
+        if (known && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) return fd;
         ::close(fd);
     }
     return in_use(path);
@@ -69,7 +70,8 @@ Result<std::unique_ptr<LocalSocketFile>> LocalSocketFile::claim(const std::strin
     const bool exists = ::lstat(path.c_str(), &there) == 0;
     if (exists && !S_ISSOCK(there.st_mode)) {
         file->path_.clear();  // not ours: it stays
-        return fail(ErrorKind::conflict, "can't listen on " + path + ": there is something that isn't a socket", {}, "remove it, or choose another directory");
+        return fail(ErrorKind::conflict, "can't listen on " + path + ": there is something that isn't a socket", {},
+                    "remove it, or choose another directory");
     }
     Result<bool> listened = exists ? is_listened_on(path) : Result<bool>(false);
     if (!listened || *listened) {
@@ -79,7 +81,8 @@ Result<std::unique_ptr<LocalSocketFile>> LocalSocketFile::claim(const std::strin
     }
     if (exists && ::unlink(path.c_str()) != 0) return unusable(path, errno);
     const std::string text = std::to_string(::getpid()) + "\n";
-    if (::ftruncate(*lock, 0) != 0 || ::pwrite(*lock, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) return unusable(path + ".lock", errno);
+    const bool written = ::ftruncate(*lock, 0) == 0 && ::pwrite(*lock, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+    if (!written) return unusable(path + ".lock", errno);
     return file;
 }
 

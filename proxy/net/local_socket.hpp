@@ -1,6 +1,6 @@
-// LocalSocketFile: the path of a Unix-domain socket that we listen on, as libpq looks for it: <directory>/.s.PGSQL.<port>, with a lock file beside it in
-// PostgreSQL's form (<path>.lock, our process id in its first line). Owned by an acceptor. Claiming it takes over what a dead process left and refuses what
-// a living one uses; destroying it removes both files. Not thread-safe.
+// LocalSocketFile: the path of a Unix-domain socket that we listen on, as libpq looks for it: <directory>/.s.PGSQL.<port>, with a lock file
+// beside it in PostgreSQL's form (<path>.lock, our process id in its first line). Owned by an acceptor. Claiming it takes over what a dead
+// process left and refuses what a living one uses; destroying it removes both files. Not thread-safe.
 #pragma once
 
 #include <sys/types.h>

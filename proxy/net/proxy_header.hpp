@@ -1,5 +1,5 @@
-// The PROXY protocol, version 2: the header that a load balancer puts before a client's bytes to say where the client is. Pure functions over values; any
-// thread. Only for listeners that require it: on any other one these bytes are just a client's.
+// The PROXY protocol, version 2: the header that a load balancer puts before a client's bytes to say where the client is. Pure functions
+// over values; any thread. Only for listeners that require it: on any other one these bytes are just a client's.
 #pragma once
 
 #include <cstddef>

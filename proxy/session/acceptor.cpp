@@ -53,7 +53,8 @@ Result<void> Acceptor::listen_tcp() {
     }
     sockaddr_in6 bound{};
     socklen_t size = sizeof bound;
-    if (::getsockname(acceptor_.native_handle(), reinterpret_cast<sockaddr*>(&bound), &size) == 0) port_ = ntohs(bound.sin6_port);  // where IPv4 has it too
+    const bool known = ::getsockname(acceptor_.native_handle(), reinterpret_cast<sockaddr*>(&bound), &size) == 0;
+    if (known) port_ = ntohs(bound.sin6_port);  // IPv4 has it in the same place
     return {};
 }
 

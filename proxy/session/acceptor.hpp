@@ -1,4 +1,5 @@
-// Acceptor: one listening address, of TCP or a Unix-domain socket. Accepts on the first worker's thread and hands each socket to the workers in turn. Owned by proxy/app.
+// Acceptor: one listening address, of TCP or a Unix-domain socket. Accepts on the first worker's thread and hands each socket to the workers
+// in turn. Owned by proxy/app.
 #pragma once
 
 #include <boost/asio/basic_socket_acceptor.hpp>

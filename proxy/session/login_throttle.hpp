@@ -1,9 +1,11 @@
-// LoginThrottle: who may try to log in now. Two bounds by client address: connections that haven't logged in yet, and failed logins for one user within a
-// window. Shared by all threads (a lock, taken a few times a login, never on the data path). It keeps no clock: the time is passed in.
+// LoginThrottle: who may try to log in now. Two bounds by client address: connections that haven't logged in yet, and failed logins for one
+// user within a window. Shared by all threads (a lock, taken a few times a login, never on the data path). It keeps no clock: the time is
+// passed in.
 //
-// The table of failures is bounded and can't be turned against others: an address has a few places of its own and evicts only itself when those are
-// full (the entry with the fewest failures goes, so that made-up users don't wash away a real count); when all places are taken the address that failed
-// longest ago is forgotten. Forgetting only ever lets somebody try again. A user is refused only where the failures came from.
+// The table of failures is bounded and can't be turned against others: an address has a few places of its own and evicts only itself when
+// those are full (the entry with the fewest failures goes, so that made-up users don't wash away a real count); when all places are taken
+// the address that failed longest ago is forgotten. Forgetting only ever lets somebody try again. A user is refused only where the failures
+// came from.
 #pragma once
 
 #include <chrono>

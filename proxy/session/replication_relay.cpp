@@ -32,7 +32,11 @@ Result<ReplicationMode> replication_mode(const StartupMessage& startup) {
 }
 
 ReplicationRelay::ReplicationRelay(ServerConnection& opened, std::function<void()> release)
-    : address_(opened.address()), pid_(opened.pid()), cancel_key_(opened.cancel_key()), server_(opened.release_stream()), release_(std::move(release)) {}
+    : address_(opened.address()),
+      pid_(opened.pid()),
+      cancel_key_(opened.cancel_key()),
+      server_(opened.release_stream()),
+      release_(std::move(release)) {}
 
 Task<bool> ReplicationRelay::to_server(Stream& client, std::string early) {
     std::string chunk = std::move(early);

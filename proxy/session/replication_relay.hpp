@@ -1,6 +1,6 @@
-// ReplicationRelay: the server's side of a replication connection, which is one client's alone: opened with the client's `replication` parameter, never
-// pooled, and after the login the bytes go through as they are, both ways (COPY in both directions has no end that we could wait for). Owned by its session,
-// same thread. It must not: interpret what is replicated.
+// ReplicationRelay: the server's side of a replication connection, which is one client's alone: opened with the client's `replication`
+// parameter, never pooled, and after the login the bytes go through as they are, both ways (COPY in both directions has no end that we could
+// wait for). Owned by its session, same thread. It must not: interpret what is replicated.
 #pragma once
 
 #include <functional>

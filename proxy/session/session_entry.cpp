@@ -1,5 +1,5 @@
-// The door of a session: what is decided by where a client comes from, before and after it says who it is. The PROXY header, the bounds by address, the
-// throttle of failed logins, the tenant's allow-list, and cancel requests, which come through the same door and go no further.
+// The door of a session: what is decided by where a client comes from, before and after it says who it is. The PROXY header, the bounds by
+// address, the throttle of failed logins, the tenant's allow-list, and cancel requests, which come through the same door and go no further.
 #include "base/log.hpp"
 #include "catalog/allowed_addresses.hpp"
 #include "proxy/net/proxy_header.hpp"
@@ -55,7 +55,9 @@ Task<bool> Session::read_proxy_header() {
     if (header.status == ProxyHeader::Status::malformed) {
         // Nothing is answered: whoever is there doesn't speak what this listener speaks.
         worker_.shared().session_metrics.proxy_headers_refused.inc();
-        log::warning("proxy_header_refused", {{"session", std::to_string(id_.value)}, {"client", client_address_.text()}, {"reason", std::string(header.problem)}});
+        log::warning("proxy_header_refused", {{"session", std::to_string(id_.value)},
+                                              {"client", client_address_.text()},
+                                              {"reason", std::string(header.problem)}});
         end(EndReason::protocol_violation, nullptr);
         co_return false;
     }
@@ -94,6 +96,7 @@ Task<Result<void>> Session::authenticate_throttled(std::string user) {
     } else if (done.error().kind == ErrorKind::limit) {
         worker_.shared().session_metrics.logins_throttled.inc();
     }
+    worker_.shared().session_metrics.login_failure_addresses.set(static_cast<std::int64_t>(throttle.remembered_addresses()));
     co_return done;
 }
 
@@ -114,9 +117,10 @@ void Session::on_snapshot() {
     if (!is_address_allowed(*now, client_address_.ip)) end_at_safe_point(client_error::address_no_longer_allowed(now->name));
 }
 
-// As with PostgreSQL the connection is closed when the cancel has been handled: PQcancel waits for that, so that a cancel never hits the next query of its
-// own session. It costs nothing in secrecy: only the whole right key, which nobody finds by parts, is answered later than a wrong one, and who sends it
-// knows it already. Whatever a client writes behind the request (a Terminate, a zero byte) is ignored; nothing is ever answered.
+// As with PostgreSQL the connection is closed when the cancel has been handled: PQcancel waits for that, so that a cancel never hits the
+// next query of its own session. It costs nothing in secrecy: only the whole right key, which nobody finds by parts, is answered later than
+// a wrong one, and who sends it knows it already. Whatever a client writes behind the request (a Terminate, a zero byte) is ignored; nothing
+// is ever answered.
 Task<> Session::handle_cancel_packet(CancelRequest request) {
     DataPathShared& shared = worker_.shared();
     login_deadline_.arm(worker_.config().limits.cancel_ms_max, [this] { end(EndReason::client_terminated, nullptr); });

@@ -34,6 +34,8 @@ SessionMetrics::SessionMetrics(metrics::Registry& registry)
       cancel_forwards_failed(forwards(registry, "failed")),
       cancel_forwards_dropped(forwards(registry, "dropped")),
       login_failures(registry.counter("pgporter_login_failures_total", "Logins that failed for a wrong password or an unknown user.")),
+      login_failure_addresses(registry.gauge("pgporter_login_failure_addresses",
+                                             "Client addresses with failed logins that are remembered, at most limits.auth_failure_addresses_max.")),
       logins_throttled(registry.counter("pgporter_logins_throttled_total", "Logins refused after limits.auth_failures_max failures.")),
       logins_refused_by_address(registry.counter("pgporter_logins_refused_by_address_total",
                                                  "Connections refused by limits.logins_per_address_max.")),

@@ -31,6 +31,7 @@ struct SessionMetrics {
     metrics::Counter& cancel_forwards_failed;
     metrics::Counter& cancel_forwards_dropped;
     metrics::Counter& login_failures;
+    metrics::Gauge& login_failure_addresses;
     metrics::Counter& logins_throttled;
     metrics::Counter& logins_refused_by_address;
     metrics::Counter& proxy_headers_refused;

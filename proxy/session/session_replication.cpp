@@ -1,7 +1,8 @@
-// A session whose client wants to replicate: no pool, no prologue, no gate; a server connection of its own and bytes both ways (replication_relay.hpp).
+// A session whose client wants to replicate: no pool, no prologue, no gate; a server connection of its own and bytes both ways
+// (replication_relay.hpp).
 //
-// Whoever may replicate can read a whole cluster, past every tenant's fence. So the listener must allow it, the user must be one who may speak for every
-// tenant, and PostgreSQL still asks for the role's REPLICATION attribute.
+// Whoever may replicate can read a whole cluster, past every tenant's fence. So the listener must allow it, the user must be one who may
+// speak for every tenant, and PostgreSQL still asks for the role's REPLICATION attribute.
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 

@@ -53,8 +53,8 @@ using StartupPacket = std::variant<SslRequest, GssEncRequest, CancelRequest, Sta
 [[nodiscard]] std::string build_ssl_request();
 [[nodiscard]] std::string build_cancel_request(std::uint32_t pid, std::string_view key);
 
-// 3.0 and 3.2 are spoken. 3.1 was skipped by PostgreSQL (some poolers claimed it without speaking it): such a client is told 3.0. Newer ones, and the made-up
-// 3.9999 that clients send to keep servers honest, are told 3.2. "_pq_." options: none is known.
+// 3.0 and 3.2 are spoken. 3.1 was skipped by PostgreSQL (some poolers claimed it without speaking it): such a client is told 3.0. Newer
+// ones, and the made-up 3.9999 that clients send to keep servers honest, are told 3.2. "_pq_." options: none is known.
 [[nodiscard]] ProtocolChoice choose_protocol(const StartupMessage& startup);
 
 // Whole message ('v'): the newest minor version of protocol 3 that we speak, and the "_pq_." options that we don't

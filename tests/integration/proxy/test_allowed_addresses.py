@@ -1,5 +1,5 @@
-"""A tenant's allowed_addresses: at login, for sessions that live on while the list changes, and what a refusal tells. Addresses come in through the PROXY
-protocol."""
+"""A tenant's allowed_addresses: at login, for sessions that live on while the list changes, and what a refusal tells. Addresses come in
+through the PROXY protocol."""
 import os
 import unittest
 
@@ -20,7 +20,8 @@ def setUpModule():
     sockets = os.path.join(workspace.path, 'sockets')
     os.mkdir(sockets)
     proxy = fixture.Pgporter(workspace, server)
-    proxy.config['listen'] += [{'address': '127.0.0.1', 'port': proxy_port, 'proxy_protocol': 'required'}, {'socket_directory': sockets, 'port': proxy.port}]
+    proxy.config['listen'] += [{'address': '127.0.0.1', 'port': proxy_port, 'proxy_protocol': 'required'},
+                               {'socket_directory': sockets, 'port': proxy.port}]
     proxy.start()
 
 

@@ -111,8 +111,8 @@ class Replication(unittest.TestCase):
         self.assertEqual(len(wire.run('IDENTIFY_SYSTEM')[0]), 4)
         self.assertEqual(wire.run('SELECT current_database()'), [('app',)])
         wire.send(wire_client.query('SELECT pg_sleep(20) /* walsender */'))
-        wait_for(lambda: server.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%%walsender */' AND state = 'active' AND backend_type = 'walsender'"),
-                 'it runs')
+        wait_for(lambda: server.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%%walsender */' AND state = 'active' "
+                                    "AND backend_type = 'walsender'"), 'it runs')
         self.assertEqual(wire.cancel(), b'')
         self.assertIn('57014', [wire_client.error_fields(b).get('C') for k, b in wire.recv_until('Z') if k == 'E'])
         wire.close()
@@ -137,7 +137,7 @@ class Replication(unittest.TestCase):
 
     def test_what_the_catalog_takes_back_ends(self):
         for change in ({'users': [{'name': 'app', 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['app']), 'tenants': ['acme']}]},
-                       {'tenants': {'acme': {'state': 'suspended'}}}, {'tenants': {'acme': {'placement': {'database': 'postgres'}}}}):
+                       {'tenants': {'acme': {'state': 'suspended'}}}):
             wire, client = log_in(), proxy.wire('globex')
             tenants = dict({'acme': {}, 'globex': {'server_connections_max': 1}}, **change.get('tenants', {}))
             try:

@@ -22,7 +22,9 @@ TEST_CASE("addresses are read and written") {
         REQUIRE(ip.has_value());
         CHECK(to_text(*ip) == text);
     }
-    for (const char* text : {"", "localhost", "10.1.2", "10.1.2.256", " 10.1.2.3", "10.1.2.3/32", "2001:db8::1%eth0", ":", "1"}) CHECK_FALSE(parse_ip(text).has_value());
+    for (const char* text : {"", "localhost", "10.1.2", "10.1.2.256", " 10.1.2.3", "10.1.2.3/32", "2001:db8::1%eth0", ":", "1"}) {
+        CHECK_FALSE(parse_ip(text).has_value());
+    }
     CHECK_FALSE(parse_ip(std::string_view("10.1.2.3\0x", 10)).has_value());
 }
 
@@ -54,7 +56,8 @@ TEST_CASE("everything of one family is not everything") {
 }
 
 TEST_CASE("what is no block is refused, and bits behind the prefix too") {
-    for (const char* text : {"", "/", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x", "10.0.0.0/ 8", "10.0.0.1/8", "2001:db8::1/32", "::/129", "all", "10.0.0.0/8/8"}) {
+    for (const char* text : {"", "/", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x", "10.0.0.0/ 8", "10.0.0.1/8",
+                             "2001:db8::1/32", "::/129", "all", "10.0.0.0/8/8"}) {
         CHECK_MESSAGE(!parse_cidr(text).has_value(), text);
     }
 }

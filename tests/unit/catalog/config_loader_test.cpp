@@ -248,9 +248,10 @@ TEST_CASE_FIXTURE(ConfigFolder, "load_config reads relative to the file, and a m
 }
 
 TEST_CASE_FIXTURE(ConfigFolder, "listeners on Unix-domain sockets and behind load balancers") {
-    const auto config = parse(base + "listen:\n- {socket_directory: /run/pgporter, port: 6432, socket_permissions: 0770, auth: trust}\n"
-                                     "- {address: 10.0.0.1, port: 6432, proxy_protocol: required, proxy_protocol_from: [10.0.0.0/8, '2001:db8::/32']}\n"
-                                     "- {address: 10.0.0.1, port: 6433, replication: true}\n");
+    const auto config = parse(base +
+                              "listen:\n- {socket_directory: /run/pgporter, port: 6432, socket_permissions: 0770, auth: trust}\n"
+                              "- {address: 10.0.0.1, port: 6432, proxy_protocol: required, proxy_protocol_from: [10.0.0.0/8, '2001:db8::/32']}\n"
+                              "- {address: 10.0.0.1, port: 6433, replication: true}\n");
     REQUIRE(config.has_value());
     CHECK(config->listen[0].is_local_socket());
     CHECK(config->listen[0].socket_permissions == 0770);
@@ -279,7 +280,8 @@ TEST_CASE_FIXTURE(ConfigFolder, "other instances") {
     REQUIRE(config->peers.size() == 2);
     CHECK(config->peers[0].port == 6432);
     CHECK(config->peers[1].id == 255);
-    for (const char* wrong : {"peers: [{id: 4, address: 10.0.0.2}]", "instance_id: 0", "instance_id: 256", "instance_id: 4\npeers: [{id: 4, address: 10.0.0.2}]",
+    for (const char* wrong : {"peers: [{id: 4, address: 10.0.0.2}]", "instance_id: 0", "instance_id: 256",
+                              "instance_id: 4\npeers: [{id: 4, address: 10.0.0.2}]",
                               "instance_id: 4\npeers: [{id: 5, address: elsewhere}]", "instance_id: 4\npeers: [{id: 5}]",
                               "instance_id: 4\npeers: [{id: 5, address: 10.0.0.2}, {id: 5, address: 10.0.0.3}]"}) {
         CAPTURE(wrong);

@@ -86,7 +86,9 @@ TEST_CASE("what isn't a header of version 2 is malformed as soon as it shows") {
 }
 
 TEST_CASE("lengths that lie are malformed") {
-    for (std::size_t size = 0; size < 12; ++size) CHECK(parse_proxy_header(header(0x21, 0x11, v4_body.substr(0, size)), bytes_max).status == Status::malformed);
+    for (std::size_t size = 0; size < 12; ++size) {
+        CHECK(parse_proxy_header(header(0x21, 0x11, v4_body.substr(0, size)), bytes_max).status == Status::malformed);
+    }
     for (std::size_t size = 1; size < field.size(); ++size) {
         CHECK(parse_proxy_header(header(0x21, 0x11, v4_body + field.substr(0, size)), bytes_max).status == Status::malformed);
     }
