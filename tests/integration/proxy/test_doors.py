@@ -40,6 +40,7 @@ def setUpModule():
     proxy.config['peers'] = [{'id': 2, 'address': '127.0.0.1', 'port': other.port}, {'id': 9, 'address': '127.0.0.1', 'port': other.port},
                              {'id': 7, 'address': '127.0.0.1', 'port': 1}]
     other.config['instance_id'] = 2
+    other.config['threads'] = 3
     # 9 is a mistake in both configurations: each takes the other for it.
     other.config['peers'] = [{'id': 1, 'address': '127.0.0.1', 'port': proxy.port}, {'id': 9, 'address': '127.0.0.1', 'port': proxy.port}]
     proxy.start()
@@ -145,6 +146,18 @@ class Cancels(unittest.TestCase):
         print('closed means handled: %d of 150 were hit' % hits)
         self.assertGreater(hits, 0, 'no cancel hit anything: the test proves nothing')
         wire.close()
+
+    def test_across_threads(self):
+        """Sessions and cancel connections are handed to the threads in turn: all pairs of them meet."""
+        for port in (other.port, proxy.port):  # at home, and passed on by the other instance
+            for number in range(7):
+                wire = log_in(port=other.port)
+                self.assertEqual(wire.pid >> 23, 2)
+                running = Background(wire, 'SELECT pg_sleep(20) /* thread %d */' % number)
+                wait_for(runs('thread %d ' % number), 'the query runs')
+                self.assertEqual(wire.cancel(port=port), b'')
+                self.assertEqual(running.result(), '57014')
+                wire.close()
 
     def test_pitfall_35_another_instance_passes_it_on(self):
         for version in (PROTOCOL_3_0, PROTOCOL_3_0 + 2):
