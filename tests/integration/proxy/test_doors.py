@@ -3,6 +3,7 @@ import os
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 import unittest
@@ -12,7 +13,6 @@ import psycopg2
 import fixture
 import wire_client
 from fixture import wait_for
-from test_tls import certificates
 from wire_client import PROTOCOL_3_0, ServerError, Wire
 
 TENANTS = {'acme': {}, 'globex': {}}
@@ -27,14 +27,16 @@ def setUpModule():
     sockets = os.path.join(workspace.path, 'sockets')
     os.mkdir(sockets)
     proxy_port, from_port, tls_port = fixture.free_port(), fixture.free_port(), fixture.free_port()
-    path = certificates(workspace.path)
+    pair = [os.path.join(workspace.path, name) for name in ('door.crt', 'door.key')]
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-out', pair[0],
+                    '-keyout', pair[1], '-days', '2', '-subj', '/CN=door'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     proxy = fixture.Pgporter(workspace, server, 'one')
     other = fixture.Pgporter(workspace, server, 'two')
     proxy.config['listen'] += [{'socket_directory': sockets, 'port': proxy.port, 'socket_permissions': '0770'},
                                {'socket_directory': sockets, 'port': proxy.port + 1, 'auth': 'trust'},
                                {'address': '127.0.0.1', 'port': proxy_port, 'proxy_protocol': 'required', 'proxy_protocol_from': ['127.0.0.0/8']},
                                {'address': '127.0.0.1', 'port': tls_port, 'proxy_protocol': 'required', 'tls': 'require',
-                                'tls_certificate_file': path('server.crt'), 'tls_key_file': path('server.key')},
+                                'tls_certificate_file': pair[0], 'tls_key_file': pair[1]},
                                {'address': '127.0.0.1', 'port': from_port, 'proxy_protocol': 'required', 'proxy_protocol_from': ['192.0.2.0/24']}]
     proxy.config['instance_id'] = 1
     proxy.config['peers'] = [{'id': 2, 'address': '127.0.0.1', 'port': other.port}, {'id': 9, 'address': '127.0.0.1', 'port': other.port},
