@@ -150,6 +150,28 @@ class Replication(unittest.TestCase):
             client.close()
             wait_for(lambda: refusal() == 'in', 'the old rights are back')
 
+    def test_a_move_ends_it_and_leads_the_next_one_to_the_new_place(self):
+        dedicated = fixture.Postgres(workspace, 'dedicated')
+        dedicated.make_roles()
+        dedicated.sql('ALTER ROLE app REPLICATION')
+        proxy.apply(fixture.document({'main': dict(port=server.port, server_connections_max=8), 'dedicated': dedicated}, {'initech': {}}, users=USERS))
+        wait_for(lambda: refusal(tenant='initech') == 'in', 'the tenant is known')
+        moved, stays = log_in(tenant='initech'), log_in(tenant='acme')
+        self.assertEqual(moved.run('SELECT current_database()'), [('app',)])
+        status, body = proxy.http('POST', '/v1/tenants/initech:promote', {'to': {'cluster': 'dedicated', 'database': 'initech'}})
+        self.assertEqual(status, 202, body)
+        self.assertEqual([wire_client.error_fields(b).get('C') for k, b in moved.expect_eof(60) if k == 'E'], ['57P01'])
+        again = log_in(tenant='initech')
+        self.assertEqual(again.run('SELECT current_database()'), [('initech',)])
+        self.assertEqual(stays.run('SELECT current_database()'), [('app',)])
+        again.close()
+        stays.close()
+        def move():
+            return proxy.http('GET', '/v1/moves/%s' % body['id'])[1]
+        wait_for(lambda: move()['state'] in ('opened', 'reversing'), move, 30)
+        self.assertEqual(proxy.http('POST', '/v1/moves/%s:complete' % body['id'], {})[0], 202)
+        wait_for(lambda: move()['finished'], move, 30)  # and the mover's own streams have ended
+
     def test_it_counts_under_the_caps(self):
         first = log_in(tenant='globex')
         self.assertEqual(refusal(tenant='globex'), '53300')  # the tenant's own cap
