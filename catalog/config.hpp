@@ -18,7 +18,11 @@ using Milliseconds = std::chrono::milliseconds;
 enum class ClientTls { disable, allow, require };
 enum class ClientAuth {
     scram,  // SCRAM-SHA-256 against a verifier
-    trust   // nobody is asked; only on loopback listeners
+    trust   // nobody is asked; only on loopback and Unix-domain listeners
+};
+enum class ProxyProtocol {
+    off,      // never interpreted
+    required  // every connection begins with a header of version 2
 };
 
 struct ListenConfig {                  // listen: a list
@@ -28,6 +32,20 @@ struct ListenConfig {                  // listen: a list
     std::string tls_certificate_file;  // PEM chain; needed unless tls is disable
     std::string tls_key_file;          // PEM
     ClientAuth auth = ClientAuth::scram;
+    // A Unix-domain socket <socket_directory>/.s.PGSQL.<port> instead of an address; empty: TCP.
+    std::string socket_directory;
+    std::uint32_t socket_permissions = 0777;
+    ProxyProtocol proxy_protocol = ProxyProtocol::off;
+    std::vector<std::string> proxy_protocol_from;  // CIDR blocks of the load balancers; empty: all
+    bool replication = false;                      // replication connections are let through (they see the whole cluster)
+
+    [[nodiscard]] bool is_local_socket() const { return !socket_directory.empty(); }
+};
+
+struct PeerConfig {  // peers: a list: the other instances, that a cancel request may be for
+    std::uint32_t id = 0;
+    std::string address;  // a numeric address
+    std::uint16_t port = 6432;
 };
 
 struct JsonSetting {  // a run-time parameter whose value is JSON that names the tenant somewhere
@@ -124,6 +142,12 @@ struct LimitsConfig {  // limits
     Milliseconds idle_in_transaction_ms_max{0};      // 0: no bound
     Milliseconds cancel_ms_max{5'000};
     std::uint32_t cancels_max = 100;                 // cancel requests in flight to servers
+    std::uint32_t cancel_forwards_max = 100;         // cancel requests in flight to other instances
+    std::uint32_t proxy_header_bytes_max = 2'048;    // a PROXY protocol header
+    std::uint32_t logins_per_address_max = 400;      // client connections of one address that haven't logged in yet; 0: no bound
+    std::uint32_t auth_failures_max = 20;            // failed logins for one user from one address within the window; 0: no bound
+    Milliseconds auth_failure_window_ms{60'000};
+    std::uint32_t auth_failure_addresses_max = 10'000;  // addresses with failures that are remembered
     Milliseconds shutdown_ms_max{10'000};            // SIGTERM: transactions may finish for this long
 };
 
@@ -138,6 +162,8 @@ struct Config {
     CatalogConfig catalog;
     MoverConfig mover;
     LimitsConfig limits;
+    std::uint32_t instance_id = 0;  // 1 to 255, in every cancel key; 0: there is no other instance
+    std::vector<PeerConfig> peers;
     std::uint32_t metrics_tenants_max = 100;  // tenants with a label of their own; the others are summed as "_other"
     std::string log_level = "info";
 };

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "catalog/host_name.hpp"
+#include "catalog/listener_keys.hpp"
 #include "catalog/secret_source.hpp"
 #include "catalog/setting_name.hpp"
 #include "catalog/yaml_reader.hpp"
@@ -54,6 +55,7 @@ void read_file_path(YamlMapping& mapping, std::string_view key, std::string& out
 ListenConfig read_listener(YamlMapping mapping, const std::string& directory) {
     ListenConfig listener;
     read_address(mapping, listener.address, listener.port);
+    read_listener_doors(mapping, listener);
     mapping.choice("tls", listener.tls,
                    {{"disable", ClientTls::disable}, {"allow", ClientTls::allow}, {"require", ClientTls::require}});
     read_file_path(mapping, "tls_certificate_file", listener.tls_certificate_file, directory);
@@ -63,7 +65,7 @@ ListenConfig read_listener(YamlMapping mapping, const std::string& directory) {
         if (!mapping.has("tls_certificate_file")) mapping.problem("tls", "needs tls_certificate_file");
         if (!mapping.has("tls_key_file")) mapping.problem("tls", "needs tls_key_file");
     }
-    if (listener.auth == ClientAuth::trust && kind_of_address(listener.address) == AddressKind::other) {
+    if (listener.auth == ClientAuth::trust && !listener.is_local_socket() && kind_of_address(listener.address) == AddressKind::other) {
         mapping.problem("auth", "trust lets anybody who reaches " + listener.address +
                                     " speak for every tenant; it is allowed on loopback addresses only");
     }
@@ -77,15 +79,15 @@ void read_listeners(YamlMapping& top, YamlProblems& problems, const std::string&
         config.listen.emplace_back();
         return;
     }
-    std::set<std::pair<std::string, std::uint16_t>> seen;
+    std::set<std::pair<std::string, std::uint16_t>> seen;  // an address can't be mistaken for a directory
     const auto items = top.list("listen");
     for (const auto& item : items) {
         YamlMapping mapping(problems, item.node, item.path);
         config.listen.push_back(read_listener(mapping, directory));
         const auto& listener = config.listen.back();
-        if (!seen.emplace(listener.address, listener.port).second) {
-            mapping.problem("port",
-                            listener.address + " port " + std::to_string(listener.port) + " is listened on twice");
+        const std::string& where = listener.is_local_socket() ? listener.socket_directory : listener.address;
+        if (!seen.emplace(where, listener.port).second) {
+            mapping.problem("port", where + " port " + std::to_string(listener.port) + " is listened on twice");
         }
     }
     if (items.empty()) top.problem("listen", "needs at least one entry");
@@ -297,6 +299,7 @@ void read_limits(YamlMapping& top, Config& config) {
     mapping->milliseconds("idle_in_transaction_ms_max", limits.idle_in_transaction_ms_max, 0, 30 * day_ms);
     mapping->milliseconds("cancel_ms_max", limits.cancel_ms_max, 10, 600'000);
     mapping->number("cancels_max", limits.cancels_max, 1, 100'000);
+    read_login_limits(*mapping, limits);
     mapping->milliseconds("shutdown_ms_max", limits.shutdown_ms_max, 0, day_ms);
     mapping->finish();
 }
@@ -327,6 +330,7 @@ Result<Config> parse_config(const std::string& yaml, const std::string& name, co
     YamlMapping top(problems, *root, "");
     read_listeners(top, problems, directory, config);
     read_the_rest(top, config);
+    read_peers(top, problems, config);
     read_identify(top, problems, config);
     read_home(top, config);
     read_auth_query(top, config);

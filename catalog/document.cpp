@@ -1,3 +1,4 @@
+#include "base/ip_address.hpp"
 #include "catalog/document.hpp"
 
 #include <algorithm>
@@ -5,7 +6,6 @@
 #include <set>
 #include <unordered_set>
 
-#include "catalog/address_block.hpp"
 #include "catalog/host_name.hpp"
 #include "catalog/setting_name.hpp"
 #include "catalog/yaml_reader.hpp"
@@ -178,7 +178,7 @@ void read_names(YamlMapping& mapping, Tenant& tenant) {
         mapping.problem("allowed_addresses", "are more than " + std::to_string(allowed_addresses_max));
     }
     for (const auto& block : tenant.allowed_addresses) {
-        if (!parse_address_block(block)) {
+        if (!parse_cidr(block)) {
             mapping.problem("allowed_addresses", "must be CIDR blocks without bits behind the prefix (10.0.0.0/8, 2001:db8::/32)");
         }
     }

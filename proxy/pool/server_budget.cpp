@@ -21,6 +21,16 @@ bool ServerBudget::take_or_starve(const BudgetKey& key, const BudgetCaps& caps, 
     return true;
 }
 
+bool ServerBudget::take(const BudgetKey& key, const BudgetCaps& caps) {
+    const std::lock_guard lock(mutex_);
+    Cluster& cluster = clusters_[key.cluster];
+    std::uint32_t& in_database = cluster.by_database[key.database];
+    if (cluster.used >= caps.cluster_max || (caps.database_max != 0 && in_database >= caps.database_max)) return false;
+    ++cluster.used;
+    ++in_database;
+    return true;
+}
+
 void ServerBudget::give_back(const BudgetKey& key) {
     std::deque<Starving> woken;
     {

@@ -29,6 +29,8 @@ class ServerBudget {
     // Takes one place, or registers `wake` (called once, on any thread, when trying again makes sense) and says false.
     // `who` stands for the asking pool.
     bool take_or_starve(const BudgetKey& key, const BudgetCaps& caps, const void* who, std::function<void()> wake);
+    // Takes one place, or says false and remembers nobody.
+    bool take(const BudgetKey& key, const BudgetCaps& caps);
     void give_back(const BudgetKey& key);
     // Another pool, on some thread, waits for a place that a connection of `key` takes: better closed than kept idle.
     [[nodiscard]] bool others_starve(const BudgetKey& key, const void* who) const;

@@ -77,8 +77,9 @@ Task<Result<void>> ServerConnection::negotiate_tls() {
 Task<Result<void>> ServerConnection::log_in() {
     const bool protected_link = stream_->is_tls() || options_.address.is_local_socket();
     // Nothing that RESET would bring back to a client's surprise.
-    ServerLogin login({{"user", options_.user}, {"database", options_.database}, {"client_encoding", "UTF8"}},
-                      options_.credential, protected_link);
+    Settings parameters{{"user", options_.user}, {"database", options_.database}, {"client_encoding", "UTF8"}};
+    for (const auto& [name, value] : options_.startup_parameters) put_setting(parameters, name, value);
+    ServerLogin login(std::move(parameters), options_.credential, protected_link);
     bool sent = co_await stream_->write_all(login.start());
     FrameReader reader(own_message_bytes_max);
     std::string body;
@@ -351,6 +352,12 @@ void ServerConnection::close() {
     }
     state_ = State::closing;
     stream_->close();
+}
+
+std::unique_ptr<Stream> ServerConnection::release_stream() {
+    PP_ASSERT(pool_ == nullptr && !holder_);
+    state_ = State::closing;
+    return std::move(stream_);
 }
 
 void ServerConnection::lost() {

@@ -44,6 +44,7 @@ struct ServerOptions {
     Milliseconds connect_ms_max{5000};
     Milliseconds prologue_ms_max{5000};
     std::size_t statements_max = 500;
+    Settings startup_parameters;  // besides user, database and client_encoding, which they may replace
 };
 
 class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
@@ -78,6 +79,8 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     void lend(std::shared_ptr<LeaseHolder> holder);
     void take_back();  // the holder is done; the Pool decides what follows
     void close();
+    // For a connection that was opened but never run: whoever takes the stream owns what is on it.
+    [[nodiscard]] std::unique_ptr<Stream> release_stream();
 
     // For the holder.
     [[nodiscard]] bool send(std::string_view bytes) { return out_.write(*stream_, bytes); }

@@ -1,14 +1,22 @@
 #include "proxy/session/acceptor.hpp"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 
 #include "base/log.hpp"
 
 namespace pgporter {
+namespace {
+
+constexpr int backlog = 4096;
+
+}  // namespace
 
 Acceptor::Acceptor(DataPathShared& shared, std::shared_ptr<const Listener> listener)
     : shared_(shared),
@@ -24,22 +32,49 @@ Result<std::shared_ptr<Acceptor>> Acceptor::open(DataPathShared& shared, const L
         if (!tls) return tls.error();
         listener->tls = *tls;
     }
-    const std::string where = config.address + ":" + std::to_string(config.port);
+    auto self = std::make_shared<Acceptor>(shared, listener);
+    PP_TRY(config.is_local_socket() ? self->listen_local() : self->listen_tcp());
+    return self;
+}
+
+Result<void> Acceptor::listen_tcp() {
+    const ListenConfig& config = listener_->config;
     boost::system::error_code error;
     const auto address = asio::ip::make_address(config.address, error);
     if (error) return fail(ErrorKind::invalid, "listen.address " + config.address + " is not a numeric address");
-    auto self = std::make_shared<Acceptor>(shared, listener);
     const asio::ip::tcp::endpoint endpoint(address, config.port);
-    self->acceptor_.open(endpoint.protocol(), error);
-    if (!error) self->acceptor_.set_option(asio::socket_base::reuse_address(true), error);
-    if (!error) self->acceptor_.bind(endpoint, error);
-    if (!error) self->acceptor_.listen(4096, error);
+    acceptor_.open(endpoint.protocol(), error);
+    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error) acceptor_.bind(endpoint, error);
+    if (!error) acceptor_.listen(backlog, error);
     if (error) {
-        return fail(ErrorKind::conflict, "can't listen on " + where + ": " + error.message(), {},
+        return fail(ErrorKind::conflict, "can't listen on " + config.address + ":" + std::to_string(config.port) + ": " + error.message(), {},
                     "stop what listens there, or change listen in the configuration");
     }
-    self->port_ = self->acceptor_.local_endpoint().port();
-    return self;
+    sockaddr_in6 bound{};
+    socklen_t size = sizeof bound;
+    const bool known = ::getsockname(acceptor_.native_handle(), reinterpret_cast<sockaddr*>(&bound), &size) == 0;
+    if (known) port_ = ntohs(bound.sin6_port);  // IPv4 has it in the same place
+    return {};
+}
+
+Result<void> Acceptor::listen_local() {
+    const ListenConfig& config = listener_->config;
+    Result<std::unique_ptr<LocalSocketFile>> claimed = LocalSocketFile::claim(config.socket_directory, config.port);
+    if (!claimed) return claimed.error();
+    local_ = std::move(*claimed);
+    boost::system::error_code error;
+    const asio::local::stream_protocol::endpoint endpoint(local_->path());
+    acceptor_.open(endpoint.protocol(), error);
+    if (!error) acceptor_.bind(endpoint, error);
+    if (!error) PP_TRY(local_->set_permissions(static_cast<mode_t>(config.socket_permissions)));
+    if (!error) acceptor_.listen(backlog, error);
+    if (error) {
+        return fail(ErrorKind::conflict, "can't listen on " + local_->path() + ": " + error.message(), {},
+                    "listen.socket_directory must be a directory that pgporter may write to");
+    }
+    port_ = config.port;
+    return {};
 }
 
 void Acceptor::run() {
@@ -50,6 +85,7 @@ void Acceptor::stop() {
     stopped_ = true;
     boost::system::error_code ignored;
     acceptor_.close(ignored);
+    local_.reset();  // the path is free for whoever comes next, while our sessions drain
     pause_.cancel();
 }
 
@@ -76,7 +112,8 @@ void Acceptor::hand_over(int fd) {
         ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
         boost::system::error_code error;
         Socket socket(worker->thread().executor());
-        socket.assign(asio::generic::stream_protocol(address.ss_family, IPPROTO_TCP), fd, error);
+        const int protocol = address.ss_family == AF_UNIX ? 0 : IPPROTO_TCP;
+        socket.assign(asio::generic::stream_protocol(address.ss_family, protocol), fd, error);
         if (error) {
             ::close(fd);
             return;

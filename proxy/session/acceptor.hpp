@@ -1,11 +1,13 @@
-// Acceptor: one listening address. Accepts on the first worker's thread and hands each socket to the workers in turn. Owned by proxy/app.
+// Acceptor: one listening address, of TCP or a Unix-domain socket. Accepts on the first worker's thread and hands each socket to the workers
+// in turn. Owned by proxy/app.
 #pragma once
 
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <memory>
 #include <string>
 
 #include "base/result.hpp"
+#include "proxy/net/local_socket.hpp"
 #include "proxy/net/types.hpp"
 #include "proxy/session/session.hpp"
 
@@ -19,16 +21,19 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
 
     void run();   // once
     void stop();  // on the first worker's thread
-    [[nodiscard]] const std::string& address() const { return listener_->config.address; }
+    [[nodiscard]] const std::string& address() const { return local_ ? local_->path() : listener_->config.address; }
     [[nodiscard]] std::uint16_t port() const { return port_; }
 
   private:
+    Result<void> listen_tcp();
+    Result<void> listen_local();
     static Task<> accept_loop(std::shared_ptr<Acceptor> self);
     void hand_over(int fd);
 
     DataPathShared& shared_;
     std::shared_ptr<const Listener> listener_;
-    asio::basic_socket_acceptor<asio::ip::tcp, Executor> acceptor_;
+    asio::basic_socket_acceptor<asio::generic::stream_protocol, Executor> acceptor_;
+    std::unique_ptr<LocalSocketFile> local_;  // null: TCP
     Timer pause_;  // after an accept that failed for lack of descriptors
     std::size_t next_worker_ = 0;
     std::uint16_t port_ = 0;

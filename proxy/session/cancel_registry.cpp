@@ -10,24 +10,32 @@
 namespace pgporter {
 namespace {
 
-std::uint32_t random_u32() {
-    std::uint32_t number = 0;
-    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(&number), sizeof number) == 1);
-    return number;
+constexpr unsigned instance_shift = 23;
+constexpr std::uint32_t instance_mask = 0xff;
+
+std::string random_bytes(std::size_t count) {
+    std::string bytes(count, '\0');
+    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count)) == 1);
+    return bytes;
 }
 
 }  // namespace
 
-CancelKey CancelRegistry::add(CancelTarget target) {
-    const std::uint32_t secret_number = random_u32();
-    std::string secret(sizeof secret_number, '\0');
-    std::memcpy(secret.data(), &secret_number, sizeof secret_number);
+std::uint32_t CancelRegistry::random_pid() const {
+    std::uint32_t number = 0;
+    std::memcpy(&number, random_bytes(sizeof number).data(), sizeof number);
+    if (instance_id_ == 0) return number & 0x7fffffffU;
+    return (instance_id_ & instance_mask) << instance_shift | (number & ((1U << instance_shift) - 1));
+}
+
+CancelKey CancelRegistry::add(CancelTarget target, std::uint16_t minor) {
+    std::string secret = random_bytes(minor >= 2 ? long_secret_bytes : short_secret_bytes);
     const std::lock_guard lock(mutex_);
     while (true) {
-        const std::uint32_t pid = random_u32() & 0x7fffffffU;
+        const std::uint32_t pid = random_pid();
         if (pid == 0 || entries_.contains(pid)) continue;
         entries_[pid] = {secret, target};
-        return {pid, secret};
+        return {pid, std::move(secret)};
     }
 }
 
@@ -42,6 +50,12 @@ std::optional<CancelTarget> CancelRegistry::find(std::uint32_t pid, const std::s
     if (at == entries_.end() || secret.size() != at->second.secret.size()) return std::nullopt;
     if (CRYPTO_memcmp(secret.data(), at->second.secret.data(), secret.size()) != 0) return std::nullopt;
     return at->second.target;
+}
+
+std::optional<std::uint32_t> CancelRegistry::foreign_instance(std::uint32_t pid) const {
+    const std::uint32_t instance = pid >> instance_shift & instance_mask;
+    if (instance_id_ == 0 || pid >> 31 != 0 || instance == 0 || instance == instance_id_) return std::nullopt;
+    return instance;
 }
 
 }  // namespace pgporter

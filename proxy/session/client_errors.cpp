@@ -34,8 +34,40 @@ Error tls_required() {
     return fail(ErrorKind::forbidden, "this address accepts TLS connections only", {}, "connect with sslmode=require or stronger", "28000");
 }
 Error no_replication() {
-    return fail(ErrorKind::invalid, "replication connections are not pooled", {},
-                "connect to the PostgreSQL server directly for replication", "0A000");
+    return fail(ErrorKind::invalid, "replication connections are not accepted here", {},
+                "set replication: true for this listener, or connect to the PostgreSQL server directly", "0A000");
+}
+Error replication_forbidden(std::string_view user) {
+    return fail(ErrorKind::forbidden, "user " + quoted(user) + " may not open replication connections",
+                "they can read every tenant of the cluster, so only users of all tenants may", {}, "42501");
+}
+Error no_replication_place() {
+    return fail(ErrorKind::limit, "no server connection became free for a replication connection", {},
+                "see limits.wait_ms_max and the caps on server connections", "53300");
+}
+Error invalid_replication(std::string_view value) {
+    return fail(ErrorKind::invalid, "invalid value for parameter \"replication\": " + quoted(value), {},
+                "Valid values are: \"false\", 0, \"true\", 1, \"database\".", "22023");
+}
+Error too_many_logins_from_address() {
+    return fail(ErrorKind::limit, "too many connections from this address are logging in", {}, "see limits.logins_per_address_max", "53300");
+}
+// Class 28, not 53: pools take "too many connections" for a reason to try again at once.
+Error too_many_failed_logins(std::string_view user) {
+    return fail(ErrorKind::limit, "too many failed logins for user " + quoted(user) + " from this address, try again later", {},
+                "see limits.auth_failures_max and limits.auth_failure_window_ms", "28000");
+}
+Error address_not_allowed(std::string_view tenant) {
+    return fail(ErrorKind::forbidden, "tenant " + quoted(tenant) + " does not accept connections from this address", {},
+                "see the tenant's allowed_addresses", "28000");
+}
+Error address_no_longer_allowed(std::string_view tenant) {
+    return fail(ErrorKind::forbidden, "terminating connection: tenant " + quoted(tenant) + " no longer accepts connections from this address", {},
+                "see the tenant's allowed_addresses", "57P01");
+}
+Error replication_ends() {
+    return fail(ErrorKind::unavailable, "terminating replication connection: its tenant has moved, or its user may not open it any more", {},
+                "connect again", "57P01");
 }
 Error login_timeout() {
     return fail(ErrorKind::timeout, "the login took too long", {}, "see limits.login_ms_max", "57014");

@@ -12,6 +12,14 @@ namespace pgporter::client_error {
 [[nodiscard]] Error bad_password(std::string_view user);  // the same for an unknown user
 [[nodiscard]] Error tls_required();
 [[nodiscard]] Error no_replication();
+[[nodiscard]] Error replication_forbidden(std::string_view user);
+[[nodiscard]] Error no_replication_place();
+[[nodiscard]] Error invalid_replication(std::string_view value);
+[[nodiscard]] Error too_many_logins_from_address();
+[[nodiscard]] Error too_many_failed_logins(std::string_view user);  // the same for an unknown user
+[[nodiscard]] Error address_not_allowed(std::string_view tenant);
+[[nodiscard]] Error address_no_longer_allowed(std::string_view tenant);
+[[nodiscard]] Error replication_ends();
 [[nodiscard]] Error login_timeout();
 [[nodiscard]] Error protocol_violation(std::string message);
 [[nodiscard]] Error invalid_message_type(char type);

@@ -53,7 +53,13 @@ Task<> Session::run(std::shared_ptr<Session> self) {
     });
     const bool logged_in = co_await self->log_in();
     self->login_deadline_.disarm();
-    if (logged_in && self->end_reason_ == EndReason::none) co_await self->uplink();
+    if (logged_in && self->end_reason_ == EndReason::none) {
+        if (self->relay_) {
+            co_await self->replicate();
+        } else {
+            co_await self->uplink();
+        }
+    }
     self->end(EndReason::client_lost, nullptr);  // unless a better reason was given before
     self->worker_.remove(self->id_);
 }
@@ -76,13 +82,10 @@ void Session::end(EndReason reason, const Error* error) {
     }
     wake_.notify();
     client_.close();
+    if (relay_) relay_->close();
     if (has_cancel_key_) worker_.shared().cancels.remove(cancel_key_);
     SessionMetrics& metrics = worker_.shared().session_metrics;
-    if (counted_login_) {
-        --worker_.shared().logins;
-        metrics.logins.add(-1);
-        counted_login_ = false;
-    }
+    leave_login();
     if (counted_session_) {
         --worker_.shared().sessions;
         metrics.sessions.add(-1);
@@ -97,37 +100,43 @@ void Session::end(EndReason reason, const Error* error) {
         log::info("session_ended", {{"session", std::to_string(id_.value)},
                                     {"user", identity_.user},
                                     {"tenant", tenant_name_},
+                                    {"client", client_address_.text()},
                                     {"reason", std::string(to_text(reason))},
                                     {"message", error == nullptr ? "" : error->message}});
     }
 }
 
-void Session::cancel_request() {
-    if (end_reason_ != EndReason::none) return;
+void Session::cancel_request(std::function<void()> handled) {
+    if (end_reason_ != EndReason::none) return handled();
     if (current_wait_ != nullptr) {
         current_wait_->end = PoolWaiter::End::cancelled;
         current_wait_->done.notify();
-        return;
+        return handled();
     }
     // Only what the session runs now may be hit; between transactions the server connection isn't its own any more.
-    if (!server_ || inspecting_ || replies_.is_empty()) return;
+    const bool runs = server_ && !inspecting_ && !replies_.is_empty();
+    if (!runs && !relay_) return handled();
     auto& shared = worker_.shared();
     if (shared.cancels_in_flight.load() >= worker_.config().limits.cancels_max) {
         log::warning("cancel_dropped", {{"reason", "limits.cancels_max is reached"}});
-        return;
+        return handled();
     }
-    asio::co_spawn(worker_.thread().executor(), send_cancel(server_, pool_, &shared), asio::detached);
+    auto sending = relay_ ? relay_->send_cancel(worker_.thread(), shared) : send_cancel(server_, pool_, &shared);
+    asio::co_spawn(worker_.thread().executor(), std::move(sending), [handled = std::move(handled)](std::exception_ptr) { handled(); });
 }
 
 void Session::drain() {
+    end_at_safe_point(client_error::shutting_down());
+}
+
+void Session::end_at_safe_point(const Error& error) {
+    if (!draining_) safe_end_error_ = error;
     draining_ = true;
     if (end_reason_ != EndReason::none || counted_login_) return;
+    if (relay_) return end_replication(*safe_end_error_);
     const bool idle = !server_ && current_wait_ == nullptr;
     const bool idle_pinned = server_ && is_pinned() && replies_.is_idle() && !inspecting_;
-    if (idle || idle_pinned) {
-        const Error error = client_error::shutting_down();
-        end(EndReason::administrator, &error);
-    }
+    if (idle || idle_pinned) end(EndReason::administrator, &*safe_end_error_);
 }
 
 Task<> Session::flush_client() {

@@ -6,7 +6,9 @@
 // only the downlink does, and what the uplink has to say goes through the reply queue. So each stream has one writer.
 //
 //   session.cpp           life: start, end, cancel, drain
+//   session_entry.cpp     where the client comes from: PROXY header, bounds by address, allow-lists; cancel requests
 //   session_login.cpp     startup packet, TLS, SCRAM, who is the tenant, welcome
+//   session_replication.cpp  a replication connection: a server connection of its own, bytes both ways
 //   session_lease.cpp     gate, pool, context: getting and returning a server connection
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
@@ -16,6 +18,7 @@
 //   session_local.cpp     requests of the extended protocol that are answered without a server
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -24,6 +27,7 @@
 #include <unordered_map>
 
 #include "base/end_reason.hpp"
+#include "proxy/net/client_address.hpp"
 #include "proxy/net/stream.hpp"
 #include "proxy/net/write_buffer.hpp"
 #include "proxy/pool/lease_holder.hpp"
@@ -31,6 +35,7 @@
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/held_transaction.hpp"
 #include "proxy/session/prepared_statements.hpp"
+#include "proxy/session/replication_relay.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "proxy/session/worker.hpp"
 #include "proxy/wire/frame_reader.hpp"
@@ -54,8 +59,10 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener);
     ~Session() override;
 
-    void cancel_request();                           // a CancelRequest with this session's key came
-    void drain();                                    // end at the next safe point, now if idle
+    void cancel_request(std::function<void()> handled);  // a CancelRequest with this session's key came
+    void drain();                                        // end at the next safe point, now if idle
+    void end_at_safe_point(const Error& error);          // the same, for a reason of its own; the first one is told
+    void on_snapshot();                                  // the worker has a new one
     void end(EndReason reason, const Error* error);  // the first reason wins; `error` is told to the client as FATAL
 
     // LeaseHolder
@@ -100,6 +107,23 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     static Task<> run(std::shared_ptr<Session> self);
 
+    // session_entry.cpp
+    Task<bool> enter();
+    Task<bool> read_proxy_header();
+    void leave_login();
+    [[nodiscard]] bool may_try_login(const std::string& user);
+    Task<Result<void>> authenticate_throttled(std::string user);
+    [[nodiscard]] Result<void> check_address() const;
+    Task<> handle_cancel_packet(CancelRequest request);
+
+    // session_replication.cpp
+    Task<Result<void>> begin_replication();
+    Task<Result<void>> wait_for_replication_place(BudgetKey key, BudgetCaps caps);
+    Task<> replicate();
+    static Task<> replicate_to_client(std::shared_ptr<Session> self);
+    void end_replication(const Error& error);
+    [[nodiscard]] bool may_replicate_on() const;  // by the snapshot of now
+
     // session_login.cpp
     Task<bool> log_in();
     Task<bool> read_startup(StartupMessage& message);
@@ -110,7 +134,6 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<Result<std::string>> query_verifier(std::string user);
     Task<Result<void>> welcome();
     Task<bool> refuse_login(EndReason reason, Error error);
-    void handle_cancel_packet(const CancelRequest& request);
     [[nodiscard]] Result<void> resolve_identity(const StartupMessage& message, LoginRequest& login, Result<Identity>& identity) const;
     Result<void> admit();
     void note_startup_settings();
@@ -247,7 +270,14 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     EndReason end_reason_ = EndReason::none;
     bool counted_login_ = false;
     bool counted_session_ = false;
+    bool counted_address_ = false;
     bool draining_ = false;
+    std::optional<Error> safe_end_error_;  // why it is draining
+    bool cancel_is_handled_ = false;
+    ClientAddress client_address_;
+    std::uint16_t protocol_minor_ = 0;  // agreed on with the client
+    ReplicationMode replication_ = ReplicationMode::none;
+    std::unique_ptr<ReplicationRelay> relay_;  // a replication connection: instead of leases
     std::string login_input_;  // bytes read ahead during the login
 
     // Who it is.

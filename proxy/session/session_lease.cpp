@@ -4,6 +4,7 @@
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
+#include "catalog/allowed_addresses.hpp"
 #include "catalog/setting_name.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/session/tenant_context.hpp"
@@ -41,6 +42,7 @@ Result<void> Session::refresh_route() {
         end(EndReason::administrator, &error);
         return error;
     }
+    if (found->tenant && has_route_ && !is_address_allowed(*found->tenant, client_address_.ip)) return client_error::address_not_allowed(tenant);
     Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
     if (found->tenant) access = access_for(worker_.config(), *snapshot, *found->tenant, identity_.user);
     if (!access) return access.error();
@@ -171,10 +173,7 @@ void Session::end_lease() {
     pool_->give_back(server);
     for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
     if (desk_ != nullptr) desk_->end_lease();
-    if (draining_) {
-        const Error error = client_error::shutting_down();
-        end(EndReason::administrator, &error);
-    }
+    if (draining_) end(EndReason::administrator, &*safe_end_error_);
 }
 
 // The session ends while it holds a lease.

@@ -39,6 +39,7 @@ Task<bool> Session::refuse_login(EndReason reason, Error error) {
     log::info("login_refused", {{"session", std::to_string(id_.value)},
                                 {"user", identity_.user},
                                 {"tenant", identity_.tenant},
+                                {"client", client_address_.text()},
                                 {"sqlstate", error.sqlstate},
                                 {"reason", error.message}});
     end(reason, nullptr);
@@ -74,16 +75,6 @@ Task<std::optional<std::string>> Session::read_startup_packet() {
     // A probe that says nothing, or only half a packet, is no event worth a log line.
     end(login_input_.empty() ? EndReason::client_terminated : EndReason::client_lost, nullptr);
     co_return std::nullopt;
-}
-
-void Session::handle_cancel_packet(const CancelRequest& request) {
-    // The connection is closed before anything is done: no timing tells whether the key was right.
-    end(EndReason::client_terminated, nullptr);
-    const auto target = worker_.shared().cancels.find(request.pid, request.key);
-    if (!target) return;
-    worker_.shared().session_metrics.cancels.inc();
-    Worker* owner = worker_.shared().workers[target->worker].get();
-    owner->thread().post([owner, session = target->session] { owner->cancel(session); });
 }
 
 Task<bool> Session::read_startup(StartupMessage& message) {
@@ -125,7 +116,7 @@ Task<bool> Session::read_startup(StartupMessage& message) {
             continue;
         }
         if (const auto* cancel = std::get_if<CancelRequest>(&*packet)) {
-            handle_cancel_packet(*cancel);
+            co_await handle_cancel_packet(*cancel);
             co_return false;
         }
         message = std::move(std::get<StartupMessage>(*packet));
@@ -232,6 +223,8 @@ Task<Result<void>> Session::authenticate(std::string user) {
     if (!sent) co_return fail(ErrorKind::unavailable, "the client has gone");
     std::optional<std::string> final_message = co_await read_login_message();
     if (!final_message) co_return fail(ErrorKind::unavailable, "the client has gone");
+    // Asked again: many logins may have begun before the first of them failed.
+    if (!may_try_login(user)) co_return client_error::too_many_failed_logins(user);
     Result<std::string> server_final = scram.on_client_final(*final_message);
     if (!server_final) {
         worker_.shared().verifiers.forget(user);
@@ -251,9 +244,13 @@ Result<void> Session::resolve_identity(const StartupMessage& message, LoginReque
             if (!options) return options.error();
             login.option_settings = std::move(*options);
         }
-        if (name == "replication" && !same_name(value, "false") && !same_name(value, "off") && !same_name(value, "no") && value != "0") {
-            return client_error::no_replication();
-        }
+    }
+    const Result<ReplicationMode> replication = replication_mode(message);
+    if (!replication) return replication.error();
+    if (*replication != ReplicationMode::none && !listener_->config.replication) return client_error::no_replication();
+    if (*replication == ReplicationMode::physical) {
+        // No database is entered; libpq's programs name one that isn't there.
+        std::erase_if(login.parameters, [](const auto& parameter) { return parameter.first == "database" && parameter.second == "replication"; });
     }
     identity = identify(worker_.config().identify, *worker_.snapshot(), login);
     return {};
@@ -277,9 +274,7 @@ Result<void> Session::admit() {
     ++shared.sessions;
     shared.session_metrics.sessions.add(1);
     counted_session_ = true;
-    --shared.logins;
-    shared.session_metrics.logins.add(-1);
-    counted_login_ = false;
+    leave_login();
     return {};
 }
 
@@ -307,7 +302,7 @@ Task<Result<void>> Session::welcome() {
     }
     std::string text;
     for (const auto& [name, value] : *client_reported_) text += message::parameter_status(name, value);
-    cancel_key_ = worker_.shared().cancels.add({worker_.index(), id_});
+    cancel_key_ = worker_.shared().cancels.add({worker_.index(), id_}, protocol_minor_);
     has_cancel_key_ = true;
     text += message::backend_key_data(cancel_key_.pid, cancel_key_.secret);
     text += message::ready_for_query('I');
@@ -324,10 +319,8 @@ Task<Result<void>> Session::welcome() {
 }
 
 Task<bool> Session::log_in() {
-    if (worker_.shared().logins.load() > worker_.config().limits.logins_max) {
-        const bool refused = co_await refuse_login(EndReason::limit, client_error::too_many_sessions());
-        co_return refused;
-    }
+    const bool entered = co_await enter();
+    if (!entered) co_return false;
     StartupMessage message;
     const bool started = co_await read_startup(message);
     if (!started) co_return false;
@@ -339,13 +332,9 @@ Task<bool> Session::log_in() {
         const bool refused = co_await refuse_login(EndReason::login_failed, client_error::not_ready());
         co_return refused;
     }
-    std::vector<std::string> unknown_options;
-    for (const auto& [name, value] : message.parameters) {
-        if (name.starts_with("_pq_.")) unknown_options.push_back(name);
-    }
-    if (message.minor > 0 || !unknown_options.empty()) {
-        client_out_.write(client_, build_negotiate_protocol_version(0, unknown_options));
-    }
+    const ProtocolChoice protocol = choose_protocol(message);
+    protocol_minor_ = protocol.minor;
+    if (protocol.is_told) client_out_.write(client_, build_negotiate_protocol_version(protocol.minor, protocol.unknown_options));
     LoginRequest login;
     Result<Identity> identity = Identity{};
     Result<void> understood = resolve_identity(message, login, identity);
@@ -354,7 +343,7 @@ Task<bool> Session::log_in() {
         const bool refused = co_await refuse_login(EndReason::login_failed, understood.error());
         co_return refused;
     }
-    Result<void> authenticated = co_await authenticate(identity_.user);
+    Result<void> authenticated = co_await authenticate_throttled(identity_.user);
     if (end_reason_ != EndReason::none) co_return false;
     if (!authenticated) {
         const bool refused = co_await refuse_login(EndReason::login_failed, authenticated.error());
@@ -365,6 +354,7 @@ Task<bool> Session::log_in() {
     if (admitted) {
         identity_ = std::move(*identity);
         admitted = refresh_route();
+        if (admitted) admitted = check_address();
         if (admitted) admitted = admit();
     }
     if (!admitted) {
@@ -373,7 +363,13 @@ Task<bool> Session::log_in() {
     }
     note_startup_settings();
     login_deadline_.disarm();  // the wait for a server connection has bounds of its own
-    Result<void> welcomed = co_await welcome();
+    replication_ = *replication_mode(message);
+    Result<void> welcomed{};
+    if (replication_ != ReplicationMode::none) {
+        welcomed = co_await begin_replication();
+    } else {
+        welcomed = co_await welcome();
+    }
     if (end_reason_ != EndReason::none) co_return false;
     if (!welcomed) {
         const bool refused = co_await refuse_login(EndReason::server_unavailable, welcomed.error());

@@ -7,6 +7,10 @@ metrics::Gauge& pinned(metrics::Registry& registry, const char* reason) {
     return registry.gauge("pgporter_pinned_sessions", "Sessions that keep their server connection, by reason.", {{"reason", reason}});
 }
 
+metrics::Counter& forwards(metrics::Registry& registry, const char* outcome) {
+    return registry.counter("pgporter_cancel_forwards_total", "Cancel requests for sessions of other instances, by outcome.", {{"outcome", outcome}});
+}
+
 }  // namespace
 
 SessionMetrics::SessionMetrics(metrics::Registry& registry)
@@ -25,6 +29,17 @@ SessionMetrics::SessionMetrics(metrics::Registry& registry)
       pinned_advisory_lock(pinned(registry, "advisory_lock")),
       pinned_prepare(pinned(registry, "prepare")),
       pinned_session_pooling(pinned(registry, "session_pooling")),
+      pinned_replication(pinned(registry, "replication")),
+      cancel_forwards(forwards(registry, "sent")),
+      cancel_forwards_failed(forwards(registry, "failed")),
+      cancel_forwards_dropped(forwards(registry, "dropped")),
+      login_failures(registry.counter("pgporter_login_failures_total", "Logins that failed for a wrong password or an unknown user.")),
+      login_failure_addresses(registry.gauge("pgporter_login_failure_addresses",
+                                             "Client addresses with failed logins that are remembered, at most limits.auth_failure_addresses_max.")),
+      logins_throttled(registry.counter("pgporter_logins_throttled_total", "Logins refused after limits.auth_failures_max failures.")),
+      logins_refused_by_address(registry.counter("pgporter_logins_refused_by_address_total",
+                                                 "Connections refused by limits.logins_per_address_max.")),
+      proxy_headers_refused(registry.counter("pgporter_proxy_headers_refused_total", "Connections without an acceptable PROXY protocol header.")),
       registry_(registry) {}
 
 metrics::Counter& SessionMetrics::ended(EndReason reason) {

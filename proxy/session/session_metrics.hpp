@@ -26,6 +26,15 @@ struct SessionMetrics {
     metrics::Gauge& pinned_advisory_lock;
     metrics::Gauge& pinned_prepare;
     metrics::Gauge& pinned_session_pooling;
+    metrics::Gauge& pinned_replication;
+    metrics::Counter& cancel_forwards;
+    metrics::Counter& cancel_forwards_failed;
+    metrics::Counter& cancel_forwards_dropped;
+    metrics::Counter& login_failures;
+    metrics::Gauge& login_failure_addresses;
+    metrics::Counter& logins_throttled;
+    metrics::Counter& logins_refused_by_address;
+    metrics::Counter& proxy_headers_refused;
 
   private:
     metrics::Registry& registry_;

@@ -3,6 +3,7 @@
 // see but the catalog: a tenant that the session may not be served for is refused before the statement goes out.
 #include <algorithm>
 
+#include "catalog/allowed_addresses.hpp"
 #include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/session/tenant_context.hpp"
@@ -265,6 +266,7 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
         if (is_pinned()) return client_error::tenant_while_pinned(*tenant, *pins_.begin());
         Result<Route> there = route(*worker_.snapshot(), worker_.config().home, user_entry(), *tenant, identity_.database);
         if (!there) return there.error();
+        if (there->tenant && !is_address_allowed(*there->tenant, client_address_.ip)) return client_error::address_not_allowed(*tenant);
         const bool is_here = there->cluster == here.asker.cluster && there->database == here.asker.database;
         Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
         if (there->tenant) access = access_for(worker_.config(), *worker_.snapshot(), *there->tenant, identity_.user);

@@ -15,6 +15,9 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
       ledger(metric_registry, configuration.metrics_tenants_max),
       pool_metrics(metric_registry),
       session_metrics(metric_registry),
+      cancels(configuration.instance_id),
+      login_throttle({configuration.limits.auth_failures_max, configuration.limits.auth_failure_window_ms,
+                      configuration.limits.auth_failure_addresses_max, configuration.limits.logins_per_address_max}),
       mock_secret(32, '\0') {
     PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(mock_secret.data()), static_cast<int>(mock_secret.size())) == 1);
 }
@@ -37,6 +40,10 @@ Worker::~Worker() {
 
 void Worker::set_snapshot(SnapshotPtr snapshot) {
     snapshot_ = std::move(snapshot);
+    std::vector<std::shared_ptr<Session>> all;  // a session that ends leaves the map
+    all.reserve(sessions_.size());
+    for (const auto& [id, session] : sessions_) all.push_back(session);
+    for (const auto& session : all) session->on_snapshot();
 }
 
 const StatementPtr& Worker::setter() {
@@ -72,8 +79,9 @@ TenantDesk& Worker::desk(const std::string& tenant) {
     return *slot;
 }
 
-void Worker::cancel(SessionId session) {
-    if (const auto found = find(session)) found->cancel_request();
+void Worker::cancel(SessionId session, std::function<void()> handled) {
+    if (const auto found = find(session)) return found->cancel_request(std::move(handled));
+    handled();
 }
 
 std::shared_ptr<Pool> Worker::pool_for(const std::string& cluster, const std::string& database, const std::string& user,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -16,6 +17,7 @@
 #include "proxy/pool/pool.hpp"
 #include "proxy/session/cancel_registry.hpp"
 #include "proxy/session/coalescer.hpp"
+#include "proxy/session/login_throttle.hpp"
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/session_metrics.hpp"
 #include "proxy/session/tenant_desk.hpp"
@@ -37,12 +39,14 @@ struct DataPathShared {
     PoolMetrics pool_metrics;
     SessionMetrics session_metrics;
     CancelRegistry cancels;
+    LoginThrottle login_throttle;
     VerifierCache verifiers;
     std::string mock_secret;  // random per process: makes unknown users look alike and stable
     std::atomic<std::uint64_t> last_session{0};
     std::atomic<std::uint32_t> sessions{0};  // logged in
     std::atomic<std::uint32_t> logins{0};    // not yet
     std::atomic<std::uint32_t> cancels_in_flight{0};
+    std::atomic<std::uint32_t> cancel_forwards_in_flight{0};
     std::atomic<bool> draining{false};
     std::vector<std::unique_ptr<Worker>> workers;
 };
@@ -58,7 +62,7 @@ class Worker {
     void remove(SessionId session);
     [[nodiscard]] std::shared_ptr<Session> find(SessionId session) const;
     TenantDesk& desk(const std::string& tenant);
-    void cancel(SessionId session);
+    void cancel(SessionId session, std::function<void()> handled);  // `handled` is called once, on this thread
     void warm(const std::string& tenant, const Placement& target);
     [[nodiscard]] std::uint32_t count_ready(const Placement& target) const;    // server connections to there
     [[nodiscard]] std::uint32_t count_opening(const Placement& target) const;  // wanted or on their way

@@ -151,6 +151,16 @@ std::string build_cancel_request(std::uint32_t pid, std::string_view key) {
     return with_length(body);
 }
 
+ProtocolChoice choose_protocol(const StartupMessage& startup) {
+    ProtocolChoice choice;
+    choice.minor = startup.minor >= protocol_minor_newest ? protocol_minor_newest : 0;
+    for (const auto& [name, value] : startup.parameters) {
+        if (name.starts_with("_pq_.")) choice.unknown_options.push_back(name);
+    }
+    choice.is_told = choice.minor != startup.minor || !choice.unknown_options.empty();
+    return choice;
+}
+
 std::string build_negotiate_protocol_version(std::uint32_t newest_minor,
                                              const std::vector<std::string>& unknown_options) {
     std::string out;

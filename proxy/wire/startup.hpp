@@ -36,6 +36,12 @@ struct StartupMessage {
     std::uint16_t minor = 0;
     std::vector<std::pair<std::string, std::string>> parameters;
 };
+// What becomes of the version and the options that a client asked for.
+struct ProtocolChoice {
+    std::uint16_t minor = 0;
+    bool is_told = false;  // one NegotiateProtocolVersion must go out, before anything about authentication
+    std::vector<std::string> unknown_options;
+};
 using StartupPacket = std::variant<SslRequest, GssEncRequest, CancelRequest, StartupMessage>;
 
 // `body` is the bytes after the 4-byte length. Errors carry PostgreSQL's text and SQLSTATE: 08P01 malformed, 0A000 a
@@ -46,6 +52,10 @@ using StartupPacket = std::variant<SslRequest, GssEncRequest, CancelRequest, Sta
 [[nodiscard]] std::string build_startup_message(const std::vector<std::pair<std::string, std::string>>& parameters);
 [[nodiscard]] std::string build_ssl_request();
 [[nodiscard]] std::string build_cancel_request(std::uint32_t pid, std::string_view key);
+
+// 3.0 and 3.2 are spoken. 3.1 was skipped by PostgreSQL (some poolers claimed it without speaking it): such a client is told 3.0. Newer
+// ones, and the made-up 3.9999 that clients send to keep servers honest, are told 3.2. "_pq_." options: none is known.
+[[nodiscard]] ProtocolChoice choose_protocol(const StartupMessage& startup);
 
 // Whole message ('v'): the newest minor version of protocol 3 that we speak, and the "_pq_." options that we don't
 // know.

@@ -115,6 +115,15 @@ TEST_CASE("the mover, listeners and ways of naming a tenant have their defaults 
     CHECK(config.listen[0].port == listener.port);
     CHECK(config.listen[0].tls == listener.tls);
     CHECK(config.listen[0].auth == listener.auth);
+    CHECK(config.listen[0].proxy_protocol == listener.proxy_protocol);
+    CHECK(config.listen[0].replication == listener.replication);
+    CHECK(config.instance_id == Config{}.instance_id);
+    CHECK(config.limits.logins_per_address_max == LimitsConfig{}.logins_per_address_max);
+    CHECK(config.limits.auth_failures_max == LimitsConfig{}.auth_failures_max);
+    CHECK(config.limits.auth_failure_window_ms == LimitsConfig{}.auth_failure_window_ms);
+    CHECK(config.limits.auth_failure_addresses_max == LimitsConfig{}.auth_failure_addresses_max);
+    CHECK(config.limits.cancel_forwards_max == LimitsConfig{}.cancel_forwards_max);
+    CHECK(config.limits.proxy_header_bytes_max == LimitsConfig{}.proxy_header_bytes_max);
     const IdentifyConfig ways;
     CHECK(config.identify.options == ways.options);
     CHECK(config.identify.user_suffix == ways.user_suffix);
@@ -139,10 +148,14 @@ TEST_CASE("the example's optional keys load, too") {
     CHECK(config.auth_query->cache_ms == AuthQueryConfig{}.cache_ms);
     CHECK_FALSE(config.listen[0].tls_certificate_file.empty());
     CHECK_FALSE(config.listen[0].tls_key_file.empty());
+    REQUIRE(config.listen.size() == 3);
+    CHECK(config.listen[1].socket_permissions == ListenConfig{}.socket_permissions);
+    CHECK(config.listen[2].proxy_protocol == ProxyProtocol::required);
+    CHECK(config.peers.size() == 1);
 }
 
 TEST_CASE("the examples name every key that the loaders know") {
-    const auto check = [](const char* loader, const std::string& example) {
+    const auto check = [](const char* loader, const std::string& example, std::size_t keys_min = 20) {
         const auto source = read(root / loader);
         const std::regex key(R"re((?:text|texts|number|boolean|choice|milliseconds|mapping|list|node|free_texts|read_identifier|read_file_path)\((?:\*?inner, |\*?mapping, )?"([a-z_]+)")re");
         std::size_t keys = 0;
@@ -151,9 +164,10 @@ TEST_CASE("the examples name every key that the loaders know") {
             CAPTURE(name);
             CHECK(std::regex_search(example, std::regex("(^|[\n {#-])" + name + ":")));
         }
-        CHECK(keys > 20);
+        CHECK(keys > keys_min);
     };
     check("catalog/config_loader.cpp", read(root / "conf/pgporter.example.yaml"));
+    check("catalog/listener_keys.cpp", read(root / "conf/pgporter.example.yaml"), 10);
     check("catalog/document.cpp", read(root / "conf/tenants.example.yaml"));
 }
 

@@ -157,11 +157,18 @@ def show(kind, body):
 class Wire:
     """One connection. `messages` methods return lists of (type, body)."""
 
-    def __init__(self, port, host='127.0.0.1', timeout=20.0):
+    def __init__(self, port, host='127.0.0.1', timeout=20.0, before=b''):
+        """`host`: as libpq takes it, a directory of Unix-domain sockets too. `before`: bytes that a load balancer would put first."""
         self.timeout = timeout
         self.address = (host, port)
-        self.socket = socket.create_connection(self.address, timeout=timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if host.startswith('/'):
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket.settimeout(timeout)
+            self.socket.connect('%s/.s.PGSQL.%d' % (host, port))
+        else:
+            self.socket = socket.create_connection(self.address, timeout=timeout)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(before)
         self.buffer = bytearray()
         self.eof = False
         self.parameters = {}
@@ -360,9 +367,9 @@ class Wire:
             raise error
         return rows
 
-    def cancel(self, secret=None, extra=b''):
+    def cancel(self, secret=None, extra=b'', port=None):
         """Sends a cancel request on a connection of its own; waits until that is closed; returns what came (should be nothing)."""
-        other = Wire(self.address[1], self.address[0], self.timeout)
+        other = Wire(port or self.address[1], self.address[0], self.timeout)
         other.send(cancel_request(self.pid, self.secret if secret is None else secret) + extra)
         deadline = time.monotonic() + self.timeout
         while not other.eof:

@@ -286,3 +286,45 @@ TEST_CASE_FIXTURE(ConfigFolder, "load_config reads relative to the file, and a m
     CHECK(load_config(folder).error().kind == ErrorKind::not_found);
     CHECK_FALSE(load_config(folder + "/empty").has_value());
 }
+
+TEST_CASE_FIXTURE(ConfigFolder, "listeners on Unix-domain sockets and behind load balancers") {
+    const auto config = parse(base +
+                              "listen:\n- {socket_directory: /run/pgporter, port: 6432, socket_permissions: 0770, auth: trust}\n"
+                              "- {address: 10.0.0.1, port: 6432, proxy_protocol: required, proxy_protocol_from: [10.0.0.0/8, '2001:db8::/32']}\n"
+                              "- {address: 10.0.0.1, port: 6433, replication: true}\n");
+    REQUIRE(config.has_value());
+    CHECK(config->listen[0].is_local_socket());
+    CHECK(config->listen[0].socket_permissions == 0770);
+    CHECK(config->listen[1].proxy_protocol == ProxyProtocol::required);
+    CHECK(config->listen[1].proxy_protocol_from.size() == 2);
+    CHECK_FALSE(config->listen[1].replication);
+    CHECK(config->listen[2].replication);
+}
+
+TEST_CASE_FIXTURE(ConfigFolder, "listeners that can't be meant") {
+    for (const char* listener : {"{socket_directory: run}", "{socket_directory: /run, address: 127.0.0.1}", "{socket_directory: /run, tls: allow}",
+                                 "{socket_directory: /run, socket_permissions: 0888}", "{socket_directory: /run, socket_permissions: 7777}",
+                                 "{socket_permissions: 0770}", "{proxy_protocol: v1}", "{proxy_protocol_from: [10.0.0.0/8]}",
+                                 "{proxy_protocol: required, proxy_protocol_from: [10.0.0.1/8]}", "{proxy_protocol: required, auth: trust}"}) {
+        CAPTURE(listener);
+        CHECK_FALSE(parse(base + "listen: [" + listener + "]\n").has_value());
+    }
+    CHECK_FALSE(parse(base + "listen: [{socket_directory: /run, port: 6432}, {socket_directory: /run, port: 6432}]\n").has_value());
+    CHECK(parse(base + "listen: [{socket_directory: /run, port: 6432}, {address: 127.0.0.1, port: 6432}]\n").has_value());
+}
+
+TEST_CASE_FIXTURE(ConfigFolder, "other instances") {
+    const auto config = parse(base + "instance_id: 3\npeers: [{id: 4, address: 10.0.0.2}, {id: 255, address: '2001:db8::1', port: 7000}]\n");
+    REQUIRE(config.has_value());
+    CHECK(config->instance_id == 3);
+    REQUIRE(config->peers.size() == 2);
+    CHECK(config->peers[0].port == 6432);
+    CHECK(config->peers[1].id == 255);
+    for (const char* wrong : {"peers: [{id: 4, address: 10.0.0.2}]", "instance_id: 0", "instance_id: 256",
+                              "instance_id: 4\npeers: [{id: 4, address: 10.0.0.2}]",
+                              "instance_id: 4\npeers: [{id: 5, address: elsewhere}]", "instance_id: 4\npeers: [{id: 5}]",
+                              "instance_id: 4\npeers: [{id: 5, address: 10.0.0.2}, {id: 5, address: 10.0.0.3}]"}) {
+        CAPTURE(wrong);
+        CHECK_FALSE(parse(base + wrong).has_value());
+    }
+}

@@ -44,6 +44,19 @@ TEST_CASE("a pool is told of others that starve, not of itself, and only where i
     CHECK_FALSE(by_database.others_starve({"c", "z"}, &me));
 }
 
+TEST_CASE("who only asks takes a place under the caps, or nothing, and nobody waits for him") {
+    ServerBudget budget;
+    int other = 0;
+    CHECK(budget.take({"c", "a"}, {2, 1}));
+    CHECK_FALSE(budget.take({"c", "a"}, {2, 1}));  // the database's cap
+    CHECK(budget.take({"c", "b"}, {2, 1}));
+    CHECK_FALSE(budget.take({"c", "z"}, {2, 0}));  // the cluster's
+    CHECK(budget.used("c") == 2);
+    CHECK_FALSE(budget.others_starve({"c", "a"}, &other));
+    budget.give_back({"c", "b"});
+    CHECK(budget.take({"c", "z"}, {2, 0}));
+}
+
 TEST_CASE("the least recently used statement makes room") {
     StatementCache cache(2);
     CHECK_FALSE(cache.add(1));

@@ -111,7 +111,7 @@ TEST_CASE_FIXTURE(Fixture, "tenants beyond the bound share a label") {
 
 TEST_CASE("a cancel key needs both its numbers") {
     CancelRegistry registry;
-    const CancelKey key = registry.add({3, SessionId{7}});
+    const CancelKey key = registry.add({3, SessionId{7}}, 0);
     CHECK((key.pid & 0x80000000U) == 0);
     REQUIRE(registry.find(key.pid, key.secret));
     CHECK(registry.find(key.pid, key.secret)->session == SessionId{7});

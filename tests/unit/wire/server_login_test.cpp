@@ -399,3 +399,18 @@ TEST_CASE("a server that never stops talking is left") {
     CHECK(heard == 1000);
     CHECK(login.state() == State::failed);
 }
+
+TEST_CASE("a server's cancel key may be as long as PostgreSQL allows, and no longer") {
+    for (const std::size_t size : {std::size_t(4), std::size_t(32), std::size_t(256)}) {
+        ServerLogin login({{"user", "app"}}, {}, false);
+        (void)login.start();
+        CHECK(give(login, message::authentication_ok()).has_value());
+        CHECK(give(login, message::backend_key_data(77, std::string(size, 'k'))).has_value());
+        CHECK(login.cancel_key() == std::string(size, 'k'));
+    }
+    ServerLogin login({{"user", "app"}}, {}, false);
+    (void)login.start();
+    CHECK(give(login, message::authentication_ok()).has_value());
+    const std::string longest = message::backend_key_data(77, std::string(256, 'k'));
+    CHECK_FALSE(give(login, longest + "k").has_value());
+}

@@ -197,3 +197,28 @@ TEST_CASE("options that set nothing are errors") {
     CHECK(parse_options_parameter("--a").error().message == "--a requires a value");
     CHECK(parse_options_parameter("-c a").error().message == "-c a requires a value");
 }
+
+TEST_CASE("the protocol version: 3.0 and 3.2 are spoken, everything else is told what is") {
+    const auto choose = [](std::uint16_t minor, std::vector<std::pair<std::string, std::string>> more = {}) {
+        StartupMessage startup{3, minor, {{"user", "app"}}};
+        for (auto& parameter : more) startup.parameters.push_back(std::move(parameter));
+        return choose_protocol(startup);
+    };
+    CHECK(choose(0).minor == 0);
+    CHECK_FALSE(choose(0).is_told);
+    CHECK(choose(2).minor == 2);
+    CHECK_FALSE(choose(2).is_told);
+    CHECK(choose(1).minor == 0);  // skipped by PostgreSQL
+    CHECK(choose(1).is_told);
+    for (const std::uint16_t newer : {std::uint16_t(3), std::uint16_t(9999), std::uint16_t(65535)}) {
+        CHECK(choose(newer).minor == 2);
+        CHECK(choose(newer).is_told);
+    }
+    const ProtocolChoice options = choose(0, {{"_pq_.one", "1"}, {"application_name", "x"}, {"_pq_.two", ""}});
+    CHECK(options.minor == 0);
+    CHECK(options.is_told);
+    CHECK(options.unknown_options == std::vector<std::string>{"_pq_.one", "_pq_.two"});
+    CHECK(choose(2, {{"_pq_.one", "1"}}).minor == 2);
+    CHECK(choose(2, {{"_pq_.one", "1"}}).is_told);
+    CHECK(build_negotiate_protocol_version(2, {"_pq_.x"}) == std::string("v\0\0\0\x13\0\3\0\2\0\0\0\1_pq_.x\0", 20));
+}
