@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <libpq-fe.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,7 @@
 #include <sstream>
 
 #include "catalog/secret_source.hpp"
+#include "catalog/tls_keys.hpp"
 #include "catalog/yaml_reader.hpp"
 
 namespace pgporter {
@@ -41,20 +41,12 @@ void read_address(YamlMapping& mapping, std::string& address, std::uint16_t& por
     }
 }
 
-void read_file_path(YamlMapping& mapping, std::string_view key, std::string& out, const std::string& directory) {
-    mapping.text(key, out);
-    out = resolve_path(out, directory);
-    if (!out.empty() && ::access(out.c_str(), R_OK) != 0) mapping.problem(key, "the file " + out + " can't be read");
-}
-
 ListenConfig read_listener(YamlMapping mapping, const std::string& directory) {
     ListenConfig listener;
     read_address(mapping, listener.address, listener.port);
     mapping.choice("tls", listener.tls,
                    {{"disable", ClientTls::disable}, {"allow", ClientTls::allow}, {"require", ClientTls::require}});
-    read_file_path(mapping, "tls_certificate_file", listener.tls_certificate_file, directory);
-    read_file_path(mapping, "tls_key_file", listener.tls_key_file, directory);
-    mapping.choice("auth", listener.auth, {{"scram", ClientAuth::scram}, {"trust", ClientAuth::trust}});
+    read_listener_tls(mapping, directory, listener);
     if (listener.tls != ClientTls::disable) {
         if (!mapping.has("tls_certificate_file")) mapping.problem("tls", "needs tls_certificate_file");
         if (!mapping.has("tls_key_file")) mapping.problem("tls", "needs tls_key_file");
@@ -94,6 +86,7 @@ void read_identify(YamlMapping& top, Config& config) {
     mapping->boolean("user_suffix", config.identify.user_suffix);
     mapping->boolean("database", config.identify.database);
     mapping->boolean("search_path", config.identify.search_path);
+    mapping->text("sni_suffix", config.identify.sni_suffix);
     mapping->finish();
 }
 

@@ -78,7 +78,7 @@ Task<Result<void>> ServerConnection::log_in() {
     const bool protected_link = stream_->is_tls() || options_.address.is_local_socket();
     // Nothing that RESET would bring back to a client's surprise.
     ServerLogin login({{"user", options_.user}, {"database", options_.database}, {"client_encoding", "UTF8"}},
-                      options_.credential, protected_link);
+                      options_.credential, protected_link, stream_->server_end_point());
     bool sent = co_await stream_->write_all(login.start());
     FrameReader reader(own_message_bytes_max);
     std::string body;

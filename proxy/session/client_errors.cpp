@@ -33,6 +33,13 @@ Error bad_password(std::string_view user) {
 Error tls_required() {
     return fail(ErrorKind::forbidden, "this address accepts TLS connections only", {}, "connect with sslmode=require or stronger", "28000");
 }
+Error certificate_required() {
+    return fail(ErrorKind::forbidden, "connection requires a valid client certificate", {}, "connect with sslcert and sslkey", "28000");
+}
+Error bad_certificate(std::string_view user) {
+    return fail(ErrorKind::unauthenticated, "certificate authentication failed for user " + quoted(user),
+                "the certificate's common name is not the user's name", {}, "28000");
+}
 Error no_replication() {
     return fail(ErrorKind::invalid, "replication connections are not pooled", {},
                 "connect to the PostgreSQL server directly for replication", "0A000");

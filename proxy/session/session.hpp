@@ -6,7 +6,8 @@
 // only the downlink does, and what the uplink has to say goes through the reply queue. So each stream has one writer.
 //
 //   session.cpp           life: start, end, cancel, drain
-//   session_login.cpp     startup packet, TLS, SCRAM, who is the tenant, welcome
+//   session_login.cpp     startup packet, SCRAM, who is the tenant, welcome
+//   session_tls.cpp       direct TLS, requests for encryption, handshakes, client certificates
 //   session_lease.cpp     gate, pool, context: getting and returning a server connection
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
@@ -41,7 +42,7 @@ namespace pgporter {
 
 struct Listener {  // what a session needs of where it came in
     ListenConfig config;
-    std::shared_ptr<TlsContext> tls;  // null: no TLS there
+    std::shared_ptr<ListenerTls> tls;  // null: no TLS there
 };
 
 class Session final : public LeaseHolder, public std::enable_shared_from_this<Session> {
@@ -95,6 +96,16 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] Result<void> resolve_identity(const StartupMessage& message, LoginRequest& login, Result<Identity>& identity) const;
     Result<void> admit();
     void make_startup_context();
+
+    // session_tls.cpp
+    struct EncryptionAsked {
+        bool tls = false;
+        bool gss = false;
+    };
+    Task<bool> accept_direct_tls();
+    Task<bool> answer_encryption_request(bool is_tls_request, EncryptionAsked& asked);
+    Task<bool> secure_client(bool is_direct);
+    [[nodiscard]] Result<void> check_client_certificate(std::string_view user) const;
 
     // session_lease.cpp
     Result<void> refresh_route();

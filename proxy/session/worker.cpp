@@ -15,6 +15,7 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
       ledger(metric_registry, configuration.metrics_tenants_max),
       pool_metrics(metric_registry),
       session_metrics(metric_registry),
+      tls_metrics(metric_registry),
       mock_secret(32, '\0') {
     PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(mock_secret.data()), static_cast<int>(mock_secret.size())) == 1);
 }

@@ -19,6 +19,7 @@
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/session_metrics.hpp"
 #include "proxy/session/tenant_desk.hpp"
+#include "proxy/session/tls_metrics.hpp"
 #include "proxy/session/verifier_cache.hpp"
 
 namespace pgporter {
@@ -36,6 +37,7 @@ struct DataPathShared {
     ServerBudget budget;
     PoolMetrics pool_metrics;
     SessionMetrics session_metrics;
+    TlsMetrics tls_metrics;
     CancelRegistry cancels;
     VerifierCache verifiers;
     std::string mock_secret;  // random per process: makes unknown users look alike and stable
