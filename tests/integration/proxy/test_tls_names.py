@@ -194,6 +194,10 @@ class ServerNames(unittest.TestCase):
         with self.assertRaises(ServerError) as caught:
             self.login('nobody.tenants.example.com')
         self.assertEqual(caught.exception.sqlstate, '3D000')
+        self.assertIn('"nobody"', caught.exception.fields['M'])
+        with self.assertRaises(ServerError) as caught:
+            self.login('nobody.tenants.example.com', user='app.acme')
+        self.assertEqual(caught.exception.sqlstate, '28000')
         # Told to nobody who hasn't logged in.
         wire = TlsWire(proxy.port)
         wire.request_tls(made.context(), 'nobody.tenants.example.com')
