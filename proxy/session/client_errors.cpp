@@ -36,9 +36,8 @@ Error tls_required() {
 Error certificate_required() {
     return fail(ErrorKind::forbidden, "connection requires a valid client certificate", {}, "connect with sslcert and sslkey", "28000");
 }
-Error bad_certificate(std::string_view user) {
-    return fail(ErrorKind::unauthenticated, "certificate authentication failed for user " + quoted(user),
-                "the certificate's common name is not the user's name", {}, "28000");
+Error bad_certificate(std::string_view user, std::string detail) {
+    return fail(ErrorKind::unauthenticated, "certificate authentication failed for user " + quoted(user), std::move(detail), {}, "28000");
 }
 Error no_replication() {
     return fail(ErrorKind::invalid, "replication connections are not pooled", {},

@@ -191,6 +191,7 @@ Task<Result<std::string>> Session::find_verifier(std::string user) {
 
 Task<Result<void>> Session::authenticate(std::string user) {
     Result<void> certified = check_client_certificate(user);
+    if (certified && listener_->config.auth == ClientAuth::cert) certified = co_await find_certified_user(user);
     if (!certified) co_return certified.error();
     if (listener_->config.auth != ClientAuth::scram) {
         client_out_.write(client_, message::authentication_ok());

@@ -27,7 +27,8 @@ def setUpModule():
     server = fixture.Postgres(workspace, tls=made.pair('server'))
     server.make_roles()
     server.make_world(tenants=('acme',))
-    server.sql('GRANT app TO other')
+    server.sql("CREATE ROLE nobody LOGIN PASSWORD 'nobody-secret'")
+    server.sql('GRANT app TO other, nobody')
     middle = Middleman(server.port, made.pair('wrong'))
     pair = dict(zip(('tls_certificate_file', 'tls_key_file'), made.pair('server')), address='127.0.0.1', tls='require', tls_client_ca_file=made.path('ca.crt'))
     cert_port, required_port, full_port = fixture.free_port(), fixture.free_port(), fixture.free_port()
@@ -41,6 +42,7 @@ def setUpModule():
     proxy = fixture.Pgporter(workspace, server)
     proxy.config['listen'][0].update(tls='allow', tls_certificate_file=pair['tls_certificate_file'], tls_key_file=pair['tls_key_file'])
     proxy.config['listen'] += listeners
+    proxy.config['server_logins'].append({'cluster': '*', 'user': '*', 'password': 'nobody-secret'})
     server.sql('CREATE DATABASE catalog2 OWNER catalog')
     learning = fixture.Pgporter(workspace, server, 'learning')  # knows no password of the applications
     learning.cert_port = fixture.free_port()
@@ -197,8 +199,8 @@ class ClientCertificates(unittest.TestCase):
         self.refused('certificate authentication failed for user "other"', cert_port, 'app', user='other')
         self.refused('certificate authentication failed for user "App"', cert_port, 'app', user='App')
         self.refused('connection requires a valid client certificate', cert_port, None)
-        with self.assertRaises(ServerError):  # a certificate, but no such user in the catalog
-            self.login(cert_port, 'nobody', user='nobody')
+        # A certificate, and even a role that server_logins opens the door for, but no such user in the catalog.
+        self.refused('certificate authentication failed for user "nobody"', cert_port, 'nobody', user='nobody')
 
     def test_certificates_of_others_and_revoked_ones(self):
         before = proxy.metric('pgporter_tls_handshake_failures_total', reason='client_certificate')
