@@ -1,5 +1,5 @@
-// The keys of a listener in pgporter.yaml that are about TLS and about who a client is. Part of config_loader.cpp, which owns the rules of reading; nobody
-// else includes this.
+// The keys of a listener in pgporter.yaml that are about TLS and about who a client is. Part of config_loader.cpp, which owns the rules of reading;
+// nobody else includes this.
 #pragma once
 
 #include <string>

@@ -78,7 +78,8 @@ class DataPath {
             log::info("listening", {{"address", acceptor->address()}, {"port", std::to_string(acceptor->port())}});
         }
     }
-    // New handshakes get what the files have now; a listener whose files are broken keeps what it has. Not on a worker's thread: reading may take its time.
+    // New handshakes get what the files have now; a listener whose files are broken keeps what it has. Not on a worker's thread: reading may take
+    // its time.
     void reload_certificates(bool in_any_case) {
         std::int64_t expires_at = 0;
         for (const auto& acceptor : acceptors_) {

@@ -1,4 +1,5 @@
-// What we want to know of a certificate. Pure functions over OpenSSL's X509; any thread. A certificate that doesn't say gives an empty answer, never a guess.
+// What we want to know of a certificate. Pure functions over OpenSSL's X509; any thread. A certificate that doesn't say gives an empty answer,
+// never a guess.
 #pragma once
 
 #include <openssl/ssl.h>
@@ -14,8 +15,8 @@ namespace pgporter {
 [[nodiscard]] std::vector<std::string> host_names_of(X509* certificate);
 // The subject's common name; nullopt: none, several (nobody could say which counts), or one with a zero byte in it (CVE-2009-4034).
 [[nodiscard]] std::optional<std::string> common_name_of(X509* certificate);
-// The data of the channel binding tls-server-end-point (RFC 5929): the certificate's hash by its own signature algorithm, but at least SHA-256. Empty: the
-// signature algorithm has no hash of its own (Ed25519), so this binding isn't defined for it.
+// The data of the channel binding tls-server-end-point (RFC 5929): the certificate's hash by its own signature algorithm, but at least SHA-256.
+// Empty: the signature algorithm has no hash of its own (Ed25519), so this binding isn't defined for it.
 [[nodiscard]] std::string server_end_point_of(X509* certificate);
 // Seconds since 1970; 0: it doesn't say.
 [[nodiscard]] std::int64_t expiry_of(X509* certificate);

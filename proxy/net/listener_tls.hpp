@@ -1,6 +1,7 @@
-// ListenerTls: the certificates of one listener, chosen by the server name that a client asks for (SNI), and reloaded while it runs. Owned by the listener and
-// shared with its sessions; thread-safe. A CertificateSet is immutable: a handshake keeps the one it began with, the next one gets the newest.
-// ServerHandshake: what one handshake of ours as a server may and did agree on; owned by its Stream. It must not: know PostgreSQL but for the name of its ALPN.
+// ListenerTls: the certificates of one listener, chosen by the server name that a client asks for (SNI), and reloaded while it runs. Owned by the
+// listener and shared with its sessions; thread-safe. A CertificateSet is immutable: a handshake keeps the one it began with, the next one gets the
+// newest. ServerHandshake: what one handshake of ours as a server may and did agree on; owned by its Stream. It must not: know PostgreSQL but for
+// the name of its ALPN.
 #pragma once
 
 #include <sys/types.h>
@@ -50,8 +51,8 @@ class ListenerTls {
     static Result<std::shared_ptr<ListenerTls>> load(ListenerTlsOptions options);
 
     [[nodiscard]] CertificateSetPtr current() const;
-    // Reads the files anew if one has changed since the last time, or in any case. True: there are new certificates. An error leaves the old ones in use, and
-    // isn't repeated until a file changes again. One caller at a time.
+    // Reads the files anew if one has changed since the last time, or in any case. True: there are new certificates. An error leaves the old ones
+    // in use, and isn't repeated until a file changes again. One caller at a time.
     [[nodiscard]] Result<bool> reload(bool in_any_case);
 
   private:

@@ -48,7 +48,9 @@ Result<std::shared_ptr<TlsContext>> TlsContext::for_listener(const CertificateFi
     // No resumption: it would carry a client's certificate past a revocation, and a server name past a change of certificates.
     SSL_CTX_set_session_cache_mode(native, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(native, 0);
-    if (SSL_CTX_set_cipher_list(native, tls12_ciphers) != 1) return fail(ErrorKind::internal, "OpenSSL knows none of our TLS ciphers", take_tls_error());
+    if (SSL_CTX_set_cipher_list(native, tls12_ciphers) != 1) {
+        return fail(ErrorKind::internal, "OpenSSL knows none of our TLS ciphers", take_tls_error());
+    }
     PP_TRY((*context)->load(files));
     if (!clients.ca_file.empty()) PP_TRY((*context)->verify_clients(clients));
     return context;
@@ -62,7 +64,8 @@ Result<void> TlsContext::load(const CertificateFiles& files) {
     }
     // The second check finds a key of another kind than the certificate's, which OpenSSL would keep beside it.
     if (SSL_CTX_use_PrivateKey_file(context_, files.key_file.c_str(), SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(context_) != 1) {
-        return fail(ErrorKind::invalid, "can't use the TLS key " + files.key_file + " for the certificate " + files.certificate_file, take_tls_error(),
+        return fail(ErrorKind::invalid,
+                    "can't use the TLS key " + files.key_file + " for the certificate " + files.certificate_file, take_tls_error(),
                     "tls_key_file must name the PEM key, without a passphrase, that belongs to the certificate");
     }
     return {};

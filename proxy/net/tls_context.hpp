@@ -25,8 +25,8 @@ struct ClientVerification {    // of the clients of a listener
 
 class TlsContext {
   public:
-    // Clients are asked for a certificate where `clients` has an authority; one that shows none gets through the handshake (it is told in words, later), one
-    // that shows a wrong one doesn't.
+    // Clients are asked for a certificate where `clients` has an authority; one that shows none gets through the handshake (it is told in words,
+    // later), one that shows a wrong one doesn't.
     static Result<std::shared_ptr<TlsContext>> for_listener(const CertificateFiles& files, const ClientVerification& clients, bool tls13_only);
     // `ca_file` empty: the peer's certificate isn't verified (encryption only).
     static Result<std::shared_ptr<TlsContext>> for_server(const std::string& ca_file);

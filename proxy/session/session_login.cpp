@@ -216,7 +216,8 @@ Task<Result<void>> Session::authenticate(std::string user) {
     if (!channel.is_plus && response->mechanism != scram_mechanism) {
         co_return client_error::protocol_violation("client selected an invalid SASL authentication mechanism");
     }
-    ScramServer scram(is_mock ? mock_verifier(worker_.shared().mock_secret, user) : std::move(*verifier), is_mock, random_nonce(), std::move(channel));
+    ScramServer scram(is_mock ? mock_verifier(worker_.shared().mock_secret, user) : std::move(*verifier), is_mock, random_nonce(),
+                      std::move(channel));
     Result<std::string> server_first = scram.on_client_first(*response->data);
     if (!server_first) co_return server_first.error();
     std::string challenge = message::authentication_sasl_continue(*server_first);

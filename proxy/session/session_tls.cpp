@@ -1,5 +1,6 @@
-// How a client's connection becomes TLS, and what its certificate must say. TLS begins in one of two ways: at once (the first byte is a TLS record's; then
-// ALPN must say "postgresql"), or by SSLRequest in plain text. Nothing that was read in plain text may be taken for what comes after the handshake.
+// How a client's connection becomes TLS, and what its certificate must say. TLS begins in one of two ways: at once (the first byte is a TLS
+// record's; then ALPN must say "postgresql"), or by SSLRequest in plain text. Nothing that was read in plain text may be taken for what comes after
+// the handshake.
 #include "base/log.hpp"
 #include "proxy/session/session.hpp"
 
@@ -83,7 +84,8 @@ Result<void> Session::check_client_certificate(std::string_view user) const {
     return {};
 }
 
-// A certificate proves a name; whether anybody here has it, and may speak for tenants, is another question. Like a password: in the catalog, or known by auth query.
+// A certificate proves a name; whether anybody here has it, and may speak for tenants, is another question. Like a password: in the catalog, or
+// known by auth query.
 Task<Result<void>> Session::find_certified_user(std::string user) {
     if (worker_.snapshot()->find_user(user) != nullptr) co_return Result<void>{};
     Result<std::string> verifier = co_await find_verifier(user);

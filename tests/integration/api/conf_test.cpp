@@ -33,8 +33,8 @@ struct Folder {
         std::string name = (fs::temp_directory_path() / "pgporter-conf-test-XXXXXX").string();
         REQUIRE(::mkdtemp(name.data()) != nullptr);
         path = name;
-        for (const auto* file : {"admin-token", "mover-password", "catalog-password", "server.crt", "server.key", "tenants.crt", "tenants.key", "clients.crt",
-                                 "clients.crl"}) {
+        for (const auto* file : {"admin-token", "mover-password", "catalog-password", "server.crt", "server.key", "tenants.crt",
+                                 "tenants.key", "clients.crt", "clients.crl"}) {
             std::ofstream(path / file) << "0123456789abcdef-secret\n";
             fs::permissions(path / file, fs::perms::owner_read | fs::perms::owner_write);
         }

@@ -1,4 +1,5 @@
-"""Logins over TLS: SCRAM-SHA-256-PLUS to clients and to servers, and client certificates; with Debian's psql and libpq, Python and somebody in between."""
+"""Logins over TLS: SCRAM-SHA-256-PLUS to clients and to servers, and client certificates; with Debian's psql and libpq,
+Python and somebody in between."""
 import os
 import ssl
 import unittest
@@ -30,7 +31,8 @@ def setUpModule():
     server.sql("CREATE ROLE nobody LOGIN PASSWORD 'nobody-secret'")
     server.sql('GRANT app TO other, nobody')
     middle = Middleman(server.port, made.pair('wrong'))
-    pair = dict(zip(('tls_certificate_file', 'tls_key_file'), made.pair('server')), address='127.0.0.1', tls='require', tls_client_ca_file=made.path('ca.crt'))
+    pair = dict(zip(('tls_certificate_file', 'tls_key_file'), made.pair('server')), address='127.0.0.1', tls='require',
+                tls_client_ca_file=made.path('ca.crt'))
     cert_port, required_port, full_port = fixture.free_port(), fixture.free_port(), fixture.free_port()
     listeners = [dict(pair, port=cert_port, auth='cert', tls_client_crl_file=made.path('ca.crl')), dict(pair, port=required_port),
                  dict(pair, port=full_port, tls_client_certificate='verify_full')]
@@ -133,7 +135,8 @@ class ChannelBinding(unittest.TestCase):
         code, _, said = psql(fixture.PG_BIN, proxy.port, 'SELECT 1', channel_binding='require', password='wrong', **named)
         self.assertEqual(code, 2)
         self.assertIn('password authentication failed for user "app"', said)
-        connection = psycopg2.connect(**proxy.dsn('acme', sslmode='verify-full', host='localhost', sslrootcert=made.path('ca.crt'), channel_binding='require'))
+        connection = psycopg2.connect(**proxy.dsn('acme', sslmode='verify-full', host='localhost', sslrootcert=made.path('ca.crt'),
+                                                  channel_binding='require'))
         cursor = connection.cursor()
         cursor.execute('SELECT tenant FROM whoami')
         self.assertEqual(cursor.fetchall(), [('acme',)])

@@ -232,7 +232,8 @@ class Certificates(unittest.TestCase):
 
     def test_versions_ciphers_and_renegotiation(self):
         before = failures('version_or_cipher')
-        for options, expected in ((('-tls1_1', '-cipher', 'ALL:@SECLEVEL=0'), 'alert protocol version'), (('-tls1_2', '-cipher', 'AES128-SHA256'), 'handshake failure')):
+        for options, expected in ((('-tls1_1', '-cipher', 'ALL:@SECLEVEL=0'), 'alert protocol version'),
+                                  (('-tls1_2', '-cipher', 'AES128-SHA256'), 'handshake failure')):
             self.assertIn(expected, s_client(proxy.port, '-starttls', 'postgres', *options))
         self.assertGreaterEqual(failures('version_or_cipher'), before + 2)
         self.assertIn('alert protocol version', s_client(modern_port, '-starttls', 'postgres', '-tls1_2'))

@@ -14,7 +14,8 @@ import threading
 import wire_client
 from wire_client import Scram, Wire
 
-NAMES = {'server': 'DNS:localhost,IP:127.0.0.1', 'wrong': 'DNS:elsewhere.example', 'wild': 'DNS:*.tenants.example.com', 'acme': 'DNS:acme.tenants.example.com'}
+NAMES = {'server': 'DNS:localhost,IP:127.0.0.1', 'wrong': 'DNS:elsewhere.example', 'wild': 'DNS:*.tenants.example.com',
+         'acme': 'DNS:acme.tenants.example.com'}
 
 
 class Authority:
@@ -76,7 +77,8 @@ class Authority:
         return context
 
     def expiry(self, name):
-        text = subprocess.run(['openssl', 'x509', '-noout', '-enddate', '-in', self.path(name + '.crt')], check=True, stdout=subprocess.PIPE, text=True).stdout
+        text = subprocess.run(['openssl', 'x509', '-noout', '-enddate', '-in', self.path(name + '.crt')], check=True, stdout=subprocess.PIPE,
+                              text=True).stdout
         return ssl.cert_time_to_seconds(text.strip().split('=', 1)[1])
 
 
@@ -196,7 +198,8 @@ class Middleman:
 
 def psql(bin_folder, port, sql, **parameters):
     """Debian's psql, unmodified: (exit code, output, errors)."""
-    words = dict({'host': '127.0.0.1', 'port': port, 'user': 'app', 'dbname': 'app', 'sslmode': 'require', 'connect_timeout': 15}, **parameters)
+    words = {'host': '127.0.0.1', 'port': port, 'user': 'app', 'dbname': 'app', 'sslmode': 'require', 'connect_timeout': 15}
+    words.update(parameters)
     done = subprocess.run([os.path.join(bin_folder, 'psql'), '-XAtq', '-c', sql, ' '.join("%s='%s'" % item for item in words.items())],
                           env=dict(os.environ, PGPASSWORD=words.get('password', 'app-secret'), HOME='/nonexistent'), stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=60, check=False)

@@ -20,7 +20,8 @@ SnapshotPtr catalog_with_domains() {
 
 const SnapshotPtr catalog = catalog_with_domains();
 
-Result<Identity> identify_at(const std::string& server_name, Settings parameters = {{"user", "app"}}, const std::string& suffix = "tenants.example.com") {
+Result<Identity> identify_at(const std::string& server_name, Settings parameters = {{"user", "app"}},
+                             const std::string& suffix = "tenants.example.com") {
     IdentifyConfig config;
     config.sni_suffix = suffix;
     return identify(config, *catalog, LoginRequest{std::move(parameters), {}, server_name});
