@@ -17,6 +17,7 @@ using Milliseconds = std::chrono::milliseconds;
 
 enum class ClientTls { disable, allow, require };
 enum class ClientAuth {
+    cert,   // a client certificate whose common name is the user's name
     scram,  // SCRAM-SHA-256 against a verifier
     trust   // nobody is asked; only on loopback and Unix-domain listeners
 };
@@ -25,12 +26,27 @@ enum class ProxyProtocol {
     required  // every connection begins with a header of version 2
 };
 
+enum class TlsProtocol { tls12, tls13 };
+enum class ClientCertificateCheck {
+    verify_ca,   // any certificate of the authority
+    verify_full  // and its common name is the user's name
+};
+struct TlsCertificateConfig {
+    std::string certificate_file;  // PEM chain
+    std::string key_file;          // PEM
+};
+
 struct ListenConfig {                  // listen: a list
     std::string address = "127.0.0.1";  // a numeric address
     std::uint16_t port = 6432;
     ClientTls tls = ClientTls::disable;
     std::string tls_certificate_file;  // PEM chain; needed unless tls is disable
     std::string tls_key_file;          // PEM
+    std::vector<TlsCertificateConfig> tls_certificates;  // more of them, chosen by the server name that the client asks for (SNI)
+    TlsProtocol tls_protocols_min = TlsProtocol::tls12;
+    std::string tls_client_ca_file;    // PEM; clients must show a certificate of this authority; empty: they aren't asked
+    std::string tls_client_crl_file;   // PEM; what the authority has revoked
+    ClientCertificateCheck tls_client_certificate = ClientCertificateCheck::verify_ca;
     ClientAuth auth = ClientAuth::scram;
     // A Unix-domain socket <socket_directory>/.s.PGSQL.<port> instead of an address; empty: TCP.
     std::string socket_directory;

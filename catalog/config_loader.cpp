@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <libpq-fe.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -14,6 +13,7 @@
 #include "catalog/listener_keys.hpp"
 #include "catalog/secret_source.hpp"
 #include "catalog/setting_name.hpp"
+#include "catalog/tls_keys.hpp"
 #include "catalog/yaml_reader.hpp"
 
 namespace pgporter {
@@ -46,21 +46,13 @@ void read_address(YamlMapping& mapping, std::string& address, std::uint16_t& por
     }
 }
 
-void read_file_path(YamlMapping& mapping, std::string_view key, std::string& out, const std::string& directory) {
-    mapping.text(key, out);
-    out = resolve_path(out, directory);
-    if (!out.empty() && ::access(out.c_str(), R_OK) != 0) mapping.problem(key, "the file " + out + " can't be read");
-}
-
 ListenConfig read_listener(YamlMapping mapping, const std::string& directory) {
     ListenConfig listener;
     read_address(mapping, listener.address, listener.port);
     read_listener_doors(mapping, listener);
     mapping.choice("tls", listener.tls,
                    {{"disable", ClientTls::disable}, {"allow", ClientTls::allow}, {"require", ClientTls::require}});
-    read_file_path(mapping, "tls_certificate_file", listener.tls_certificate_file, directory);
-    read_file_path(mapping, "tls_key_file", listener.tls_key_file, directory);
-    mapping.choice("auth", listener.auth, {{"scram", ClientAuth::scram}, {"trust", ClientAuth::trust}});
+    read_listener_tls(mapping, directory, listener);
     if (listener.tls != ClientTls::disable) {
         if (!mapping.has("tls_certificate_file")) mapping.problem("tls", "needs tls_certificate_file");
         if (!mapping.has("tls_key_file")) mapping.problem("tls", "needs tls_key_file");

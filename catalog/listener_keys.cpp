@@ -50,7 +50,7 @@ void read_listener_doors(YamlMapping& mapping, ListenConfig& listener) {
     }
     std::string auth;  // read for good by the caller
     if (listener.proxy_protocol == ProxyProtocol::required && mapping.has("auth")) {
-        mapping.choice("auth", auth, {{"scram", std::string("scram")}, {"trust", std::string("trust")}});
+        mapping.choice("auth", auth, {{"scram", std::string("scram")}, {"trust", std::string("trust")}, {"cert", std::string("cert")}});
         if (auth == "trust") mapping.problem("auth", "trust lets everybody in whom the load balancer lets through; use scram with proxy_protocol");
     }
     mapping.boolean("replication", listener.replication);

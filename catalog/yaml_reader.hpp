@@ -83,6 +83,7 @@ class YamlMapping {
     }
     [[nodiscard]] std::optional<YamlMapping> mapping(std::string_view key);
     [[nodiscard]] std::vector<YamlItem> list(std::string_view key);
+    [[nodiscard]] YamlMapping inner(const YamlItem& item) const { return YamlMapping(*problems_, item.node, item.path); }
     // Any scalar, for a key whose form depends; null: absent.
     [[nodiscard]] std::optional<YAML::Node> node(std::string_view key);
     // A mapping of free names to texts, in the order of the names.

@@ -114,6 +114,21 @@ Result<void> claim_by_search_paths(const Snapshot& snapshot, const LoginRequest&
     return {};
 }
 
+// The tenant below the suffix, whether it exists or not; or the one that has the name as its domain. Any other name is just ours.
+void claim_by_server_name(const IdentifyConfig& config, const Snapshot& snapshot, std::string_view sent, std::vector<Claim>& claims) {
+    if (sent.ends_with('.')) sent.remove_suffix(1);  // fully qualified: the same name
+    std::string name(sent);
+    for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    const std::size_t suffix_size = config.sni_suffix.size() + 1;
+    const bool is_below = !config.sni_suffix.empty() && name.size() > suffix_size && name[name.size() - suffix_size] == '.' &&
+                          equal_ignoring_case(std::string_view(name).substr(name.size() - suffix_size + 1), config.sni_suffix);
+    if (is_below) {
+        claims.push_back({"TLS server name", {name.substr(0, name.size() - suffix_size)}});
+    } else if (const TenantPtr owner = snapshot.find_tenant_by_domain(name)) {
+        claims.push_back({"TLS server name", {owner->name}});
+    }
+}
+
 bool holds(const Claim& claim, const std::string& tenant) {
     return std::find(claim.tenants.begin(), claim.tenants.end(), tenant) != claim.tenants.end();
 }
@@ -196,6 +211,7 @@ Result<Identity> identify(const IdentifyConfig& config, const Snapshot& snapshot
     // libpq names the database after the user when nobody does: that says nothing.
     const std::string_view database = parameter(request, "database");
     if (database != raw_user) identity.database = claim_by_database(config, snapshot, database, claims);
+    if (!request.server_name.empty()) claim_by_server_name(config, snapshot, request.server_name, claims);
     if (config.search_path) PP_TRY(claim_by_search_paths(snapshot, request, claims));
     auto tenant = agree(claims);
     if (!tenant) return tenant.error();

@@ -12,6 +12,7 @@ struct LoginRequest {
     std::vector<std::pair<std::string, std::string>> parameters;  // of the startup packet, as sent, in its order
     std::vector<std::pair<std::string, std::string>>
         option_settings;  // -c name=value and --name=value of `options`, in their order
+    std::string server_name;  // that the TLS client asked for (SNI), as sent; empty: none
 };
 
 struct Identity {

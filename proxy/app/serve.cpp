@@ -27,6 +27,7 @@ sigset_t awaited_signals() {
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
     return set;
 }
 
@@ -77,6 +78,26 @@ class DataPath {
             log::info("listening", {{"address", acceptor->address()}, {"port", std::to_string(acceptor->port())}});
         }
     }
+    // New handshakes get what the files have now; a listener whose files are broken keeps what it has. Not on a worker's thread: reading may take
+    // its time.
+    void reload_certificates(bool in_any_case) {
+        std::int64_t expires_at = 0;
+        for (const auto& acceptor : acceptors_) {
+            if (!acceptor->tls()) continue;
+            const std::string where = acceptor->address() + ":" + std::to_string(acceptor->port());
+            Result<bool> reloaded = acceptor->tls()->reload(in_any_case);
+            if (!reloaded) {
+                shared_.tls_metrics.failed_reloads.inc();
+                log::error("tls_reload_failed", {{"listener", where}, {"reason", reloaded.error().message}, {"detail", reloaded.error().detail}});
+            } else if (*reloaded) {
+                shared_.tls_metrics.reloads.inc();
+                log::info("tls_reloaded", {{"listener", where}});
+            }
+            const std::int64_t expiry = acceptor->tls()->current()->expires_at();
+            if (expires_at == 0 || expiry < expires_at) expires_at = expiry;
+        }
+        shared_.tls_metrics.expires_at.set(expires_at);
+    }
     // No new client; transactions may finish until limits.shutdown_ms_max.
     void drain() {
         shared_.draining = true;
@@ -105,6 +126,18 @@ class DataPath {
     DataPathShared shared_;
     std::vector<std::shared_ptr<Acceptor>> acceptors_;
 };
+
+// Until somebody wants us to stop; certificates are looked after meanwhile.
+int wait_for_stop(DataPath& data_path) {
+    const sigset_t signals = awaited_signals();
+    constexpr timespec look_at_certificates_every{2, 0};
+    data_path.reload_certificates(false);
+    while (true) {
+        const int signal_number = sigtimedwait(&signals, nullptr, &look_at_certificates_every);
+        if (signal_number == SIGINT || signal_number == SIGTERM) return signal_number;
+        data_path.reload_certificates(signal_number == SIGHUP);
+    }
+}
 
 }  // namespace
 
@@ -141,9 +174,7 @@ Result<void> serve(const std::string& config_file) {
     mover.recover();
     log::info("serving", {{"version", PGPORTER_VERSION}, {"admin_port", std::to_string(api.port())}});
 
-    const sigset_t signals = awaited_signals();
-    int signal_number = 0;
-    sigwait(&signals, &signal_number);
+    const int signal_number = wait_for_stop(data_path);
     log::info("stopping", {{"signal", std::to_string(signal_number)}});
     mover.stop();
     data_path.drain();

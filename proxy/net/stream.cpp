@@ -8,6 +8,8 @@
 
 #include <boost/asio/ip/address.hpp>
 
+#include "proxy/net/certificate.hpp"
+
 namespace pgporter {
 
 Stream::Stream(Socket socket) : socket_(std::move(socket)) {
@@ -104,19 +106,31 @@ bool Stream::is_closed_by_peer() const {
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
-Task<Result<void>> Stream::accept_tls(std::shared_ptr<TlsContext> context) {
-    context_ = std::move(context);
-    tls_ = SSL_new(context_->native());
+IoResult Stream::peek(char& byte) {
+    if (!socket_.is_open()) return {IoStatus::closed, 0};
+    while (true) {
+        const ssize_t got = ::recv(socket_.native_handle(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+        if (got > 0) return {IoStatus::ok, 1};
+        if (got == 0) return {IoStatus::closed, 0};
+        if (errno == EINTR) continue;
+        return {errno == EAGAIN || errno == EWOULDBLOCK ? IoStatus::want_read : IoStatus::failed, 0};
+    }
+}
+
+Task<Result<void>> Stream::accept_tls(CertificateSetPtr certificates, bool is_direct) {
+    handshake_.certificates = std::move(certificates);
+    handshake_.needs_alpn = is_direct;
+    tls_ = SSL_new(handshake_.certificates->first()->native());
     if (tls_ == nullptr) co_return fail(ErrorKind::internal, "can't create a TLS connection", take_tls_error());
     SSL_set_fd(tls_, socket_.native_handle());
-    SSL_set_accept_state(tls_);
+    prepare_server_handshake(tls_, handshake_);
     Result<void> done = co_await handshake();
+    handshake_.certificates.reset();  // after a reload only handshakes keep the old ones
     co_return done;
 }
 
 Task<Result<void>> Stream::connect_tls(std::shared_ptr<TlsContext> context, std::string server_name, bool verify_host) {
-    context_ = std::move(context);
-    tls_ = SSL_new(context_->native());
+    tls_ = SSL_new(context->native());  // which keeps the context
     if (tls_ == nullptr) co_return fail(ErrorKind::internal, "can't create a TLS connection", take_tls_error());
     SSL_set_fd(tls_, socket_.native_handle());
     SSL_set_connect_state(tls_);
@@ -141,6 +155,7 @@ Task<Result<void>> Stream::handshake() {
         if (result.status == IoStatus::ok) co_return Result<void>{};
         if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
             const long verified = SSL_get_verify_result(tls_);
+            tls_failure_ = failure_of(result.status, verified);
             std::string why = take_tls_error();
             if (verified != X509_V_OK) why = X509_verify_cert_error_string(verified);
             co_return fail(ErrorKind::unavailable, "the TLS handshake failed", why);
@@ -148,6 +163,36 @@ Task<Result<void>> Stream::handshake() {
         const bool ready = co_await ready_for(result.status);
         if (!ready) co_return fail(ErrorKind::unavailable, "the connection was closed during the TLS handshake");
     }
+}
+
+// To be called before the error queue is emptied.
+TlsFailure Stream::failure_of(IoStatus status, long verified) const {
+    if (handshake_.lacked_alpn) return TlsFailure::alpn;
+    if (verified != X509_V_OK) return TlsFailure::certificate;
+    const unsigned long code = ERR_peek_last_error();
+    if (status == IoStatus::closed || code == 0) return TlsFailure::closed;
+    switch (const int reason = ERR_GET_REASON(code)) {
+        case SSL_R_UNSUPPORTED_PROTOCOL:
+        case SSL_R_NO_SHARED_CIPHER:
+        case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+        case SSL_R_WRONG_VERSION_NUMBER: return TlsFailure::version_or_cipher;
+        case SSL_R_UNEXPECTED_EOF_WHILE_READING: return TlsFailure::closed;
+        default: return reason > SSL_AD_REASON_OFFSET ? TlsFailure::refused_by_peer : TlsFailure::other;
+    }
+}
+
+std::string Stream::server_end_point() const {
+    if (tls_ == nullptr) return {};
+    if (SSL_is_server(tls_) == 1) return server_end_point_of(SSL_get_certificate(tls_));
+    const std::unique_ptr<X509, decltype(&X509_free)> peer(SSL_get1_peer_certificate(tls_), &X509_free);
+    return peer ? server_end_point_of(peer.get()) : std::string();
+}
+
+std::optional<Stream::ClientCertificate> Stream::client_certificate() const {
+    if (tls_ == nullptr || SSL_get_verify_result(tls_) != X509_V_OK) return std::nullopt;
+    X509* peer = SSL_get0_peer_certificate(tls_);
+    if (peer == nullptr) return std::nullopt;
+    return ClientCertificate{common_name_of(peer)};
 }
 
 Task<bool> Stream::write_all(std::string bytes) {

@@ -8,16 +8,21 @@
 #include <openssl/ssl.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/result.hpp"
+#include "proxy/net/listener_tls.hpp"
 #include "proxy/net/tls_context.hpp"
 #include "proxy/net/types.hpp"
 
 namespace pgporter {
 
 enum class IoStatus { ok, want_read, want_write, closed, failed };
+
+// Why a handshake failed, as far as it can be told.
+enum class TlsFailure { none, closed, alpn, certificate, version_or_cipher, refused_by_peer, other };
 
 struct IoResult {
     IoStatus status = IoStatus::ok;
@@ -46,10 +51,24 @@ class Stream {
     // True when the peer has closed and nothing is left to be read.
     [[nodiscard]] bool is_closed_by_peer() const;
 
-    [[nodiscard]] Task<Result<void>> accept_tls(std::shared_ptr<TlsContext> context);
+    // The first byte that waits in the socket, without taking it. Only while the stream is plain.
+    [[nodiscard]] IoResult peek(char& byte);
+
+    // `is_direct`: the client began with TLS, without asking by SSLRequest; then it must say by ALPN that it means PostgreSQL.
+    [[nodiscard]] Task<Result<void>> accept_tls(CertificateSetPtr certificates, bool is_direct);
     // `verify_host` empty: the name in the certificate isn't checked.
     [[nodiscard]] Task<Result<void>> connect_tls(std::shared_ptr<TlsContext> context, std::string server_name, bool verify_host);
     [[nodiscard]] bool is_tls() const { return tls_ != nullptr; }
+    [[nodiscard]] TlsFailure tls_failure() const { return tls_failure_; }
+    // The name that the client asked for (SNI); empty: none, or no TLS.
+    [[nodiscard]] const std::string& server_name() const { return handshake_.server_name; }
+    // Channel binding tls-server-end-point: of our certificate after accept_tls, of the peer's after connect_tls. Empty: no TLS, or not defined.
+    [[nodiscard]] std::string server_end_point() const;
+    // The certificate that the client showed, which has been verified. `common_name` nullopt: it has none that is usable.
+    struct ClientCertificate {
+        std::optional<std::string> common_name;
+    };
+    [[nodiscard]] std::optional<ClientCertificate> client_certificate() const;
 
     // Writes all of `bytes`, waiting as needed.
     [[nodiscard]] Task<bool> write_all(std::string bytes);
@@ -61,10 +80,12 @@ class Stream {
   private:
     [[nodiscard]] IoResult tls_result(int returned);
     [[nodiscard]] Task<Result<void>> handshake();
+    [[nodiscard]] TlsFailure failure_of(IoStatus status, long verified) const;
 
     Socket socket_;
     SSL* tls_ = nullptr;
-    std::shared_ptr<TlsContext> context_;
+    ServerHandshake handshake_;
+    TlsFailure tls_failure_ = TlsFailure::none;
 };
 
 }  // namespace pgporter

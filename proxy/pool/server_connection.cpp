@@ -79,7 +79,7 @@ Task<Result<void>> ServerConnection::log_in() {
     // Nothing that RESET would bring back to a client's surprise.
     Settings parameters{{"user", options_.user}, {"database", options_.database}, {"client_encoding", "UTF8"}};
     for (const auto& [name, value] : options_.startup_parameters) put_setting(parameters, name, value);
-    ServerLogin login(std::move(parameters), options_.credential, protected_link);
+    ServerLogin login(std::move(parameters), options_.credential, protected_link, stream_->server_end_point());
     bool sent = co_await stream_->write_all(login.start());
     FrameReader reader(own_message_bytes_max);
     std::string body;

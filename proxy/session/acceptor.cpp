@@ -18,6 +18,19 @@ constexpr int backlog = 4096;
 
 }  // namespace
 
+namespace {
+
+ListenerTlsOptions tls_options_of(const ListenConfig& config) {
+    ListenerTlsOptions options;
+    options.certificates.push_back({config.tls_certificate_file, config.tls_key_file});
+    for (const TlsCertificateConfig& more : config.tls_certificates) options.certificates.push_back({more.certificate_file, more.key_file});
+    options.clients = {config.tls_client_ca_file, config.tls_client_crl_file};
+    options.tls13_only = config.tls_protocols_min == TlsProtocol::tls13;
+    return options;
+}
+
+}  // namespace
+
 Acceptor::Acceptor(DataPathShared& shared, std::shared_ptr<const Listener> listener)
     : shared_(shared),
       listener_(std::move(listener)),
@@ -28,7 +41,7 @@ Result<std::shared_ptr<Acceptor>> Acceptor::open(DataPathShared& shared, const L
     auto listener = std::make_shared<Listener>();
     listener->config = config;
     if (config.tls != ClientTls::disable) {
-        Result<std::shared_ptr<TlsContext>> tls = TlsContext::for_listener(config.tls_certificate_file, config.tls_key_file);
+        Result<std::shared_ptr<ListenerTls>> tls = ListenerTls::load(tls_options_of(config));
         if (!tls) return tls.error();
         listener->tls = *tls;
     }

@@ -23,6 +23,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     void stop();  // on the first worker's thread
     [[nodiscard]] const std::string& address() const { return local_ ? local_->path() : listener_->config.address; }
     [[nodiscard]] std::uint16_t port() const { return port_; }
+    [[nodiscard]] const std::shared_ptr<ListenerTls>& tls() const { return listener_->tls; }  // null: no TLS
 
   private:
     Result<void> listen_tcp();

@@ -33,6 +33,12 @@ Error bad_password(std::string_view user) {
 Error tls_required() {
     return fail(ErrorKind::forbidden, "this address accepts TLS connections only", {}, "connect with sslmode=require or stronger", "28000");
 }
+Error certificate_required() {
+    return fail(ErrorKind::forbidden, "connection requires a valid client certificate", {}, "connect with sslcert and sslkey", "28000");
+}
+Error bad_certificate(std::string_view user, std::string detail) {
+    return fail(ErrorKind::unauthenticated, "certificate authentication failed for user " + quoted(user), std::move(detail), {}, "28000");
+}
 Error no_replication() {
     return fail(ErrorKind::invalid, "replication connections are not accepted here", {},
                 "set replication: true for this listener, or connect to the PostgreSQL server directly", "0A000");

@@ -11,6 +11,8 @@ namespace pgporter::client_error {
 
 [[nodiscard]] Error bad_password(std::string_view user);  // the same for an unknown user
 [[nodiscard]] Error tls_required();
+[[nodiscard]] Error certificate_required();
+[[nodiscard]] Error bad_certificate(std::string_view user, std::string detail);
 [[nodiscard]] Error no_replication();
 [[nodiscard]] Error replication_forbidden(std::string_view user);
 [[nodiscard]] Error no_replication_place();

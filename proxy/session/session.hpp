@@ -7,8 +7,9 @@
 //
 //   session.cpp           life: start, end, cancel, drain
 //   session_entry.cpp     where the client comes from: PROXY header, bounds by address, allow-lists; cancel requests
-//   session_login.cpp     startup packet, TLS, SCRAM, who is the tenant, welcome
+//   session_login.cpp     startup packet, SCRAM, who is the tenant, welcome
 //   session_replication.cpp  a replication connection: a server connection of its own, bytes both ways
+//   session_tls.cpp       direct TLS, requests for encryption, handshakes, client certificates
 //   session_lease.cpp     gate, pool, context: getting and returning a server connection
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
@@ -50,7 +51,7 @@ namespace pgporter {
 
 struct Listener {  // what a session needs of where it came in
     ListenConfig config;
-    std::shared_ptr<TlsContext> tls;  // null: no TLS there
+    std::shared_ptr<ListenerTls> tls;  // null: no TLS there
 };
 
 class Session final : public LeaseHolder, public std::enable_shared_from_this<Session> {
@@ -137,6 +138,17 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] Result<void> resolve_identity(const StartupMessage& message, LoginRequest& login, Result<Identity>& identity) const;
     Result<void> admit();
     void note_startup_settings();
+
+    // session_tls.cpp
+    struct EncryptionAsked {
+        bool tls = false;
+        bool gss = false;
+    };
+    Task<bool> accept_direct_tls();
+    Task<bool> answer_encryption_request(bool is_tls_request, EncryptionAsked& asked);
+    Task<bool> secure_client(bool is_direct);
+    [[nodiscard]] Result<void> check_client_certificate(std::string_view user) const;
+    Task<Result<void>> find_certified_user(std::string user);
 
     // session_lease.cpp
     Result<void> refresh_route();

@@ -78,8 +78,9 @@ Task<std::optional<std::string>> Session::read_startup_packet() {
 }
 
 Task<bool> Session::read_startup(StartupMessage& message) {
-    bool asked_tls = false;
-    bool asked_gss = false;
+    const bool opened = co_await accept_direct_tls();
+    if (!opened) co_return false;
+    EncryptionAsked asked;
     while (true) {
         std::optional<std::string> body = co_await read_startup_packet();
         if (!body) co_return false;
@@ -90,29 +91,8 @@ Task<bool> Session::read_startup(StartupMessage& message) {
         }
         const bool is_tls_request = std::holds_alternative<SslRequest>(*packet);
         if (is_tls_request || std::holds_alternative<GssEncRequest>(*packet)) {
-            bool& asked = is_tls_request ? asked_tls : asked_gss;
-            // Bytes that came along would be taken as protected though nobody protected them (CVE-2021-3935).
-            if (asked || client_.is_tls() || !login_input_.empty()) {
-                const bool refused = co_await refuse_login(
-                    EndReason::protocol_violation, client_error::protocol_violation("received unencrypted data after SSL request"));
-                co_return refused;
-            }
-            asked = true;
-            const bool accept = is_tls_request && listener_->tls != nullptr;
-            std::string answer(1, accept ? 'S' : 'N');
-            const bool sent = co_await client_.write_all(std::move(answer));
-            if (!sent) {
-                end(EndReason::client_lost, nullptr);
-                co_return false;
-            }
-            if (accept) {
-                Result<void> secured = co_await client_.accept_tls(listener_->tls);
-                if (!secured) {
-                    log::info("tls_handshake_failed", {{"reason", secured.error().detail}});
-                    end(EndReason::client_lost, nullptr);
-                    co_return false;
-                }
-            }
+            const bool answered = co_await answer_encryption_request(is_tls_request, asked);
+            if (!answered) co_return false;
             continue;
         }
         if (const auto* cancel = std::get_if<CancelRequest>(&*packet)) {
@@ -195,7 +175,10 @@ Task<Result<std::string>> Session::find_verifier(std::string user) {
 }
 
 Task<Result<void>> Session::authenticate(std::string user) {
-    if (listener_->config.auth == ClientAuth::trust) {
+    Result<void> certified = check_client_certificate(user);
+    if (certified && listener_->config.auth == ClientAuth::cert) certified = co_await find_certified_user(user);
+    if (!certified) co_return certified.error();
+    if (listener_->config.auth != ClientAuth::scram) {
         client_out_.write(client_, message::authentication_ok());
         co_return Result<void>{};
     }
@@ -206,16 +189,20 @@ Task<Result<void>> Session::authenticate(std::string user) {
     }
     Result<ScramVerifier> verifier = parse_scram_verifier(*text);
     const bool is_mock = !verifier;
-    ScramServer scram(is_mock ? mock_verifier(worker_.shared().mock_secret, user) : std::move(*verifier), is_mock, random_nonce());
-
-    std::string offer = message::authentication_sasl(std::vector<std::string>{"SCRAM-SHA-256"});
+    ScramChannel channel{client_.server_end_point()};
+    std::string offer = message::authentication_sasl(scram_mechanisms(channel));
     bool sent = co_await client_.write_all(std::move(offer));
     if (!sent) co_return fail(ErrorKind::unavailable, "the client has gone");
     std::optional<std::string> initial = co_await read_login_message();
     if (!initial) co_return fail(ErrorKind::unavailable, "the client has gone");
     const auto response = parse_sasl_initial_response(*initial);
     if (!response || !response->data) co_return client_error::protocol_violation("malformed SCRAM message");
-    if (response->mechanism != "SCRAM-SHA-256") co_return client_error::protocol_violation("client selected an invalid SASL authentication mechanism");
+    channel.is_plus = response->mechanism == scram_plus_mechanism && !channel.server_end_point.empty();
+    if (!channel.is_plus && response->mechanism != scram_mechanism) {
+        co_return client_error::protocol_violation("client selected an invalid SASL authentication mechanism");
+    }
+    ScramServer scram(is_mock ? mock_verifier(worker_.shared().mock_secret, user) : std::move(*verifier), is_mock, random_nonce(),
+                      std::move(channel));
     Result<std::string> server_first = scram.on_client_first(*response->data);
     if (!server_first) co_return server_first.error();
     std::string challenge = message::authentication_sasl_continue(*server_first);
@@ -228,7 +215,7 @@ Task<Result<void>> Session::authenticate(std::string user) {
     Result<std::string> server_final = scram.on_client_final(*final_message);
     if (!server_final) {
         worker_.shared().verifiers.forget(user);
-        if (server_final.error().kind == ErrorKind::unauthenticated) co_return client_error::bad_password(user);
+        if (server_final.error().sqlstate == "28P01") co_return client_error::bad_password(user);
         co_return server_final.error();
     }
     learned_keys_ = std::make_shared<const ScramKeys>(scram.learned());
@@ -238,6 +225,7 @@ Task<Result<void>> Session::authenticate(std::string user) {
 
 Result<void> Session::resolve_identity(const StartupMessage& message, LoginRequest& login, Result<Identity>& identity) const {
     login.parameters = message.parameters;
+    login.server_name = client_.server_name();
     for (const auto& [name, value] : message.parameters) {
         if (name == "options") {
             Result<std::vector<std::pair<std::string, std::string>>> options = parse_options_parameter(value);

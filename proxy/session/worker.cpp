@@ -15,6 +15,7 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
       ledger(metric_registry, configuration.metrics_tenants_max),
       pool_metrics(metric_registry),
       session_metrics(metric_registry),
+      tls_metrics(metric_registry),
       cancels(configuration.instance_id),
       login_throttle({configuration.limits.auth_failures_max, configuration.limits.auth_failure_window_ms,
                       configuration.limits.auth_failure_addresses_max, configuration.limits.logins_per_address_max}),

@@ -21,6 +21,7 @@
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/session_metrics.hpp"
 #include "proxy/session/tenant_desk.hpp"
+#include "proxy/session/tls_metrics.hpp"
 #include "proxy/session/verifier_cache.hpp"
 
 namespace pgporter {
@@ -38,6 +39,7 @@ struct DataPathShared {
     ServerBudget budget;
     PoolMetrics pool_metrics;
     SessionMetrics session_metrics;
+    TlsMetrics tls_metrics;
     CancelRegistry cancels;
     LoginThrottle login_throttle;
     VerifierCache verifiers;

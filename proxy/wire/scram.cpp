@@ -14,6 +14,12 @@ Error malformed(std::string detail) {
     return fail(ErrorKind::invalid, "malformed SCRAM message", std::move(detail), {}, "08P01");
 }
 
+constexpr std::string_view plus_header = "p=tls-server-end-point,,";
+
+Error other_channel(std::string message, std::string detail = {}) {
+    return fail(ErrorKind::unauthenticated, std::move(message), std::move(detail), {}, "28000");
+}
+
 Error out_of_order() {
     return malformed("message out of order");
 }
@@ -140,8 +146,16 @@ ScramVerifier mock_verifier(std::string_view process_secret, std::string_view us
 
 // ---- server
 
-ScramServer::ScramServer(ScramVerifier verifier, bool is_mock, std::string server_nonce)
-    : verifier_(std::move(verifier)), is_mock_(is_mock), nonce_(std::move(server_nonce)) {
+std::vector<std::string> scram_mechanisms(const ScramChannel& channel) {
+    std::vector<std::string> mechanisms;
+    if (!channel.server_end_point.empty()) mechanisms.emplace_back(scram_plus_mechanism);
+    mechanisms.emplace_back(scram_mechanism);
+    return mechanisms;
+}
+
+ScramServer::ScramServer(ScramVerifier verifier, bool is_mock, std::string server_nonce, ScramChannel channel)
+    : verifier_(std::move(verifier)), is_mock_(is_mock), channel_(std::move(channel)), nonce_(std::move(server_nonce)) {
+    PP_ASSERT(!channel_.is_plus || !channel_.server_end_point.empty());
     PP_ASSERT(is_nonce(nonce_));
     PP_ASSERT(verifier_.iterations >= 1 && verifier_.iterations <= scram_iterations_max);
     PP_ASSERT(!verifier_.salt.empty() && verifier_.salt.size() <= scram_salt_bytes_max);
@@ -171,17 +185,40 @@ const ScramKeys& ScramServer::learned() const {
     return learned_;
 }
 
-Result<std::string> ScramServer::read_client_first(std::string_view data) {
-    if (!is_message(data)) return malformed("client-first is too long or has a zero byte");
-    if (data.starts_with("p=")) return malformed("the client wants channel binding, which this mechanism doesn't have");
-    if (!data.starts_with("n,") && !data.starts_with("y,")) return malformed("unexpected channel-binding flag");
-    if (data.substr(2).starts_with("a=")) {
+// Returns what comes behind the header.
+Result<std::string_view> ScramServer::read_gs2_header(std::string_view data) {
+    std::string_view rest = data;
+    if (const auto type = take_attribute(rest, 'p')) {
+        if (!channel_.is_plus) return malformed("channel binding with a mechanism that doesn't have it");
+        if (*type != "tls-server-end-point") {
+            return fail(ErrorKind::invalid, "unsupported SCRAM channel-binding type", {}, {}, "08P01");
+        }
+    } else if (data.starts_with("n,") || data.starts_with("y,")) {
+        if (channel_.is_plus) return malformed("SCRAM-SHA-256-PLUS without channel binding");
+        if (data.front() == 'y' && !channel_.server_end_point.empty()) {
+            return other_channel("SCRAM channel binding negotiation error",
+                                 "the client supports channel binding but thinks the server does not, and it does");
+        }
+        rest.remove_prefix(2);
+    } else {
+        return malformed("unexpected channel-binding flag");
+    }
+    if (rest.starts_with("a=")) {
         return fail(ErrorKind::invalid, "client uses authorization identity, but it is not supported", {}, {}, "0A000");
     }
-    if (!data.substr(2).starts_with(",")) return malformed("unexpected attribute in the gs2 header");
-    channel_binding_ = base64_encode(data.substr(0, 3));
+    if (!rest.starts_with(",")) return malformed("unexpected attribute in the gs2 header");
+    rest.remove_prefix(1);
+    std::string bound(data.substr(0, data.size() - rest.size()));
+    if (channel_.is_plus) bound += channel_.server_end_point;
+    channel_binding_ = base64_encode(bound);
+    return rest;
+}
 
-    const std::string_view bare = data.substr(3);
+Result<std::string> ScramServer::read_client_first(std::string_view data) {
+    if (!is_message(data)) return malformed("client-first is too long or has a zero byte");
+    const auto header_read = read_gs2_header(data);
+    if (!header_read) return header_read.error();
+    const std::string_view bare = *header_read;
     if (bare.starts_with("m=")) {
         return fail(ErrorKind::invalid, "client requires an unsupported SCRAM extension", {}, {}, "0A000");
     }
@@ -208,8 +245,10 @@ Result<std::string> ScramServer::check_client_final(std::string_view data) {
     const auto channel_binding = take_attribute(rest, 'c');
     const auto nonce = channel_binding ? take_attribute(rest, 'r') : std::nullopt;
     if (!nonce) return malformed("client-final has no channel binding or no nonce");
-    if (*channel_binding != channel_binding_)
+    if (*channel_binding != channel_binding_) {
+        if (channel_.is_plus) return other_channel("SCRAM channel binding check failed");
         return malformed("unexpected SCRAM channel-binding attribute in client-final-message");
+    }
     if (*nonce != nonce_) return malformed("nonce does not match");
     Sha256 proof{};
     if (!decode_key(data.substr(proof_at + 3), proof)) return malformed("malformed proof in client-final-message");
@@ -240,8 +279,11 @@ ScramClient::ScramClient(ScramKeys keys, std::string client_nonce)
     : ScramClient(std::nullopt, std::make_shared<const ScramKeys>(std::move(keys)), std::move(client_nonce)) {}
 
 ScramClient::ScramClient(std::optional<Secret> password, std::shared_ptr<const ScramKeys> keys,
-                         std::string client_nonce)
+                         std::string client_nonce, ScramChannel channel)
     : password_(std::move(password)), given_keys_(std::move(keys)), client_nonce_(std::move(client_nonce)) {
+    PP_ASSERT(!channel.is_plus || !channel.server_end_point.empty());
+    gs2_header_ = channel.is_plus ? plus_header : channel.server_end_point.empty() ? "n,," : "y,,";
+    channel_binding_ = base64_encode(channel.is_plus ? gs2_header_ + channel.server_end_point : gs2_header_);
     PP_ASSERT(is_nonce(client_nonce_));
     PP_ASSERT(password_ || given_keys_);
 }
@@ -251,7 +293,7 @@ std::string ScramClient::client_first() {
     step_ = Step::server_first;
     // The user name is left empty, as libpq does: the server takes the one of the startup packet.
     auth_message_ = "n=,r=" + client_nonce_;
-    return "n,," + auth_message_;
+    return gs2_header_ + auth_message_;
 }
 
 Result<std::string> ScramClient::on_server_first(std::string_view data) {
@@ -306,7 +348,7 @@ Result<std::string> ScramClient::read_server_first(std::string_view data) {
     if (!iterations) return malformed("the number of iterations is out of range");
     PP_TRY(choose_keys(std::move(*salt), *iterations));
 
-    const std::string without_proof = "c=biws,r=" + std::string(*nonce);
+    const std::string without_proof = "c=" + channel_binding_ + ",r=" + std::string(*nonce);
     auth_message_ += "," + std::string(data) + "," + without_proof;
     const Sha256 stored_key = sha256(as_text(keys_.client_key));
     const Sha256 signature = hmac_sha256(as_text(stored_key), auth_message_);

@@ -2,7 +2,9 @@
 // that login, on its thread. Secrets are compared in constant time, wiped when their owner dies, and never in an
 // error's text.
 //
-// No channel binding: as a server we take the gs2 flags 'n' and 'y' and refuse 'p'; as a client we say 'n'.
+// Channel binding is tls-server-end-point (RFC 5929), the one that PostgreSQL has. As a server: 'p' where the client chose
+// SCRAM-SHA-256-PLUS and nowhere else; 'y' is refused where we offered it, since somebody in between took the offer away.
+// As a client: 'p' where the server offers PLUS, else 'y' on TLS, 'n' elsewhere, as libpq does.
 // Passwords: ASCII goes through unchanged, which is what SASLprep and PostgreSQL do with it. Other passwords are used
 // as the raw UTF-8 bytes they came as, which is PostgreSQL's own fallback; a password whose SASLprep form differs from
 // what was typed (ligatures, full-width forms, non-breaking spaces, decomposed accents) doesn't match a verifier that
@@ -16,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 #include "base/secret.hpp"
@@ -54,12 +57,26 @@ struct ScramKeys {
     ~ScramKeys();  // wipes the keys
 };
 
+inline constexpr std::string_view scram_mechanism = "SCRAM-SHA-256";
+inline constexpr std::string_view scram_plus_mechanism = "SCRAM-SHA-256-PLUS";
+
+// What a login is bound to. `server_end_point` is the hash of the server's certificate (raw bytes); empty: no TLS, or a
+// certificate for which it isn't defined; then PLUS isn't offered. `is_plus`: SCRAM-SHA-256-PLUS was chosen.
+struct ScramChannel {
+    std::string server_end_point;
+    bool is_plus = false;
+};
+
+// What a server offers, best first.
+[[nodiscard]] std::vector<std::string> scram_mechanisms(const ScramChannel& channel);
+
 // One client's login, seen from the server. Order: on_client_first, on_client_final; a failure is final. Errors: kind
-// invalid with 08P01 or 0A000 for a message that isn't SCRAM, kind unauthenticated with 28P01 for a wrong proof.
+// invalid with 08P01 or 0A000 for a message that isn't SCRAM, kind unauthenticated with 28P01 for a wrong proof and with
+// 28000 for a channel that isn't the one we are at the end of.
 class ScramServer {
   public:
     // `is_mock`: go through the motions and fail. `server_nonce`: random, printable, without comma (random_nonce()).
-    ScramServer(ScramVerifier verifier, bool is_mock, std::string server_nonce);
+    ScramServer(ScramVerifier verifier, bool is_mock, std::string server_nonce, ScramChannel channel = {});
     ScramServer(const ScramServer&) = delete;
     ScramServer& operator=(const ScramServer&) = delete;
     ~ScramServer();
@@ -73,12 +90,14 @@ class ScramServer {
     enum class Step : std::uint8_t { client_first, client_final, proven, failed };
 
     Result<std::string> read_client_first(std::string_view data);
+    Result<std::string_view> read_gs2_header(std::string_view data);
     Result<std::string> check_client_final(std::string_view data);
 
     ScramVerifier verifier_;
     bool is_mock_;
+    ScramChannel channel_;
     std::string nonce_;                // the server's part first, client's and server's after client-first
-    std::string channel_binding_;      // base64 of the client's gs2 header, which client-final must repeat
+    std::string channel_binding_;      // base64 of gs2 header and channel, which client-final must have
     std::string auth_message_prefix_;  // client-first-bare "," server-first ","
     ScramKeys learned_;
     Step step_ = Step::client_first;
@@ -92,7 +111,8 @@ class ScramClient {
     ScramClient(ScramKeys keys, std::string client_nonce);
     // The keys when they fit what the server asks for (no key derivation), else the password. One of the two must be
     // there.
-    ScramClient(std::optional<Secret> password, std::shared_ptr<const ScramKeys> keys, std::string client_nonce);
+    ScramClient(std::optional<Secret> password, std::shared_ptr<const ScramKeys> keys, std::string client_nonce,
+                ScramChannel channel = {});
     ScramClient(const ScramClient&) = delete;
     ScramClient& operator=(const ScramClient&) = delete;
 
@@ -112,6 +132,8 @@ class ScramClient {
     std::optional<Secret> password_;
     std::shared_ptr<const ScramKeys> given_keys_;
     std::string client_nonce_;
+    std::string gs2_header_;
+    std::string channel_binding_;  // base64 of it and of the channel
     std::string auth_message_;
     ScramKeys keys_;
     Step step_ = Step::start;

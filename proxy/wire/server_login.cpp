@@ -12,8 +12,6 @@
 namespace pgporter {
 namespace {
 
-constexpr std::string_view mechanism_sha256 = "SCRAM-SHA-256";
-
 // A server sends about twenty messages until it is ready; one that sends this many wants to keep us busy.
 constexpr std::uint32_t login_messages_max = 1000;
 
@@ -37,7 +35,8 @@ Error truncated(std::string_view what) {
 
 Error no_password() {
     return fail(ErrorKind::unauthenticated, "the server asks for a password, but none is known for this login", {},
-                "configure a password for the server, or let clients log in by SCRAM with the server's own verifier",
+                "give the user an entry in server_logins, or let clients log in by SCRAM with the server's own verifier "
+                "(who logs in by certificate teaches no key)",
                 "28000");
 }
 
@@ -104,10 +103,11 @@ ServerLogin::State ServerLogin::state_of(Step step) {
 }
 
 ServerLogin::ServerLogin(std::vector<std::pair<std::string, std::string>> startup_parameters,
-                         ServerCredential credential, bool encrypted_or_local)
+                         ServerCredential credential, bool encrypted_or_local, std::string server_end_point)
     : startup_parameters_(std::move(startup_parameters)),
       credential_(std::move(credential)),
-      encrypted_or_local_(encrypted_or_local) {}
+      encrypted_or_local_(encrypted_or_local),
+      server_end_point_(std::move(server_end_point)) {}
 
 std::string ServerLogin::start() {
     const auto moved = move(Event::started, "start");
@@ -187,17 +187,23 @@ Result<std::string> ServerLogin::on_authentication(std::string_view body) {
 Result<std::string> ServerLogin::on_sasl_offer(std::string_view mechanisms) {
     Reader reader(mechanisms);
     bool offered = false;
+    ScramChannel channel{server_end_point_, false};
     auto mechanism = reader.cstring();
-    for (; mechanism && !mechanism->empty(); mechanism = reader.cstring()) offered |= *mechanism == mechanism_sha256;
+    for (; mechanism && !mechanism->empty(); mechanism = reader.cstring()) {
+        offered |= *mechanism == scram_mechanism;
+        // An offer on a connection that can't be bound says that somebody ends the server's TLS on the way: not our choice to make.
+        channel.is_plus |= *mechanism == scram_plus_mechanism && !server_end_point_.empty();
+    }
     if (!mechanism || !reader.empty()) return truncated("AuthenticationSASL");
     PP_TRY(move(Event::sasl_offered, "AuthenticationSASL"));
-    if (!offered) {
+    if (!offered && !channel.is_plus) {
         return fail(ErrorKind::unauthenticated, "the server offers no SASL mechanism that is supported", {},
                     "allow SCRAM-SHA-256 on the server", "0A000");
     }
     if (!credential_.password && !credential_.scram_keys) return no_password();
-    scram_.emplace(credential_.password, credential_.scram_keys, random_nonce());
-    return message::sasl_initial_response(mechanism_sha256, scram_->client_first());
+    const std::string_view chosen = channel.is_plus ? scram_plus_mechanism : scram_mechanism;
+    scram_.emplace(credential_.password, credential_.scram_keys, random_nonce(), std::move(channel));
+    return message::sasl_initial_response(chosen, scram_->client_first());
 }
 
 Result<std::string> ServerLogin::on_sasl_continue(std::string_view data) {

@@ -70,8 +70,9 @@ class ServerLogin {
     [[nodiscard]] static State state_of(Step step);
 
     // `encrypted_or_local`: the connection is TLS or a Unix socket; a password in clear text is sent over nothing else.
+    // `server_end_point`: the hash of the server's certificate, for SCRAM-SHA-256-PLUS; empty: no TLS, or not defined.
     ServerLogin(std::vector<std::pair<std::string, std::string>> startup_parameters, ServerCredential credential,
-                bool encrypted_or_local);
+                bool encrypted_or_local, std::string server_end_point = {});
 
     [[nodiscard]] std::string start();  // bytes to send; once
     // One whole backend message; returns bytes to send (may be empty). An error is final.
@@ -106,6 +107,7 @@ class ServerLogin {
     std::vector<std::pair<std::string, std::string>> startup_parameters_;
     ServerCredential credential_;
     bool encrypted_or_local_;
+    std::string server_end_point_;
     bool negotiated_ = false;
     Step step_ = Step::start;
     std::uint32_t messages_seen_ = 0;

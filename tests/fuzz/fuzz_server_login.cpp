@@ -10,9 +10,10 @@ PP_FUZZ(input) {
     if (input.empty()) return;
     const bool encrypted = input[0] & 1;
     const bool has_password = input[0] & 2;
+    const std::string certificate = encrypted && input[0] & 4 ? std::string(32, 'c') : std::string();
     input.remove_prefix(1);
     ServerLogin login({{"user", "app"}}, {has_password ? std::optional(Secret("secret")) : std::nullopt, nullptr},
-                      encrypted);
+                      encrypted, certificate);
     (void)login.start();
     bool offered_scram = false;
     while (input.size() >= 2) {

@@ -33,7 +33,8 @@ struct Folder {
         std::string name = (fs::temp_directory_path() / "pgporter-conf-test-XXXXXX").string();
         REQUIRE(::mkdtemp(name.data()) != nullptr);
         path = name;
-        for (const auto* file : {"admin-token", "mover-password", "catalog-password", "server.crt", "server.key"}) {
+        for (const auto* file : {"admin-token", "mover-password", "catalog-password", "server.crt", "server.key", "tenants.crt",
+                                 "tenants.key", "clients.crt", "clients.crl"}) {
             std::ofstream(path / file) << "0123456789abcdef-secret\n";
             fs::permissions(path / file, fs::perms::owner_read | fs::perms::owner_write);
         }
@@ -148,16 +149,17 @@ TEST_CASE("the example's optional keys load, too") {
     CHECK(config.auth_query->cache_ms == AuthQueryConfig{}.cache_ms);
     CHECK_FALSE(config.listen[0].tls_certificate_file.empty());
     CHECK_FALSE(config.listen[0].tls_key_file.empty());
-    REQUIRE(config.listen.size() == 3);
+    REQUIRE(config.listen.size() == 4);
     CHECK(config.listen[1].socket_permissions == ListenConfig{}.socket_permissions);
     CHECK(config.listen[2].proxy_protocol == ProxyProtocol::required);
     CHECK(config.peers.size() == 1);
+    CHECK(config.listen[0].tls_protocols_min == TlsProtocol::tls12);
 }
 
 TEST_CASE("the examples name every key that the loaders know") {
     const auto check = [](const char* loader, const std::string& example, std::size_t keys_min = 20) {
         const auto source = read(root / loader);
-        const std::regex key(R"re((?:text|texts|number|boolean|choice|milliseconds|mapping|list|node|free_texts|read_identifier|read_file_path)\((?:\*?inner, |\*?mapping, )?"([a-z_]+)")re");
+        const std::regex key(R"re((?:text|texts|number|boolean|choice|milliseconds|mapping|list|node|free_texts|read_identifier|read_file_path)\((?:\*?inner, |\*?mapping, |pair, )?"([a-z_]+)")re");
         std::size_t keys = 0;
         for (std::sregex_iterator it(source.begin(), source.end(), key), end; it != end; ++it, ++keys) {
             const auto name = (*it)[1].str();
@@ -168,6 +170,7 @@ TEST_CASE("the examples name every key that the loaders know") {
     };
     check("catalog/config_loader.cpp", read(root / "conf/pgporter.example.yaml"));
     check("catalog/listener_keys.cpp", read(root / "conf/pgporter.example.yaml"), 10);
+    check("catalog/tls_keys.cpp", read(root / "conf/pgporter.example.yaml"), 8);
     check("catalog/document.cpp", read(root / "conf/tenants.example.yaml"));
 }
 

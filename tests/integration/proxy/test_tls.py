@@ -1,10 +1,10 @@
 """TLS to clients and to servers, listeners that require it, and the listener that trusts."""
 import os
 import ssl
-import subprocess
 import unittest
 
 import fixture
+import tls_parts
 import wire_client
 from fixture import wait_for
 from wire_client import ServerError, Wire, WireError
@@ -21,32 +21,14 @@ def tearDownModule():
     workspace.close()
 
 
-def certificates(folder):
-    """A certificate authority, one server certificate for 'localhost' and 127.0.0.1, and another authority that nobody trusts."""
-    def openssl(*arguments):
-        subprocess.run(['openssl'] + list(arguments), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
-    with open(os.path.join(folder, 'san'), 'w', encoding='utf-8') as out:
-        out.write('subjectAltName=DNS:localhost,IP:127.0.0.1\n')
-    with open(os.path.join(folder, 'wrong-san'), 'w', encoding='utf-8') as out:
-        out.write('subjectAltName=DNS:elsewhere.example\n')
-    for authority in ('ca', 'stranger'):
-        openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', authority + '.key', '-out',
-                authority + '.crt', '-days', '2', '-subj', '/CN=' + authority)
-    for name, names in (('server', 'san'), ('wrong', 'wrong-san')):
-        openssl('req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', name + '.key', '-out', name + '.csr',
-                '-subj', '/CN=' + name)
-        openssl('x509', '-req', '-in', name + '.csr', '-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-out', name + '.crt', '-days', '2',
-                '-extfile', names)
-    return lambda name: os.path.join(folder, name)
-
-
 class Tls(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        folder = os.path.join(workspace.path, 'certificates')
-        os.mkdir(folder)
-        cls.path = path = staticmethod(certificates(folder))
-        path = path.__func__
+        made = tls_parts.Authority(os.path.join(workspace.path, 'certificates'))
+        for name in ('server', 'wrong'):
+            made.make(name, tls_parts.NAMES[name])
+        cls.path = staticmethod(made.path)
+        path = made.path
         cls.tls_server = fixture.Postgres(workspace, 'tls-server', tls=(path('server.crt'), path('server.key')))
         cls.wrong_server = fixture.Postgres(workspace, 'wrong-name-server', tls=(path('wrong.crt'), path('wrong.key')))
         for one in (cls.tls_server, cls.wrong_server):
