@@ -94,10 +94,6 @@ Error idle_in_transaction(long ms) {
 Error not_ready() {
     return fail(ErrorKind::unavailable, "pgporter has no catalog yet", {}, "try again in a moment", "57P03");
 }
-Error isolation_changed() {
-    return fail(ErrorKind::unavailable, "the isolation of this tenant's database has changed, which needs a new connection", {}, "connect again",
-                "57P01");
-}
 
 std::string to_message(const Error& error, std::string_view severity) {
     const std::string_view sqlstate = error.sqlstate.empty() ? sqlstate_of(error.kind) : std::string_view(error.sqlstate);

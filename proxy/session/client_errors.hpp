@@ -28,7 +28,6 @@ namespace pgporter::client_error {
 [[nodiscard]] Error too_many_statements(std::size_t statements_max);
 [[nodiscard]] Error idle_in_transaction(long ms);
 [[nodiscard]] Error not_ready();
-[[nodiscard]] Error isolation_changed();
 
 // The whole 'E' message. An error without SQLSTATE gets one by its kind.
 [[nodiscard]] std::string to_message(const Error& error, std::string_view severity);

@@ -99,6 +99,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_lease.cpp
     Result<void> refresh_route();
+    [[nodiscard]] std::optional<Error> trouble_with_past(const Access& access) const;
     [[nodiscard]] Standpoint standpoint() const;
     [[nodiscard]] ContextPtr wanted_context();
     bool try_begin_lease();  // the quick way: same connection, same context, gate open

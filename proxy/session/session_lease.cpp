@@ -5,6 +5,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "catalog/setting_name.hpp"
+#include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/messages.hpp"
@@ -23,10 +24,7 @@ Result<void> Session::refresh_route() {
     if (found->tenant) access = access_for(worker_.config(), *snapshot, *found->tenant, identity_.user);
     if (!access) return access.error();
     if (const auto trouble = startup_settings_trouble(*access, identity_.settings)) return *trouble;
-    // What the client has prepared until now was never looked at.
-    if (has_route_ && ((access->guards_role && !access_.guards_role) || (access->guards_setting && !access_.guards_setting))) {
-        return client_error::isolation_changed();
-    }
+    if (const auto trouble = trouble_with_past(*access)) return *trouble;
     const bool own_login = access->login_user == identity_.user;
     std::shared_ptr<Pool> pool = worker_.pool_for(found->cluster, found->database, access->login_user, own_login ? learned_keys_ : nullptr);
     if (!pool) return fail(ErrorKind::internal, "the catalog has no cluster \"" + found->cluster + "\"", {}, {}, "58000");
@@ -50,6 +48,21 @@ Result<void> Session::refresh_route() {
     route_version_ = snapshot->version();
     has_route_ = true;
     return {};
+}
+
+// What the session prepared and set before anything was guarded was never looked at.
+std::optional<Error> Session::trouble_with_past(const Access& access) const {
+    const bool begins = (access.guards_role && !access_.guards_role) || (access.guards_setting && !access_.guards_setting);
+    if (!has_route_ || !begins) return std::nullopt;
+    constexpr const char* strings = "standard_conforming_strings";
+    if (const std::string* value = find_setting(own_state_.settings, strings)) {
+        if (auto trouble = startup_settings_trouble(access, {{strings, *value}})) return trouble;
+    }
+    const auto check = [&access](std::string_view definition) { return guard_statement(definition.substr(0, definition.find('\0')), access); };
+    for (const auto& [name, statement] : names_) {
+        if (auto trouble = check(statement->definition)) return trouble;
+    }
+    return unnamed_serial_ == 0 ? std::nullopt : check(unnamed_definition_);
 }
 
 Standpoint Session::standpoint() const {
