@@ -132,10 +132,6 @@ Error idle_in_transaction(long ms) {
 Error not_ready() {
     return fail(ErrorKind::unavailable, "pgporter has no catalog yet", {}, "try again in a moment", "57P03");
 }
-Error isolation_changed() {
-    return fail(ErrorKind::unavailable, "the isolation of this tenant's database has changed, which needs a new connection", {}, "connect again",
-                "57P01");
-}
 
 Error session_pooled(std::string_view tenant) {
     return fail(ErrorKind::invalid, "tenant " + quoted(tenant) + " uses session pooling and can't be named in SQL", {},

@@ -154,6 +154,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Result<void> refresh_route();
     Result<void> enter_tenant(const Route& route, Access access);
     void note_types(char type, std::string_view body);
+    [[nodiscard]] std::optional<Error> trouble_with_past(const Access& access) const;
     [[nodiscard]] Standpoint standpoint() const;
     Task<Result<void>> begin_held_back();
     [[nodiscard]] ContextPtr wanted_context();

@@ -10,6 +10,7 @@
 #include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
+#include "router/sql_lexer.hpp"
 
 namespace pgporter {
 
@@ -46,7 +47,12 @@ Result<void> Session::refresh_route() {
     Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
     if (found->tenant) access = access_for(worker_.config(), *snapshot, *found->tenant, identity_.user);
     if (!access) return access.error();
-    if (const auto trouble = startup_settings_trouble(*access, identity_.settings)) return *trouble;
+    Settings asked = identity_.settings;
+    if (tenant != identity_.tenant) {  // what names the login's tenant isn't meant for this one, and isn't set for it
+        std::erase_if(asked, [this](const auto& setting) { return names_tenants(worker_.config().identify, folded(setting.first)); });
+    }
+    if (const auto trouble = startup_settings_trouble(*access, asked)) return *trouble;
+    if (const auto trouble = trouble_with_past(*access)) return *trouble;
     PP_TRY(enter_tenant(*found, *std::move(access)));
     route_version_ = snapshot->version();
     has_route_ = true;
@@ -93,6 +99,17 @@ Result<void> Session::enter_tenant(const Route& route, Access access) {
         if (const auto foreign = names_foreign_tenant(own_state_.search_path, *worker_.snapshot(), standpoint())) return *foreign;
     }
     return {};
+}
+
+// What the session set before anything was guarded was never looked at.
+std::optional<Error> Session::trouble_with_past(const Access& access) const {
+    const bool begins = (access.guards_role && !access_.guards_role) || (access.guards_setting && !access_.guards_setting);
+    if (!has_route_ || !begins) return std::nullopt;
+    constexpr const char* strings = "standard_conforming_strings";
+    if (const std::string* value = find_setting(own_state_.settings, strings)) {
+        if (auto trouble = startup_settings_trouble(access, {{strings, *value}})) return trouble;
+    }
+    return std::nullopt;  // prepared statements are looked at whenever they are bound
 }
 
 Standpoint Session::standpoint() const {

@@ -155,6 +155,21 @@ class Doctor(unittest.TestCase):
         for name in (proxy.log(), done.stdout, done.stderr):
             self.assertNotIn(fixture.PASSWORDS['app'], name)
 
+    def test_the_self_test_names_tenants_by_sql_too(self):
+        """Where identify.sql is on: either both tenants are seen by turns on one connection, or it says why that isn't tried."""
+        proxy = fixture.Pgporter(modes.workspace, modes.server, name='pgporter-sql')
+        proxy.config['catalog']['dsn'] = proxy.config['catalog']['dsn'].replace('dbname=catalog', 'dbname=catalog_app')
+        proxy.start()
+        modes.proxies['sql'] = proxy
+        try:
+            status, report = doctor('sql', database=modes.DATABASES['app'])
+        finally:
+            del modes.proxies['sql']
+            proxy.stop()
+        trial = report['self_test'][1]
+        self.assertEqual((status, trial['way'], trial['failures']), (0, 'sql', []), report)
+        self.assertTrue(trial['ran'] or "can't name a tenant by SQL" in trial['note'], trial)
+
     def test_the_self_test_fails_on_a_leak(self):
         """A policy that lets everybody see everything: rows of others. And a wrong password: no login."""
         modes.server.sql('CREATE POLICY everybody ON orders USING (true)', modes.DATABASES['app'])

@@ -301,7 +301,8 @@ class Catalog(unittest.TestCase):
         done = proxies['app'].command('promote', 'acme-app', '--to', 'main/elsewhere')
         self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
 
-    def test_sessions_are_told_when_the_mode_becomes_stricter(self):
+    def test_sessions_go_on_when_the_mode_becomes_stricter(self):
+        """Unless they have prepared what the new mode refuses."""
         proxy = proxies['app']
         server.sql('CREATE DATABASE changing OWNER app')
         entry = {'clusters': document(['app'])['clusters'], 'databases': [{'cluster': 'main', 'name': 'changing'}],
@@ -310,12 +311,20 @@ class Catalog(unittest.TestCase):
         proxy.apply(entry)
         cursor = proxy.psycopg2('late', dbname='changing').cursor()
         self.assertEqual(rows(cursor, 'SELECT 1'), [(1,)])
+        prepared = proxy.wire('late', database='changing')
+        prepared.send(wire_client.parse('leave', 'RESET ROLE') + wire_client.sync())
+        self.assertEqual([kind for kind, _ in prepared.recv_until('Z')], ['1', 'Z'])
         entry['databases'][0]['isolation'] = 'role'
         proxy.apply(entry)
-        with self.assertRaises(psycopg2.Error) as caught:
-            rows(cursor, 'SELECT 1')
-        self.assertEqual(caught.exception.pgcode, '57P01')
-        self.assertEqual(rows(proxy.psycopg2('late', dbname='changing').cursor(), "SELECT current_setting('role')"), [('app',)])
+        self.assertEqual(rows(cursor, "SELECT current_setting('role')"), [('app',)])
+        with self.assertRaises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute('RESET ROLE')
+        prepared.send(wire_client.bind('', 'leave') + wire_client.execute() + wire_client.sync())
+        answer = prepared.recv_until('Z')
+        self.assertEqual([kind for kind, _ in answer], ['E', 'Z'])
+        self.assertIn(b'C42501\0', answer[0][1])
+        done = proxy.command('promote', 'late', '--to', 'main/elsewhere', '--dry-run', '--json')
+        self.assertEqual([b['code'] for b in json.loads(done.stdout)['blockers']], ['isolation'])
 
 
 if __name__ == '__main__':

@@ -50,6 +50,9 @@ TEST_CASE("a tenant's view has its placement and no surprise") {
     CHECK(view.at("name").as_string() == "acme");
     CHECK(view.at("state").as_string() == "active");
     CHECK(view.at("role").is_null());
+    CHECK(view.at("key").as_string() == "acme");
+    CHECK(view.at("domains").as_array().empty());
+    CHECK(view.at("allowed_addresses").as_array().empty());
     CHECK(view.at("epoch").as_uint64() == 3);
     CHECK(view.at("placement").as_object().at("kind").as_string() == "schema");
     CHECK(view.at("placement").as_object().at("schema").as_string() == "acme");
