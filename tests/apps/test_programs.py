@@ -1,0 +1,68 @@
+"""Runs the programs of this folder: each with several tenants in one pool, and the live move of one of them in the middle."""
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import apps_world_programs
+from apps_world_programs import HERE, fixture
+
+MODULES = os.environ.get('PGPORTER_NODE_MODULES', '')
+BUILD = os.environ.get('PGPORTER_APPS_BUILD', '')
+
+
+class Node(unittest.TestCase):
+    def run_program(self, name, setting=None, **facts):
+        node = shutil.which('node')
+        self.assertTrue(node, 'node is not installed; ./check installs it')
+        self.assertTrue(os.path.isdir(os.path.join(MODULES, 'node_modules', 'knex')), 'npm ci has not filled %r' % MODULES)
+        world = apps_world_programs.World(setting)
+        try:
+            apps_world_programs.run(world, [node, os.path.join(HERE, 'node', name + '.mjs')], modules=MODULES, **facts)
+        finally:
+            world.close()
+
+    def test_node_postgres(self):
+        self.run_program('node_postgres')
+
+    def test_node_postgres_rls(self):
+        self.run_program('node_postgres', 'app.current_tenant')
+
+    def test_postgres_js(self):
+        self.run_program('postgres_js')
+
+    def test_postgres_js_rls(self):
+        self.run_program('postgres_js', 'app.tenant_id')
+
+    def test_knex(self):
+        self.run_program('knex')
+
+    def test_sequelize(self):
+        self.run_program('sequelize')
+
+    def test_typeorm(self):
+        self.run_program('typeorm')
+
+    def test_prisma(self):
+        self.run_program('prisma', client=self.prisma_client())
+
+    def test_prisma_rls(self):
+        self.run_program('prisma', 'app.current_company_id', client=self.prisma_client())
+
+    def prisma_client(self):
+        """The folder of a client that Prisma generates for our models. The programs that it would download are not needed for that."""
+        folder = tempfile.mkdtemp(prefix='pgporter-prisma-')
+        self.addCleanup(shutil.rmtree, folder)
+        shutil.copy(os.path.join(HERE, 'node', 'prisma.prisma'), os.path.join(folder, 'schema.prisma'))
+        shutil.copy(os.path.join(HERE, 'package.json'), folder)
+        os.symlink(os.path.join(MODULES, 'node_modules'), os.path.join(folder, 'node_modules'))
+        environment = dict(os.environ, PRISMA_SCHEMA_ENGINE_BINARY='/bin/true', PRISMA_QUERY_ENGINE_LIBRARY='/bin/true', CHECKPOINT_DISABLE='1')
+        done = subprocess.run([os.path.join(folder, 'node_modules', '.bin', 'prisma'), 'generate', '--schema', 'schema.prisma'], cwd=folder,
+                              env=environment, timeout=60, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return os.path.join(folder, 'client')
+
+
+if __name__ == '__main__':
+    fixture.main(__name__)
