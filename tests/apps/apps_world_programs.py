@@ -7,7 +7,8 @@ rounds more, and reports a journal: which writes were acknowledged, which were r
     program > stdout   ready                      every tenant was served by every way of naming; goes on
     stdin > program    moved                      one tenant lives elsewhere now; some more rounds, then the end
     program > stdout   report {...}               the journal (see judge())
-    environment        APP_TEST={...}             port, user, password, database, tenants, setting, direct, library folders
+    environment        APP_TEST={...}             port, user, password, database, tenants, setting, direct, library folders;
+                       and APP_PASSWORD for programs that are told the rest on their command line
 
 With PGPORTER_TEST_DIRECT=1 the programs run against PostgreSQL itself, without a move: that shows that the program is right.
 """
@@ -129,7 +130,7 @@ class Program:
     def __init__(self, command, facts, cwd=None):
         self.lines, self.said = queue.Queue(), []
         environment = {key: value for key, value in os.environ.items() if not key.startswith('PG') or key.startswith('PGPORTER')}
-        self.process = subprocess.Popen(fixture.ends_with_us('KILL') + command, env=dict(environment, APP_TEST=json.dumps(facts)), cwd=cwd,
+        self.process = subprocess.Popen(fixture.ends_with_us('KILL') + command, env=dict(environment, APP_TEST=json.dumps(facts), APP_PASSWORD=facts['password']), cwd=cwd,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         threading.Thread(target=self.read, daemon=True).start()
 

@@ -1,4 +1,5 @@
 """Runs the programs of this folder: each with several tenants in one pool, and the live move of one of them in the middle."""
+import glob
 import os
 import shutil
 import subprocess
@@ -62,6 +63,63 @@ class Node(unittest.TestCase):
                               env=environment, timeout=60, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         self.assertEqual(done.returncode, 0, done.stdout)
         return os.path.join(folder, 'client')
+
+
+class Java(unittest.TestCase):
+    JARS = ['/usr/share/java/%s.jar' % name for name in ('postgresql', 'HikariCP', 'slf4j-api', 'slf4j-nop')]
+
+    def run_program(self, setting=None):
+        folder = build_folder(self, 'java')
+        path = ':'.join([folder] + self.JARS)
+        sources = glob.glob(os.path.join(HERE, 'jdbc', '*.java'))
+        build(self, ['javac', '-Xlint:all', '-Werror', '-d', folder, '-cp', path] + sources)
+        world = apps_world_programs.World(setting)
+        try:
+            facts = world.facts()
+            properties = {'port': facts['port'], 'user': facts['user'], 'database': facts['database'], 'tenants': ','.join(facts['tenants']),
+                          'setting': facts['setting']}
+            apps_world_programs.run(world, ['java', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-cp', path] +
+                                    ['-Dapp.%s=%s' % item for item in properties.items()] + ['TenantApp'])
+        finally:
+            world.close()
+
+    def test_jdbc(self):
+        self.run_program()
+
+    def test_jdbc_rls(self):
+        self.run_program('app.tenant')
+
+
+class Go(unittest.TestCase):
+    def test_lib_pq(self):
+        folder = build_folder(self, 'go')
+        program = os.path.join(folder, 'program')
+        # Debian's own packages of libraries, not the network's.
+        environment = {'GO111MODULE': 'off', 'GOPATH': '/usr/share/gocode', 'GOCACHE': os.path.join(folder, 'cache'), 'GOFLAGS': '', 'CGO_ENABLED': '0'}
+        build(self, ['go', 'build', '-o', program] + sorted(glob.glob(os.path.join(HERE, 'go', '*.go'))), environment)
+        world = apps_world_programs.World()
+        try:
+            apps_world_programs.run(world, [program])
+        finally:
+            world.close()
+
+
+def build_folder(test, name):
+    """Where a compiled program goes: kept between runs when CTest says where."""
+    if BUILD:
+        folder = os.path.join(BUILD, name)
+        os.makedirs(folder, exist_ok=True)
+        return folder
+    folder = tempfile.mkdtemp(prefix='pgporter-apps-')
+    test.addCleanup(shutil.rmtree, folder)
+    return folder
+
+
+def build(test, command, environment=None):
+    test.assertTrue(shutil.which(command[0]), '%s is not installed; ./check installs it' % command[0])
+    done = subprocess.run(command, env=dict(os.environ, **(environment or {})), timeout=120, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
+    test.assertEqual(done.returncode, 0, done.stdout)
 
 
 if __name__ == '__main__':
