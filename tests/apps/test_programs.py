@@ -3,6 +3,7 @@ import glob
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -102,6 +103,26 @@ class Go(unittest.TestCase):
             apps_world_programs.run(world, [program])
         finally:
             world.close()
+
+
+class Wire(unittest.TestCase):
+    """Programs that can't be had here, by their exact messages."""
+
+    def run_program(self, name, setting=None):
+        world = apps_world_programs.World(setting)
+        try:
+            apps_world_programs.run(world, [sys.executable, os.path.join(HERE, 'wire', name + '.py')])
+        finally:
+            world.close()
+
+    def test_postgrest(self):
+        self.run_program('postgrest')
+
+    def test_prisma_engine(self):
+        self.run_program('prisma_engine')
+
+    def test_prisma_engine_rls(self):
+        self.run_program('prisma_engine', 'app.current_company_id')
 
 
 def build_folder(test, name):
