@@ -169,7 +169,7 @@ std::string Session::with_client_names(std::string_view body, std::string_view w
 void Session::undo(const Expected& expected) {
     const auto at = operations_.find(expected.tag);
     if (expected.tag == 0 || at == operations_.end()) return;
-    const Operation operation = std::move(at->second);
+    const Operation operation = at->second;  // a copy: what is forgotten next is found by its name
     forget_operation(expected.tag);
     switch (operation.kind) {
         case Operation::Kind::name_statement:
