@@ -24,6 +24,8 @@ const (
 	roundsLate  = 3
 	failuresMax = 5
 	turnMax     = 25 * time.Second
+	// Applications are not busy all the time, and the move needs the processor too.
+	pause = 8 * time.Millisecond
 )
 
 type facts struct {
@@ -215,6 +217,7 @@ func (p *program) work(ways []way, worker int, ready *sync.WaitGroup) {
 		for _, w := range ways {
 			for i := range p.facts.Tenants {
 				p.takeTurn(w, p.facts.Tenants[(i+worker)%len(p.facts.Tenants)], worker)
+				time.Sleep(pause)
 			}
 		}
 		if round+1 == roundsEarly {

@@ -21,6 +21,8 @@ final class Program {
     private static final int ROUNDS_BEFORE = 2;
     private static final int ROUNDS_AFTER = 3;
     private static final int FAILURES_MAX = 5;
+    /** Applications are not busy all the time, and the move needs the processor too. */
+    private static final int PAUSE_MS = 8;
 
     interface Way {
         void turn(Turn turn) throws Exception;
@@ -149,6 +151,7 @@ final class Program {
             for (Map.Entry<String, Way> way : ways.entrySet()) {
                 for (int i = 0; i < tenants.length; i++) {
                     takeTurn(way.getKey(), way.getValue(), new Turn(tenants[(i + worker) % tenants.length], worker));
+                    pause();
                 }
             }
             if (round + 1 == ROUNDS_BEFORE) {
@@ -167,6 +170,14 @@ final class Program {
             }
         } catch (Throwable error) {
             fail(way + " for " + turn.tenant, error);
+        }
+    }
+
+    private static void pause() {
+        try {
+            Thread.sleep(PAUSE_MS);
+        } catch (InterruptedException error) {
+            Thread.currentThread().interrupt();
         }
     }
 

@@ -17,6 +17,8 @@ const ROUNDS_BEFORE = 2;
 const ROUNDS_AFTER = 3;
 const TURN_MS_MAX = 25000;
 const FAILURES_MAX = 5;
+// Applications are not busy all the time, and the move needs the processor too.
+const PAUSE_MS = 8;
 
 const journals = Object.fromEntries(world.tenants.map((t) => [t, { committed: [], rolled_back: [], added: 0, places: {} }]));
 const done = {};
@@ -106,7 +108,7 @@ async function work(program, ways, worker, ready) {
     for (const [way, step] of Object.entries(ways)) {
       for (let i = 0; i < world.tenants.length; i += 1) {
         await takeTurn(program, way, step, world.tenants[(i + worker) % world.tenants.length], worker);
-        await new Promise((resolve) => { setTimeout(resolve, 1); });
+        await new Promise((resolve) => { setTimeout(resolve, PAUSE_MS); });
       }
     }
     if (round + 1 === ROUNDS_BEFORE) ready();

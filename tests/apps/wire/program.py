@@ -6,6 +6,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, 'integration', 'proxy'))
@@ -17,6 +18,7 @@ WORLD = json.loads(os.environ['APP_TEST'])
 TENANTS = WORLD['tenants']
 WORKERS, ROUNDS_BEFORE, ROUNDS_AFTER, FAILURES_MAX = 4, 2, 3, 5
 TEXT, BINARY = 0, 1
+PAUSE_S = 0.008  # applications are not busy all the time, and the move needs the processor too
 HERE = 'SELECT tenant, current_database()::text, inet_server_port()::text FROM whoami'
 
 
@@ -122,6 +124,7 @@ class Program:
         while after < ROUNDS_AFTER and len(self.failures) < FAILURES_MAX:
             after += self.moved
             for way, tenant in turns:
+                time.sleep(PAUSE_S)
                 try:
                     ways[way](Turn(self, tenant, worker))
                     with Turn.lock:
