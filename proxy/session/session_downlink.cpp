@@ -19,6 +19,11 @@ std::uint32_t be32(const char* bytes) {
     return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
 }
 
+// True for the CommandComplete of what may give a prepared statement's result another shape.
+bool changes_tables(std::string_view tag) {
+    return tag.starts_with("ALTER ") || tag.starts_with("DROP ") || tag.starts_with("CREATE VIEW");
+}
+
 }  // namespace
 
 bool Session::on_server_bytes(ServerConnection& server, std::string_view& input) {
@@ -119,6 +124,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
             if (tag == "DISCARD ALL") context_was_reset_ = true;
         }
     }
+    if (type == 'C' && changes_tables(body)) worker_.statements().renew(statement_owner());
     if (outcome.completed) complete(outcome.expected, type);
     say_simulated();
     if (type == 'Z') on_ready();
@@ -134,6 +140,10 @@ void Session::on_error_reply(std::string_view body, std::string_view whole) {
     }
     const ServerError error = parse_error(body);
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
+    // "cached plan must not change result type": whoever changed the table did it where we couldn't see it.
+    if (error.sqlstate == "0A000" && body.find("RevalidateCachedQuery") != std::string_view::npos) {
+        worker_.statements().renew(statement_owner());
+    }
     for (const Expected& expected : replies_.trimmed()) undo(expected);
 }
 

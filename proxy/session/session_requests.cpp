@@ -363,6 +363,10 @@ Session::Step Session::refuse_parse(const Error& error) {
     return Step::done;
 }
 
+std::string Session::statement_owner() const {
+    return identity_.tenant + '\n' + identity_.user + '\n' + pool_->key().database;
+}
+
 void Session::parse_named(std::string_view name, std::string_view definition) {
     if (const auto known = names_.find(name); known != names_.end()) {
         // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
@@ -376,8 +380,7 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
         worker_.to_server().put_copy(text);
         return;
     }
-    const std::string owner = identity_.tenant + '\n' + identity_.user + '\n' + pool_->key().database;
-    StatementPtr statement = worker_.statements().find_or_create(owner, definition);
+    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition);
     note_traits(statement->traits);
     names_.emplace(std::string(name), statement);
     unsettled_names_[std::string(name)] = batch_;
