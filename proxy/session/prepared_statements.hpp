@@ -45,7 +45,9 @@ class StatementRegistry {
     // `owner` keeps tenants apart: equal texts of two of them are two statements.
     StatementPtr find_or_create(std::string_view owner, std::string_view definition) {
         std::string key(owner);
+        const auto renewed = renewals_.find(key);
         key += '\0';
+        if (renewed != renewals_.end()) key += std::to_string(renewed->second) + '\0';
         key += definition;
         auto& slot = statements_[key];
         if (auto known = slot.lock()) return known;
@@ -61,6 +63,9 @@ class StatementRegistry {
         if (++made_since_sweep_ > 4096) sweep();
         return made;
     }
+    // Tables of this owner have changed: what is prepared may have their old shape, which PostgreSQL then refuses to run. A client that
+    // prepares from now on sees the new one, so its statement is a new one.
+    void renew(const std::string& owner) { ++renewals_[owner]; }
     [[nodiscard]] std::size_t size() const { return statements_.size(); }
 
   private:
@@ -69,6 +74,7 @@ class StatementRegistry {
         made_since_sweep_ = 0;
     }
     std::unordered_map<std::string, std::weak_ptr<const Statement>> statements_;
+    std::unordered_map<std::string, std::uint64_t> renewals_;  // an owner without an entry: none yet
     StatementNumber last_number_ = 0;
     std::size_t made_since_sweep_ = 0;
 };

@@ -19,6 +19,11 @@ std::uint32_t be32(const char* bytes) {
     return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
 }
 
+// True for the CommandComplete of what may give a prepared statement's result another shape.
+bool changes_tables(std::string_view tag) {
+    return tag.starts_with("ALTER ") || tag.starts_with("DROP ") || tag.starts_with("CREATE VIEW");
+}
+
 }  // namespace
 
 bool Session::on_server_bytes(ServerConnection& server, std::string_view& input) {
@@ -124,6 +129,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
             if (tag == "DISCARD ALL") context_was_reset_ = true;
         }
     }
+    if (type == 'C' && changes_tables(body)) worker_.statements().renew(statement_owner());
     if (outcome.completed) complete(outcome.expected, type);
     say_simulated();
     if (type == 'Z') on_ready();
@@ -140,6 +146,10 @@ void Session::on_error_reply(std::string_view body, std::string_view whole) {
     saw_error_ = true;
     const ServerError error = parse_error(body);
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
+    // "cached plan must not change result type": whoever changed the table did it where we couldn't see it.
+    if (error.sqlstate == "0A000" && body.find("RevalidateCachedQuery") != std::string_view::npos) {
+        worker_.statements().renew(statement_owner());
+    }
     bool query_was_skipped = false;
     for (const Expected& expected : replies_.trimmed()) {
         undo(expected);
@@ -184,7 +194,7 @@ std::string Session::with_client_names(std::string_view body, std::string_view w
 void Session::undo(const Expected& expected) {
     const auto at = operations_.find(expected.tag);
     if (expected.tag == 0 || at == operations_.end()) return;
-    const Operation operation = std::move(at->second);
+    const Operation operation = at->second;  // a copy: what is forgotten next is found by its name
     forget_operation(expected.tag);
     switch (operation.kind) {
         case Operation::Kind::name_statement:

@@ -33,6 +33,11 @@ jq                  command jq
 openssl             command openssl
 nodejs              command node
 npm                 command npm
+default-jdk-headless command javac
+libpostgresql-jdbc-java file share/java/postgresql.jar
+libhikaricp-java    file share/java/HikariCP.jar
+golang-go           command go
+golang-github-lib-pq-dev file share/gocode/src/github.com/lib/pq/conn.go
 LIST
     # Only the trust store: needed by npm and git, and missing on the smallest installations.
     echo "ca-certificates     file share/ca-certificates"

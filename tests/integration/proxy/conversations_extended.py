@@ -49,6 +49,10 @@ def _named():
                                                 x(w.bind('', 's1'), w.execute())])
     yield C('x: Parse in a batch that fails later stays', [x(w.parse('s1', 'SELECT 1'), run('SELECT 1/0')), x(w.bind('', 's1'), w.execute())])
     yield C('x: name free again after a failed Parse', [x(w.parse('s1', 'SELEKT')), x(w.parse('s1', 'SELECT 1'), w.bind('', 's1'), w.execute())])
+    for what, again in (('Parse', [w.parse('s1', 'SELECT 1'), w.bind('', 's1'), w.execute()]), ('Bind', [w.bind('', 's1')]),
+                        ('Close', [w.close('S', 's1')])):
+        yield C('x: %s of a name after its Parse failed, in the same transaction' % what, [
+            q('BEGIN'), q('SAVEPOINT a'), x(w.parse('s1', 'SELEKT')), q('ROLLBACK TO a'), x(*again), q('ROLLBACK')])
     yield C('x: Parse skipped after an error', [x(run('SELECT 1/0'), w.parse('s1', 'SELECT 1')), x(w.bind('', 's1'), w.execute()),
                                                 x(w.parse('s1', 'SELECT 2')), x(w.bind('', 's1'), w.execute())])
     yield C('x: Close skipped after an error', [x(w.parse('s1', 'SELECT 1')), x(run('SELECT 1/0'), w.close('S', 's1')),

@@ -325,6 +325,32 @@ class Sessions(Base):
             again.run('SELECT x FROM mine')
         self.assertEqual(again.run("SELECT coalesce(current_setting('app.user_id', true), '')"), [('',)])
 
+    def test_statement_prepared_after_a_table_has_changed(self):
+        """Sessions share what is prepared. After ALTER TABLE a statement prepared anew has the new columns, and no error of a stale plan."""
+        def ask(wire, name, sql='SELECT * FROM shaped'):
+            if name:
+                wire.send(wire_client.parse(name, sql) + wire_client.sync())
+                wire.recv_until('Z')
+            wire.send(wire_client.bind('', name or 'old') + wire_client.execute() + wire_client.sync())
+            return wire._rows(wire.recv_until('Z'))
+        one, two = self.wire('umbrella'), self.wire('umbrella')
+        one.run('CREATE TABLE shaped AS SELECT 1 AS a')
+        self.assertEqual(ask(one, 'old'), [('1',)])
+        one.run('ALTER TABLE shaped ADD COLUMN b int DEFAULT 2')
+        self.assertEqual(ask(two, 'new'), [('1', '2')])
+        with self.assertRaises(ServerError) as caught:
+            ask(one, None)  # as PostgreSQL: this one was prepared before
+        self.assertEqual(caught.exception.sqlstate, '0A000')
+        # Changed where pgporter can't see it: it learns by the first refusal.
+        self.assertEqual(ask(two, 'newer'), [('1', '2')])
+        server.sql('ALTER TABLE umbrella.shaped ADD COLUMN c int DEFAULT 3', 'app2')
+        with self.assertRaises(ServerError) as caught:
+            ask(two, 'first')
+        self.assertEqual(caught.exception.sqlstate, '0A000')
+        self.assertEqual(ask(two, 'second'), [('1', '2', '3')])
+        self.assertEqual(ask(one, 'third'), [('1', '2', '3')])
+        one.run('DROP TABLE shaped')
+
     def test_pins_are_counted_and_released(self):
         acts = {'listen': 'LISTEN pool_channel', 'temp': 'CREATE TEMP TABLE pool_temp (a int)', 'lock': 'SELECT pg_advisory_lock(99)',
                 'cursor': 'DECLARE pool_cursor CURSOR WITH HOLD FOR SELECT 1'}
