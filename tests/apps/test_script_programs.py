@@ -49,6 +49,30 @@ class Scripts(unittest.TestCase):
     def test_django_rls(self):
         self.python('django', 'app.tenant', folder='django')
 
+    def test_ruby_pg(self):
+        self.run_program('ruby', 'ruby', 'pg_app.rb')
+
+    def test_ruby_pg_rls(self):
+        self.run_program('ruby', 'ruby', 'pg_app.rb', setting='my.current_tenant')
+
+    def test_activerecord(self):
+        self.run_program('ruby', 'ruby', 'activerecord_app.rb')
+
+    def test_activerecord_rls(self):
+        self.run_program('ruby', 'ruby', 'activerecord_app.rb', setting='app.current_tenant_id')
+
+    def test_pdo(self):
+        self.run_program('php', 'php', 'pdo_app.php')
+
+    def test_pdo_rls(self):
+        self.run_program('php', 'php', 'pdo_app.php', setting='my.current_tenant')
+
+    def test_dbd_pg(self):
+        self.run_program('perl', 'perl', 'dbd_pg_app.pl')
+
+    def test_dbd_pg_rls(self):
+        self.run_program('perl', 'perl', 'dbd_pg_app.pl', setting='app.workspace_id')
+
 
 if __name__ == '__main__':
     fixture.main(__name__)
