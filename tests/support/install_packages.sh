@@ -32,6 +32,7 @@ python3-sqlalchemy  python sqlalchemy
 python3-django      python django
 ruby-pg             ruby pg
 ruby-activerecord   ruby active_record
+php-cli             command php
 php-pgsql           php pdo_pgsql
 libdbd-pg-perl      perl DBD::Pg
 curl                command curl
