@@ -54,15 +54,15 @@ class World:
     setting: the run-time parameter that names the tenant, with row-level security behind it; None: the tenant is named by search_path.
     """
 
-    def __init__(self, setting=None, server_connections_max=3):
-        self.setting = setting
+    def __init__(self, setting=None, direct=DIRECT, server_connections_max=3):
+        self.setting, self.direct = setting, direct
         self.workspace = fixture.Workspace()
         self.server = fixture.Postgres(self.workspace)
         self.server.make_roles()
         self.server.sql(ROLES_SQL)
         self.server.make_world(tenants=TENANTS)
         self.port = self.server.port
-        if setting and DIRECT:
+        if setting and direct:
             self.make_shared_tables()
         elif setting:
             for tenant in TENANTS:
@@ -71,7 +71,7 @@ class World:
         for tenant in TENANTS:
             self.server.sql('GRANT USAGE ON SCHEMA {0} TO web_user; GRANT ALL ON ALL TABLES IN SCHEMA {0} TO web_user; '
                             'GRANT ALL ON ALL SEQUENCES IN SCHEMA {0} TO web_user'.format(tenant), 'app')
-        if DIRECT:
+        if direct:
             return
         self.dedicated = fixture.Postgres(self.workspace, 'dedicated')
         self.dedicated.make_roles()
@@ -97,7 +97,7 @@ class World:
     def facts(self, **more):
         """What a program is told."""
         return dict({'host': '127.0.0.1', 'port': self.port, 'user': 'app', 'password': fixture.PASSWORDS['app'], 'database': 'app',
-                     'tenants': TENANTS, 'setting': self.setting or '', 'direct': DIRECT}, **more)
+                     'tenants': TENANTS, 'setting': self.setting or '', 'direct': self.direct}, **more)
 
     def promote(self, tenant=MOVED):
         """Moves a tenant to a database of its own, through the HTTP API, and returns when it works there."""
@@ -114,12 +114,12 @@ class World:
 
     def home_of(self, tenant):
         """(server, database) where the tenant must be after the move."""
-        return (self.dedicated, tenant) if tenant == MOVED and not DIRECT else (self.server, 'app')
+        return (self.dedicated, tenant) if tenant == MOVED and not self.direct else (self.server, 'app')
 
     def rows(self, tenant, table, columns):
         """A tenant's rows as the superuser reads them, where they must be."""
         server, database = self.home_of(tenant)
-        if self.setting and DIRECT:
+        if self.setting and self.direct:
             return server.sql("SELECT %s FROM public.%s WHERE tenant = '%s'" % (columns, table, tenant), database)
         return server.sql('SELECT %s FROM %s.%s' % (columns, tenant, table), database)
 
@@ -172,13 +172,13 @@ def run(world, command, cwd=None, **facts):
     program = Program(command, world.facts(**facts), cwd)
     try:
         program.expect('ready', 60)
-        if not DIRECT:
+        if not world.direct:
             move = world.promote()
             print('moved %s: pause %.1f ms' % (MOVED, move['progress']['pause_ms']))
         program.tell('moved')
         report = json.loads(program.expect('report', 60))
     except AssertionError as error:
-        log = '' if DIRECT else '\npgporter said:\n' + '\n'.join(world.proxy.log().splitlines()[-25:])
+        log = '' if world.direct else '\npgporter said:\n' + '\n'.join(world.proxy.log().splitlines()[-25:])
         raise AssertionError(str(error) + log) from None
     finally:
         program.end()

@@ -205,6 +205,17 @@ def path_copy(turn):
         read_own(turn, connection)
 
 
+def path_unknown(turn):
+    """an unknown schema"""
+    with pool.connection() as connection:
+        for name in ("SET search_path = 'nobody', 'public'", "SELECT set_config('search_path', 'nobody', false)", "SET SCHEMA 'nobody'"):
+            rows(connection, 'SET search_path TO %s,public' % turn.tenant)
+            read_own(turn, connection)
+            program.nobody_after(lambda: rows(connection, name), lambda: rows(connection, HERE), Error)
+        rows(connection, 'SET search_path TO %s,public' % turn.tenant)
+        read_own(turn, connection)
+
+
 def path_cancel(turn):
     """cancel"""
     with pool.connection() as connection:
