@@ -5,10 +5,12 @@ use strict;
 use warnings;
 use IO::Select;
 use JSON::PP;
+use Time::HiRes 'sleep';
 
 our $world = JSON::PP->new->decode($ENV{APP_TEST});
 our $here = 'SELECT tenant, current_database()::text, inet_server_port() FROM whoami';
-my ($rounds_before, $rounds_after, $keys) = (2, 3, 0);
+# Applications are not busy all the time, and the move needs the processor too.
+my ($rounds_before, $rounds_after, $keys, $pause_s) = (2, 3, 0, 0.008);
 my (%journals, %done);
 $| = 1;
 
@@ -40,6 +42,7 @@ sub run {
                 }
                 $done{$way}{$tenant} ||= [0, 0];
                 $done{$way}{$tenant}[$moved]++;
+                sleep $pause_s;
             }
         }
         print "ready\n" if ++$rounds == $rounds_before;

@@ -8,6 +8,8 @@ $world = json_decode(getenv('APP_TEST'), true, 16, JSON_THROW_ON_ERROR);
 const HERE = 'SELECT tenant, current_database()::text AS "database", inet_server_port() AS port FROM whoami';
 const ROUNDS_BEFORE = 2;
 const ROUNDS_AFTER = 3;
+// Applications are not busy all the time, and the move needs the processor too.
+const PAUSE_US = 8000;
 
 function path(string $tenant): string
 {
@@ -114,6 +116,7 @@ final class Program
                     }
                     $this->done[$way][$tenant] ??= [0, 0];
                     $this->done[$way][$tenant][$moved ? 1 : 0]++;
+                    usleep(PAUSE_US);
                 }
             }
             if ($rounds === ROUNDS_BEFORE) {

@@ -29,6 +29,8 @@ WORKERS = 4
 ROUNDS_BEFORE = 2
 ROUNDS_AFTER = 3
 FAILURES_MAX = 5
+# Applications are not busy all the time, and the move needs the processor too.
+PAUSE_S = 0.008
 
 
 def path(tenant):
@@ -200,6 +202,7 @@ def run(program, ways):
                 journal.turn_done(way, turn.tenant)
             except Exception as error:
                 journal.failed('%s for %s' % (way, turn.tenant), error)
+            time.sleep(PAUSE_S)
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(WORKERS)]
     for thread in threads:
         thread.start()
@@ -219,6 +222,7 @@ async def run_async(program, ways):
                 journal.turn_done(way, turn.tenant)
             except Exception as error:
                 journal.failed('%s for %s' % (way, turn.tenant), error)
+            await asyncio.sleep(PAUSE_S)
     await asyncio.gather(*[work(number) for number in range(WORKERS)])
     end(journal)
 

@@ -76,6 +76,8 @@ module Program
   ROUNDS_BEFORE = 2
   ROUNDS_AFTER = 3
   FAILURES_MAX = 5
+  # Applications are not busy all the time, and the move needs the processor too.
+  PAUSE_S = 0.008
 
   @journals = TENANTS.to_h { |name| [name, { 'committed' => [], 'rolled_back' => [], 'added' => 0, 'places' => {} }] }
   @lock = Mutex.new
@@ -107,7 +109,10 @@ module Program
       while after < ROUNDS_AFTER && @failures.size < FAILURES_MAX
         after += 1 if @moved
         ways.each do |way, step|
-          TENANTS.rotate(worker).each { |tenant| take(way, step, Turn.new(program, tenant, worker)) }
+          TENANTS.rotate(worker).each do |tenant|
+            take(way, step, Turn.new(program, tenant, worker))
+            sleep PAUSE_S
+          end
         end
         rounds += 1
         worker_ready if rounds == ROUNDS_BEFORE
