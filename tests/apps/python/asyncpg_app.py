@@ -10,6 +10,8 @@ from program import HERE, OWN, SETTING, path, refused
 Error = asyncpg.PostgresError
 ADD = 'UPDATE items SET n = n + 1 WHERE id = (SELECT min(id) FROM items) + $1::int'
 INSERT = 'INSERT INTO ledger (id) VALUES ($1) RETURNING tenant'
+# One column's type in each tenant's schema, and a value.
+SHAPES = [('int', 1065353216), ('real', 1.0), ('bigint', 3)]
 pool = None
 
 
@@ -117,6 +119,31 @@ async def path_prepared(turn):
             turn.own([row async for row in connection.cursor(OWN, prefetch=3)], 10)
 
 
+async def path_shape(turn):
+    """a table of another shape elsewhere"""
+    number = program.TENANTS.index(turn.tenant)
+    other = program.TENANTS[(number + 1) % len(program.TENANTS)]
+    async with pool.acquire() as connection:
+        await connection.execute('SET search_path TO %s, public' % turn.tenant)
+        statement = await connection.prepare('SELECT tenant, value FROM shape WHERE value = $1')
+        own = SHAPES[number][1]
+        assert [tuple(row) for row in await statement.fetch(own)] == [(turn.tenant, own)]
+        await connection.execute('SET search_path TO %s, public' % other)
+        # The driver decodes what it was told at first. PostgreSQL doesn't let it do that with something else.
+        with refused('0A000', Error):
+            await statement.fetch(own)
+        await connection.execute('SET search_path TO %s, public' % turn.tenant)
+        assert [tuple(row) for row in await statement.fetch(own)] == [(turn.tenant, own)]
+
+
+async def make_shapes(connection):
+    for tenant, (kind, value) in zip(program.TENANTS, SHAPES):
+        async with connection.transaction():
+            await connection.execute('SET LOCAL search_path TO ' + path(tenant))
+            await connection.execute("CREATE TABLE shape (tenant text DEFAULT '%s', value %s)" % (tenant, kind))
+            await connection.execute('INSERT INTO shape (value) VALUES ($1)', value)
+
+
 async def path_copy(turn):
     """COPY and executemany"""
     async with pool.acquire() as connection:
@@ -170,6 +197,9 @@ async def setting_session(turn):
 async def main():
     global pool
     pool = await asyncpg.create_pool(min_size=5, max_size=5, timeout=20, **program.LOGIN)
+    if not SETTING:
+        async with pool.acquire() as connection:
+            await make_shapes(connection)
     await program.run_async('asyncpg', program.call('setting_' if SETTING else 'path_', dict(globals())))
 
 
