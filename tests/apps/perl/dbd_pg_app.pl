@@ -13,8 +13,8 @@ my ($pool_size, $next) = (3, 0);
 my @pool = map { connect_to() } 1 .. $pool_size;
 
 sub connect_to {
-    return DBI->connect("dbi:Pg:dbname=$world->{database};host=$world->{host};port=$world->{port};connect_timeout=20", $world->{user}, $world->{password},
-        {AutoCommit => 1, RaiseError => 1, PrintError => 0, pg_enable_utf8 => 1});
+    my $source = "dbi:Pg:dbname=$world->{database};host=$world->{host};port=$world->{port};connect_timeout=20";
+    return DBI->connect($source, $world->{user}, $world->{password}, {AutoCommit => 1, RaiseError => 1, PrintError => 0, pg_enable_utf8 => 1});
 }
 
 sub taken { return $pool[$next++ % $pool_size]; }

@@ -7,7 +7,8 @@ require __DIR__ . '/program.php';
 /** @return PDO as Laravel's PostgresConnector makes it */
 function connect(array $world, bool $persistent = false): PDO
 {
-    $pdo = new PDO("pgsql:host={$world['host']};dbname='{$world['database']}';port={$world['port']};connect_timeout=20", $world['user'], $world['password'], [
+    $source = "pgsql:host={$world['host']};dbname='{$world['database']}';port={$world['port']};connect_timeout=20";
+    $pdo = new PDO($source, $world['user'], $world['password'], [
         PDO::ATTR_CASE => PDO::CASE_NATURAL, PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION, PDO::ATTR_ORACLE_NULLS => PDO::NULL_NATURAL,
         PDO::ATTR_STRINGIFY_FETCHES => false, PDO::ATTR_EMULATE_PREPARES => false, PDO::ATTR_PERSISTENT => $persistent]);
     $pdo->prepare("set names 'utf8'")->execute();
