@@ -197,7 +197,6 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool answer_locally(const StatementTraits& traits);
     Step reset_session(const StatementTraits& traits);
     Step on_parse(std::string_view body, std::string_view whole);
-    [[nodiscard]] std::string statement_owner() const;
     void parse_named(std::string_view name, std::string_view definition);
     Step on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length);
     Step on_describe(std::string_view body, std::string_view whole);

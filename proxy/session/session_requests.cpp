@@ -411,10 +411,6 @@ Session::Step Session::refuse_parse(const Error& error) {
     return Step::done;
 }
 
-std::string Session::statement_owner() const {
-    return identity_.tenant + '\n' + identity_.user + '\n' + pool_->key().database;
-}
-
 void Session::parse_named(std::string_view name, std::string_view definition) {
     if (const auto known = names_.find(name); known != names_.end()) {
         // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.

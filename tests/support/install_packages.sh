@@ -28,6 +28,13 @@ python3             file bin/python3
 python3-psycopg2    python psycopg2
 python3-psycopg     python psycopg
 python3-asyncpg     python asyncpg
+python3-sqlalchemy  python sqlalchemy
+python3-django      python django
+ruby-pg             ruby pg
+ruby-activerecord   ruby active_record
+php-cli             command php
+php-pgsql           php pdo_pgsql
+libdbd-pg-perl      perl DBD::Pg
 curl                command curl
 jq                  command jq
 openssl             command openssl
@@ -52,6 +59,9 @@ pp_is_there() {  # kind what
         command) command -v "$2" >/dev/null 2>&1 ;;
         file) [ -e "/usr/$2" ] || [ -e "/usr/local/$2" ] ;;
         python) /usr/bin/python3 -c "import $2" >/dev/null 2>&1 ;;
+        ruby) ruby -e "require '$2'" >/dev/null 2>&1 ;;
+        php) php -m 2>/dev/null | grep -qx "$2" ;;
+        perl) perl -M"$2" -e 1 >/dev/null 2>&1 ;;
     esac
 }
 

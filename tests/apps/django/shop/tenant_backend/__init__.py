@@ -1,0 +1,1 @@
+"""A database backend, as Django finds it: the module base."""
