@@ -66,6 +66,7 @@ class Base(unittest.TestCase):
             expected = conversation.play(wire, case, mode)
             wire.close()
             got = conversation.play(self.wire(login), case, mode)
-            self.assertEqual(conversation.difference(expected, got), '', '%s [%s]' % (name, mode))
+            found = conversation.difference(*map(naming_world.without_table_oids, (expected, got)))
+            self.assertEqual(found, '', '%s [%s]' % (name, mode))
             if reads is not None:
                 self.assertEqual([r[0] if r else '' for r in naming_world.tenants_read(got)], reads, '%s [%s]' % (name, mode))

@@ -86,7 +86,7 @@ def django_tenants():
         q("SET search_path = 'umbrella','public'"), WHO, q('BEGIN'), q("SET search_path = 'umbrella','public'"), q('SELECT 1/0'), q('ROLLBACK'),
         q("SET search_path = 'acme','public'"), WHO], ['umbrella', 'acme'])
     yield case('django-tenants, a new tenant', [
-        q('CREATE SCHEMA "newbie"'), q('CREATE TABLE newbie.notes (n int)'), q('DROP SCHEMA IF EXISTS "newbie" CASCADE')], [])
+        q('DROP SCHEMA IF EXISTS "newbie" CASCADE'), q('CREATE SCHEMA "newbie"'), q('CREATE TABLE newbie.notes (n int)'), q('DROP SCHEMA "newbie" CASCADE')], [])
 
 
 def apartment():
