@@ -86,7 +86,8 @@ def django_tenants():
         q("SET search_path = 'umbrella','public'"), WHO, q('BEGIN'), q("SET search_path = 'umbrella','public'"), q('SELECT 1/0'), q('ROLLBACK'),
         q("SET search_path = 'acme','public'"), WHO], ['umbrella', 'acme'])
     yield case('django-tenants, a new tenant', [
-        q('DROP SCHEMA IF EXISTS "newbie" CASCADE'), q('CREATE SCHEMA "newbie"'), q('CREATE TABLE newbie.notes (n int)'), q('DROP SCHEMA "newbie" CASCADE')], [])
+        q('DROP SCHEMA IF EXISTS "newbie" CASCADE'), q('CREATE SCHEMA "newbie"'), q('CREATE TABLE newbie.notes (n int)'),
+            q('DROP SCHEMA "newbie" CASCADE')], [])
 
 
 def apartment():
@@ -266,7 +267,8 @@ def grammar():
         q('-- SET search_path TO umbrella\nSELECT 1'), q("SELECT $$SET search_path TO umbrella$$"), WHO], ['acme'])
     yield case('grammar: syntax errors are PostgreSQL\'s', [
         q('SET search_path TO acme'), q('SET search_path TO'), q('SET search_path umbrella'), q('SET search_path TO umbrella umbrella'),
-        q('RESET search_path umbrella'), q("SET search_path TO 'umbrella"), q('SET SCHEMA umbrella'), q('SET search_path FROM CURRENT'), WHO], ['acme'])
+        q('RESET search_path umbrella'), q("SET search_path TO 'umbrella"), q('SET SCHEMA umbrella'), q('SET search_path FROM CURRENT'), WHO],
+        ['acme'])
     yield case('grammar: SHOW', [q('SET search_path TO umbrella, public'), q('SHOW search_path'), q('SHOW SEARCH_PATH'),
                                  q("SELECT current_setting('search_path')"), q('SELECT current_schemas(true)')], [])
     yield case('shared schemas only name nobody', [q("SET search_path = 'public'"), q('SHOW search_path'), RLS,

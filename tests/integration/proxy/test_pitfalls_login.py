@@ -42,7 +42,8 @@ def setUpModule():
         proxy.config['server_logins'].append({'cluster': '*', 'user': name, 'password_file': proxy.write(name, name + '-secret\n', 0o600)})
     proxy.start()
     proxy.apply(fixture.document({'main': server, 'relayed': {'port': relay.port}}, {
-        'acme': {}, 'globex': {}, 'umbrella': {'placement': {'database': 'app2'}}, 'relayed': {'placement': {'cluster': 'relayed', 'schema': 'acme'}}},
+        'acme': {}, 'globex': {}, 'umbrella': {'placement': {'database': 'app2'}},
+            'relayed': {'placement': {'cluster': 'relayed', 'schema': 'acme'}}},
         users=[{'name': 'app', 'scram_verifier': w.scram_verifier(fixture.PASSWORDS['app']), 'tenants': '*'}] +
         [{'name': name, 'tenants': '*'} for name in ('valid', 'expired', 'nopass')],
         databases=[{'cluster': 'main', 'name': 'app', 'server_connections_max': 1}]))
