@@ -116,8 +116,8 @@ class Pipeline(tools.Base):
         wire.send(w.query("SELECT 'slow', pg_sleep(0.3)") + run("SELECT 'second', pg_sleep(0.1)") + w.parse('one too many', 'SELECT 1') +
                   run("SELECT 'never'") + w.sync() + w.query("SELECT 'last'"))
         messages = wire.recv_until('Z', 3)
+        self.assertEqual([k for k, _ in messages if k and k in 'DEZ'], ['D', 'Z', 'D', 'E', 'Z', 'D', 'Z'], messages)
         self.assertEqual([w.error_fields(b)['C'] for k, b in messages if k == 'E'], ['53400'])
-        self.assertEqual([k for k, _ in messages if k in 'DEZ'], ['D', 'Z', 'D', 'E', 'Z', 'D', 'Z'], messages)
 
     def test_17_failed_parse_leaves_nothing(self):
         self.same_as_postgresql('failed Parse', [
