@@ -39,8 +39,8 @@ def document(server, connections=1, users=None):
         {'cluster': 'main', 'name': name, 'server_connections_max': connections} for name in ('app', 'umbrella')])
 
 
-def start(workspace, server, limits=None, users=None, connections=1, **config):
-    proxy = fixture.Pgporter(workspace, server, limits=dict({'wait_ms_max': 4000}, **(limits or {})))
+def start(workspace, server, limits=None, users=None, connections=1, name='pgporter', **config):
+    proxy = fixture.Pgporter(workspace, server, name, limits=dict({'wait_ms_max': 4000}, **(limits or {})))
     proxy.config['home'] = {'cluster': 'main', 'database': 'app'}
     proxy.config.update(config)
     proxy.start()
