@@ -63,6 +63,59 @@ class Transactions(naming_case.Base):
                  q('COMMIT'), q('SELECT tenant FROM whoami')]
         self.both('switch within the shared database', turns, reads=['acme', 'globex', 'initech', 'globex', 'acme'])
 
+    def reads_of(self, wire, *sqls):
+        """Each statement's rows of one column, or its SQLSTATE."""
+        seen = []
+        for sql in sqls:
+            try:
+                seen.append([row[0] for row in wire.run(sql)])
+            except ServerError as error:
+                seen.append(error.sqlstate)
+        return seen
+
+    def test_rollback_to_where_a_setting_named_another_tenant(self):
+        """A setting, not search_path, names the tenant: ROLLBACK TO must lead back to the tenant's rows too, or to an error; and what the server
+        connection is afterwards must be known, to this session and to the next one."""
+        who = 'SELECT tenant FROM whoami'
+        for first, second in (('acme', 'globex'), ('globex', 'umbrella'), ('umbrella', 'acme')):
+            wire, others = self.wire(), [self.wire(name) for name in ('acme', 'globex', 'umbrella')]
+            seen = self.reads_of(wire, 'BEGIN', "SET app.tenant = '%s'" % first, 'SAVEPOINT b', "SET app.tenant = '%s'" % second, who,
+                'ROLLBACK TO b', who)
+            self.assertEqual(seen[4], [second])
+            self.assertIn(seen[6], ([first], '0A000', '42P01', '25P02'), '%s, then %s' % (first, second))
+            self.assertEqual(self.reads_of(wire, 'COMMIT' if wire.status == 'T' else 'ROLLBACK'), [[]])
+            if seen[6] == [first]:
+                self.assertEqual(self.reads_of(wire, who, "INSERT INTO ledger (id) VALUES ('%s-%s') RETURNING tenant" % (first, second)),
+                    [[first], [first]])
+            for name, other in zip(('acme', 'globex', 'umbrella'), others):
+                self.assertEqual(self.reads_of(other, who), [[name]])
+
+    def test_switch_by_a_setting_within_the_shared_database(self):
+        """The path of the tenant goes with it, although no statement says search_path."""
+        who = 'SELECT tenant FROM whoami'
+        for sql in ("SET LOCAL pgporter.tenant TO 'globex'", "SET app.tenant = 'globex'", "SELECT set_config('app.tenant', 'globex', true)"):
+            wire = self.wire()
+            seen = self.reads_of(wire, 'BEGIN', 'SET search_path TO "acme", public', who, 'SET search_path = DEFAULT', sql, who)
+            self.assertEqual(seen[2], ['acme'])
+            self.assertIn(seen[5], (['globex'], '0A000', '25P02', '42P01'), sql)
+            wire.run('ROLLBACK')
+            wire = self.wire('acme')
+            seen = self.reads_of(wire, 'BEGIN', who, sql, who)
+            self.assertIn(seen[3], (['globex'], '0A000', '25P02'), sql)
+            wire.run('ROLLBACK')
+            self.assertEqual(self.reads_of(wire, who), [['acme']])
+
+    def test_reset_that_is_held_back(self):
+        """RESET search_path in a held transaction goes back to the path of the tenant that a setting names."""
+        who = 'SELECT tenant FROM whoami'
+        wire = self.wire()
+        self.assertEqual(self.reads_of(wire, 'BEGIN', "SET LOCAL search_path TO initech", 'SET search_path TO DEFAULT',
+            "SET app.tenant = 'umbrella'", who)[-1],
+                         ['umbrella'])
+        wire = self.wire('globex')
+        self.assertEqual(self.reads_of(wire, 'BEGIN', 'SET search_path TO acme', 'RESET search_path', who, 'COMMIT', who)[3:],
+            [['globex'], [], ['globex']])
+
     def test_undo(self):
         s = q('SELECT tenant FROM whoami')
         self.both('ROLLBACK undoes SET', [q('SET search_path TO acme'), q('BEGIN'), q('SET search_path TO umbrella'), s, q('ROLLBACK'), s,
