@@ -130,6 +130,18 @@ class Pipeline(tools.Base):
                                                           x(w.bind('', 's1'), w.execute())],
                                 ('whole',), between=self.other_in_between())
 
+    def test_17_close_of_a_statement_whose_parse_failed_in_an_aborted_transaction(self):
+        """What a driver does that cleans up after itself. The session goes on, and the server connection is given back."""
+        aborted = [q('BEGIN'), q('SELECT 1/0')]
+        for number, parse in enumerate((x(w.parse('a', 'SELECT 1')), x(w.parse('a', 'SELEKT')), x(w.execute(), w.parse('a', 'SELECT 1')))):
+            for close in (w.close('S', 'a'), w.close('S', 'a') + w.describe('S', 'a')):
+                try:
+                    self.same_as_postgresql('Close after a failed Parse, %d' % number,
+                        aborted + [parse, x(close), q('ROLLBACK'), x(w.bind('', 'a'))], ('whole',))
+                finally:
+                    self.doCleanups()
+        self.works('globex')
+
     def test_18_parse_of_a_client_that_died(self):
         """It never sent Sync. Whoever prepares the same text next on that server connection finds it there."""
         for end in ('close', 'reset_connection'):
@@ -184,6 +196,8 @@ class Pipeline(tools.Base):
             x(w.bind('', '', ['3']), w.execute()),
                  x(w.parse('', 'SELECT 4')), x(w.bind(), w.execute()), q(''), x(w.bind()), x(w.parse('', 'SELECT 5'), w.close('S')), x(w.bind())]
         self.same_as_postgresql('unnamed', turns)
+        self.same_as_postgresql('unnamed, behind a SET in a batch that fails', [
+            x(run("SET DateStyle = 'German'"), w.parse('', 'SELECT $1::int'), w.bind('', '', ['x'])), x(w.bind('', '', ['2']), w.execute())])
         self.same_as_postgresql('unnamed, with others in between', turns, ('whole',), between=self.other_in_between())
 
     def test_23_one_text_with_other_types_for_another_tenant(self):
