@@ -342,7 +342,8 @@ class Oracle:
         other = self.chance.choice(naming_world.TENANTS)
         got = self.ask(session, self.chance.choice(("SELECT public.hidden_path('%s, public')",
             "DO $$ BEGIN PERFORM set_config('search_path', '%s, public', false); END $$",
-                                                    "DO $$ BEGIN EXECUTE 'SET search_path TO %s'; END $$", "SELECT public.hidden_set('app.tenant', '%s')",
+                                                    "DO $$ BEGIN EXECUTE 'SET search_path TO %s'; END $$",
+                                                    "SELECT public.hidden_set('app.tenant', '%s')",
                                                     "WITH a AS (SELECT public.hidden_path('%s')) SELECT * FROM a")) % other)
         if isinstance(got, str) and got not in ('0A000', '28000'):
             self.violation(session, 'hidden: %s' % got)
@@ -378,7 +379,8 @@ class Oracle:
     def do_fail(self, session):
         wrong = ['SELECT 1/0', 'SELEKT', "SELECT set_config('search_path', 'acme', 'maybe')", 'SELECT * FROM not_there', 'SET DateStyle = nonsense']
         if not self.path_at_connect:  # PostgreSQL accepts these
-            wrong += ['SET search_path TO acme, globex', "SELECT set_config('search_path', 'umbrella, acme', false)", "SET pgporter.tenant = 'nosuch'"]
+            wrong += ['SET search_path TO acme, globex', "SELECT set_config('search_path', 'umbrella, acme', false)",
+                      "SET pgporter.tenant = 'nosuch'"]
         got = self.ask(session, self.chance.choice(wrong))
         if not isinstance(got, str):
             self.violation(session, 'something wrong was accepted')

@@ -238,8 +238,10 @@ class Startup(tools.Base):
             CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eq);
             CREATE FUNCTION evil.eq(name, text) RETURNS boolean LANGUAGE sql AS $$ SELECT evil.spring('name=') IS NOT NULL $$;
             CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = text, FUNCTION = evil.eq);
-            CREATE VIEW evil.pg_settings AS SELECT evil.spring('pg_settings') AS name, '1'::text AS setting, 'user'::text AS context, 'x'::text AS source;
-            CREATE VIEW evil.pg_authid AS SELECT evil.spring('pg_authid') AS rolname; CREATE VIEW evil.pg_type AS SELECT evil.spring('pg_type') AS typname;
+            CREATE VIEW evil.pg_settings AS SELECT evil.spring('pg_settings') AS name, '1'::text AS setting,
+                'user'::text AS context, 'x'::text AS source;
+            CREATE VIEW evil.pg_authid AS SELECT evil.spring('pg_authid') AS rolname;
+            CREATE VIEW evil.pg_type AS SELECT evil.spring('pg_type') AS typname;
             CREATE VIEW evil.pg_class AS SELECT evil.spring('pg_class') AS relname;""", 'app')
         hostile = {'search_path': 'acme, evil, pg_catalog, public'}
         for user in ('app', 'valid'):

@@ -190,7 +190,8 @@ class Pipeline(tools.Base):
 
     def test_23_one_text_with_other_types_for_another_tenant(self):
         for tenant, type_ in (('acme', 'int'), ('globex', 'text'), ('initech', 'numeric(9,2)')):
-            server.sql('CREATE TABLE IF NOT EXISTS {0}.kind AS SELECT 5::{1} AS v; GRANT ALL ON {0}.kind TO app; ALTER TABLE {0}.kind OWNER TO app'.format(tenant, type_), 'app')
+            server.sql('CREATE TABLE IF NOT EXISTS {0}.kind AS SELECT 5::{1} AS v; GRANT ALL ON {0}.kind TO app; '
+                       'ALTER TABLE {0}.kind OWNER TO app'.format(tenant, type_), 'app')
         wires = {tenant: self.wire(tenant) for tenant in fixture.TENANTS}
         want = {'acme': '5', 'globex': '5', 'initech': '5.00'}
         for tenant, wire in wires.items():

@@ -307,7 +307,8 @@ class Life(tools.Base):
                 "WITH a AS (SELECT hidden_path('globex')) SELECT * FROM a", 'SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY',
                 "SET SESSION AUTHORIZATION app"]
         witness = self.wire('initech')
-        look = ("SELECT (SELECT tenant FROM whoami), current_setting('search_path'), current_setting('statement_timeout'), current_setting('row_security'), "
+        look = ("SELECT (SELECT tenant FROM whoami), current_setting('search_path'), current_setting('statement_timeout'), "
+                "current_setting('row_security'), "
                 "NULLIF(current_setting('app.x', true), ''), current_setting('role'), current_setting('work_mem'), current_user, session_user, "
                 "current_setting('default_transaction_read_only'), pg_backend_pid()")
         clean = witness.run(look)
@@ -319,7 +320,8 @@ class Life(tools.Base):
             self.assertEqual(witness.run(look), clean, sql)
 
     def test_40_state_of_a_session(self):
-        look = ("SELECT (SELECT count(*) FROM pg_class WHERE relpersistence = 't'), (SELECT count(*) FROM pg_cursors), (SELECT count(*) FROM pg_listening_channels()), "
+        look = ("SELECT (SELECT count(*) FROM pg_class WHERE relpersistence = 't'), (SELECT count(*) FROM pg_cursors), "
+                "(SELECT count(*) FROM pg_listening_channels()), "
                 "(SELECT count(*) FROM pg_prepared_statements WHERE from_sql), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')")
         for sql in ('CREATE TEMP TABLE t40 AS SELECT 1', 'SELECT 1 AS a INTO TEMP t40', 'DECLARE c CURSOR WITH HOLD FOR SELECT 1',
             'SELECT pg_advisory_lock(40)',
