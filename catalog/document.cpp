@@ -1,4 +1,3 @@
-#include "base/ip_address.hpp"
 #include "catalog/document.hpp"
 
 #include <algorithm>
@@ -6,6 +5,7 @@
 #include <set>
 #include <unordered_set>
 
+#include "base/ip_address.hpp"
 #include "catalog/host_name.hpp"
 #include "catalog/setting_name.hpp"
 #include "catalog/yaml_reader.hpp"

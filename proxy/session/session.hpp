@@ -244,6 +244,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
     Result<void> plan_binding(const std::vector<ResolvedChange>& changes);
     std::optional<Step> execute_session_statement(std::string_view body);
+    [[nodiscard]] bool is_portal_of_session(std::string_view execute_body) const;
     bool describe_locally(std::string_view body);
     bool close_locally(std::string_view body);
     void end_local_batch();
@@ -315,6 +316,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     ScopedSettings named_;                             // what names tenants, as the session has set it
     HeldTransaction held_;                             // while there is no server connection
     std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
+    std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
     bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already

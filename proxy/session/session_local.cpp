@@ -308,6 +308,10 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
     return Step::done;
 }
 
+bool Session::is_portal_of_session(std::string_view execute_body) const {
+    return !portals_.empty() && portals_.contains(std::string(execute_body.substr(0, execute_body.find('\0'))));
+}
+
 // A request of an extended batch that fails without a server: what follows is skipped up to Sync.
 void Session::refuse_locally(const Error& error) {
     held_.fail(named_);

@@ -53,8 +53,7 @@ Task<std::optional<std::string>> Session::read_startup_packet() {
         if (login_input_.size() >= 4) {
             const std::uint32_t length = be32(login_input_);
             if (length < 8 || length > bytes_max) {
-                [[maybe_unused]] const bool refused = co_await refuse_login(
-                    EndReason::protocol_violation, client_error::protocol_violation("invalid length of startup packet"));
+                end(EndReason::protocol_violation, nullptr);  // without a word, as PostgreSQL does
                 co_return std::nullopt;
             }
             if (login_input_.size() >= length) {

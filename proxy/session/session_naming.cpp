@@ -231,13 +231,16 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
         case SessionVerb::begin: named_.begin(); return {};
         case SessionVerb::savepoint: named_.savepoint(statement.savepoint); return {};
         case SessionVerb::release: named_.release(statement.savepoint); return {};
-        case SessionVerb::rollback_to: named_.roll_back_to(statement.savepoint); return {};
+        case SessionVerb::rollback_to: return named_.roll_back_to(statement.savepoint) ? turn_to(ScopedSettings(named_)) : Result<void>{};
         case SessionVerb::commit:
         case SessionVerb::rollback: has_barrier_ |= named_.in_transaction() && !named_.is_empty(); return {};
         case SessionVerb::set_transaction: return {};
         case SessionVerb::reset_all:
         case SessionVerb::discard_all:
-        case SessionVerb::other: note_traits(scan_statement(statement.text)); return {};
+        case SessionVerb::other:
+            if (misplaced_) return *misplaced_;
+            note_traits(scan_statement(statement.text));
+            return {};
         case SessionVerb::set:
         case SessionVerb::set_config: break;
     }
@@ -260,6 +263,7 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
 // The open transaction goes on for whom these settings name. Only within one database, where that is a matter of search_path alone.
 Result<void> Session::turn_to(const ScopedSettings& after) {
     const HeldTransaction::World here = world();
+    misplaced_.reset();
     Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, after.view().effective);
     if (!tenant) return tenant.error();
     if (*tenant != tenant_name_) {
@@ -271,7 +275,15 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
         Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
         if (there->tenant) access = access_for(worker_.config(), *worker_.snapshot(), *there->tenant, identity_.user);
         if (!access) return access.error();
-        if (!is_here || access->login_user != access_.login_user || access->role != access_.role || access->guards_role) return client_error::tenant_elsewhere(tenant_name_, *tenant);
+        if (!is_here || access->login_user != access_.login_user || access->role != access_.role || access->guards_role) {
+            const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
+            if (there->tenant || !named_.in_transaction()) return elsewhere;
+            // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads.
+            misplaced_ = elsewhere;
+            named_ = after;
+            route_is_stale_ = true;
+            return {};
+        }
         if (there->tenant) {
             TenantDesk& desk = worker_.desk(*tenant);
             if (std::find(visited_.begin(), visited_.end(), &desk) == visited_.end()) {
@@ -305,6 +317,7 @@ void Session::set_again_in_passing() {
 // The transaction is over: what it has set stays, or doesn't.
 void Session::settle_named() {
     portals_.clear();
+    misplaced_.reset();
     const bool saw_error = std::exchange(saw_error_, false);
     const Ended ended = std::exchange(ended_, Ended::by_itself);
     if (saw_error && set_in_passing_) must_set_again_ = true;  // undone with the statement

@@ -94,6 +94,7 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
         return Step::done;  // the server would skip it too
     }
     const bool translates = pool_mode_ == PoolMode::transaction;
+    bool is_of_session_portal = false;
     switch (type) {
         case 'Q': return on_query(body, whole);
         case 'P': {
@@ -120,6 +121,7 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
         }
         case 'E':
             if (const auto step = execute_session_statement(body)) return *step;
+            is_of_session_portal = is_portal_of_session(body);
             break;
         case 'D':
             if (translates) return on_describe(body, whole);
@@ -128,6 +130,10 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
             if (translates) return on_close(body, whole);
             break;
         default: break;
+    }
+    if (misplaced_ && server_ && (type == 'E' || type == 'F') && !is_of_session_portal) {
+        raise_in_batch(*misplaced_);
+        return Step::done;
     }
     const Step begun = begin_stream(type, static_cast<std::uint32_t>(body.size()));
     if (begun == Step::done) to_server(body);
@@ -260,7 +266,8 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
-    auto refused = guard_statement(sql, access_);
+    std::optional<Error> refused = misplaced_;
+    if (!refused) refused = guard_statement(sql, access_);
     if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
     if (refused) {
         // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.

@@ -91,8 +91,8 @@ def without_source_location(body):
 
 
 def same(want, have):
-    """The same bytes; an error that pgporter makes itself has no place in PostgreSQL's source."""
-    if want and have and want[0] == have[0] == 'E' and b'\0F' not in have[1]:
+    """The same bytes; an error or a warning that pgporter makes itself has no place in PostgreSQL's source."""
+    if want and have and want[0] == have[0] and want[0] in 'EN' and b'\0F' not in have[1]:
         return without_source_location(want[1]) == have[1]
     return want == have
 

@@ -8,9 +8,12 @@ import psycopg2
 
 import fixture
 import isolation_oracle
+import naming_oracle
+import naming_world
 import wire_client
 
 ROUNDS = int(os.environ.get('PGPORTER_TEST_ROUNDS', '250'))
+NAMING_ROUNDS = int(os.environ.get('PGPORTER_TEST_NAMING_ROUNDS', '500'))  # of each seed
 SEEDS = [int(s) for s in os.environ.get('PGPORTER_TEST_SEEDS', '1,2,3').split(',')]
 
 
@@ -34,16 +37,17 @@ def tearDownModule():
 class PgBouncer:
     """The control: Debian's PgBouncer in transaction mode, one server connection."""
 
-    def __init__(self):
+    def __init__(self, target=None, database='app'):
         self.port = fixture.free_port()
-        self.folder = os.path.join(workspace.path, 'pgbouncer')
+        self.folder = os.path.join(workspace.path, 'pgbouncer-' + database)
         os.mkdir(self.folder, 0o755)
         with open(os.path.join(self.folder, 'users'), 'w', encoding='utf-8') as out:
             out.write('"app" "%s"\n' % fixture.PASSWORDS['app'])
         with open(os.path.join(self.folder, 'ini'), 'w', encoding='utf-8') as out:
-            out.write('[databases]\napp = host=127.0.0.1 port=%d dbname=app\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n'
+            out.write('[databases]\napp = host=127.0.0.1 port=%d dbname=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n'
                       'auth_type = scram-sha-256\nauth_file = users\npool_mode = transaction\ndefault_pool_size = 1\n'
-                      'server_reset_query = DISCARD ALL\nunix_socket_dir =\nquery_wait_timeout = 10\n' % (server.port, self.port))
+                      'server_reset_query = DISCARD ALL\nunix_socket_dir =\nquery_wait_timeout = 10\n' % ((target or server).port, database,
+                          self.port))
         with open(os.path.join(self.folder, 'log'), 'wb') as log:
             self.process = subprocess.Popen([os.environ.get('PGPORTER_PGBOUNCER', '/usr/sbin/pgbouncer'), 'ini'], cwd=self.folder, stdout=log,
                                             stderr=log, stdin=subprocess.DEVNULL, **fixture.run_as_postgres())
@@ -56,6 +60,9 @@ class PgBouncer:
             except psycopg2.OperationalError:
                 return False
         fixture.wait_for(ready, lambda: 'PgBouncer accepts connections: ' + open(os.path.join(self.folder, 'log'), encoding='utf-8').read())
+
+    def wire(self, login):
+        return wire_client.Wire(self.port).login('app', fixture.PASSWORDS['app'], 'app')
 
     def connect(self, tenant):
         connection = psycopg2.connect(host='127.0.0.1', port=self.port, user='app', password=fixture.PASSWORDS['app'], dbname='app')
@@ -147,6 +154,52 @@ class Isolation(unittest.TestCase):
             thread.join(60)
         self.assertEqual(wrong[:5], [])
         self.assertEqual(done[0], 9 * 60)
+
+
+def run_naming_oracle(connect, seed, logins, rounds=NAMING_ROUNDS, **more):
+    oracle = naming_oracle.Oracle(connect, seed, logins, **more)
+    oracle.run(rounds)
+    shared = max(len(names) for names in oracle.pids.values())
+    print('tenants in SQL, seed %d: %d operations, %d statements, one server connection was used by %d of %d sessions, %d violations' % (
+        seed, oracle.operations, oracle.statements, shared, len(logins), len(oracle.violations)))
+    return oracle, shared
+
+
+class NamedInSql(unittest.TestCase):
+    maxDiff = None
+    """Tenants named in SQL by every way there is: four tenants, one of them with a database of its own, one server connection a database."""
+    LOGINS = (None, None, None, 'acme', 'umbrella', 'globex')
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = fixture.Postgres(workspace, 'naming-server')
+        naming_world.make(cls.server)
+        cls.proxy = naming_world.start(workspace, cls.server, name='naming-pgporter')
+
+    def test_oracle(self):
+        for seed in SEEDS:
+            oracle, shared = run_naming_oracle(self.proxy.wire, seed, self.LOGINS)
+            self.assertFalse(oracle.violations, 'seed %d:\n%s' % (seed, '\n'.join(oracle.violations[:6])))
+            self.assertGreaterEqual(shared, 5, 'the sessions never shared a server connection: the test proves nothing')
+        self.assertLessEqual(max(naming_world.backends(self.server).values()), 1)
+
+    def one_database(self, connect, seed, interleaved):
+        return run_naming_oracle(connect, seed, ('acme', 'globex', 'initech', 'umbrella', 'acme', 'umbrella'), settings=(),
+            database_of=lambda tenant: 'one',
+                                 home='one', interleaved=interleaved, path_at_connect=True)
+
+    def test_control_own_connections_pass(self):
+        """PostgreSQL itself with a connection for each session: the oracle asks for nothing impossible."""
+        oracle, _ = self.one_database(lambda login: naming_world.direct(self.server), 1, True)
+        self.assertFalse(oracle.violations, '\n'.join(oracle.violations[:6]))
+
+    def test_control_pgbouncer_fails(self):
+        bouncer = PgBouncer(self.server, 'reference')
+        oracle, _ = self.one_database(bouncer.wire, 1, False)
+        leaks = [v for v in oracle.violations if 'it reads or writes' in v]
+        self.assertTrue(leaks, "PgBouncer never showed another tenant's rows: the oracle is blind; it said %s" % oracle.violations[:3])
+        print('PgBouncer, the control: %d violations, %d of them rows of another tenant; the first: %s' % (len(oracle.violations), len(leaks),
+            leaks[0]))
 
 
 class Control(unittest.TestCase):
