@@ -180,7 +180,7 @@ class NamedInSql(unittest.TestCase):
         for seed in SEEDS:
             oracle, shared = run_naming_oracle(self.proxy.wire, seed, self.LOGINS)
             self.assertFalse(oracle.violations, 'seed %d:\n%s' % (seed, '\n'.join(oracle.violations[:6])))
-            self.assertGreaterEqual(shared, 5, 'the sessions never shared a server connection: the test proves nothing')
+            self.assertGreaterEqual(shared, 4, 'the sessions never shared a server connection: the test proves nothing')
         self.assertLessEqual(max(naming_world.backends(self.server).values()), 1)
 
     def one_database(self, connect, seed, interleaved):
