@@ -14,7 +14,7 @@ std::size_t hash_of(std::string_view text) {
 }
 
 bool is_before(const Database& left, std::string_view cluster, std::string_view name) {
-    return std::tie(left.cluster, left.name) < std::tie(cluster, name);
+    return std::pair<std::string_view, std::string_view>(left.cluster, left.name) < std::pair(cluster, name);
 }
 
 }  // namespace
