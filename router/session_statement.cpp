@@ -51,8 +51,10 @@ class Recogniser {
         const std::size_t begin = token_.begin;
         end_ = begin;
         SessionStatement made;
+        is_cut_ = false;
         const bool understood = head(made) && token_.at_end();
         if (understood) {
+            made.needs_server |= is_cut_;
             made.text = sql_.substr(begin, end_ - begin);
             made.begin = begin;
             return made;
@@ -170,9 +172,10 @@ class Recogniser {
     bool name(std::string& into) { return is_name() && take_name(into); }
 
     bool take_name(std::string& into) {
-        auto value = token_value(token_);
+        const auto value = token_value(token_);
         if (!value) return false;
-        into = truncated_identifier(*std::move(value));
+        into = truncated_identifier(*value);
+        is_cut_ |= into.size() != value->size();
         next();
         return true;
     }
@@ -469,6 +472,7 @@ class Recogniser {
     SqlLexer lexer_;
     const SqlToken& token_;  // the lexer's
     std::size_t end_ = 0;    // behind the token before
+    bool is_cut_ = false;    // a name of this statement is too long
 };
 
 }  // namespace

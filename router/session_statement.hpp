@@ -48,8 +48,8 @@ struct SessionStatement {
     std::size_t begin = 0;  // where it starts in the whole text
     std::string savepoint;  // its name, folded unless quoted
     bool chain = false;     // COMMIT or ROLLBACK AND CHAIN
-    // Understood, but never to be answered without a server: it may refuse the text all the same (not UTF-8, a vertical tab), or the
-    // result isn't one row.
+    // Understood, but never to be answered without a server: it may refuse the text all the same (not UTF-8, a vertical tab), has a
+    // notice to give (a name is cut), or the result isn't one row.
     bool needs_server = false;
     std::vector<SettingChange> changes;
     // `other`: names of settings that a call of set_config, or a SET that isn't understood, changes to something that isn't known.

@@ -10,8 +10,6 @@ from wire_client import Wire, bind, describe, error_fields, execute, parse, quer
 PEOPLE = ('acme', 'globex')
 LONG = 'n' * 70
 ACCENT = 'n' * 62 + 'éé'
-SHARED = ['public', 'user', 'order', 'select', 'Upper', 'upper', 'with space', 'a,b', 'quo"te', 'true', '1', '-2', 'left', 'int',
-          'n' * 63, 'n' * 62, 'ünï', "it's", 'a$b', '_x', '1a', 'back\\slash', 'n' * 70, ACCENT]
 
 # What a search_path may be set to; each is set by itself and then shown.
 PATHS = ['acme', 'acme, public', "'acme','public'", '"acme", "public"', 'ACME', '"Upper"', 'Upper', "'Upper'", '"user"', "'user'", "'order', acme",
@@ -30,18 +28,18 @@ BAD_TRANSACTIONS = ['START', 'START WORK', 'BEGIN READ', 'BEGIN READ ONLY,', 'BE
 # Behind BEGIN; SAVEPOINT a; SAVEPOINT a; SET LOCAL search_path = acme.
 WITHIN = ['SAVEPOINT b', 'savepoint "B c"', 'SAVEPOINT savepoint; RELEASE savepoint', 'SAVEPOINT int', 'RELEASE a', 'RELEASE SAVEPOINT A', 'ROLLBACK TO a',
           'ROLLBACK WORK TO SAVEPOINT a', 'ROLLBACK TO a; ROLLBACK TO a; RELEASE a; ROLLBACK TO a', 'RELEASE a; RELEASE a', 'COMMIT', 'END', 'ABORT',
-          'ROLLBACK', 'COMMIT WORK AND NO CHAIN', 'COMMIT AND CHAIN', 'ROLLBACK AND CHAIN', 'END AND CHAIN; SAVEPOINT a; COMMIT', 'RESET search_path',
+          'ROLLBACK', 'COMMIT WORK AND NO CHAIN', 'COMMIT AND CHAIN', 'ROLLBACK AND CHAIN', 'END AND CHAIN; SAVEPOINT a; COMMIT',
           'SET search_path = globex; ROLLBACK TO a', 'SET search_path = acme; COMMIT', 'SET LOCAL search_path = acme; RELEASE a; COMMIT',
-          'SAVEPOINT %s; ROLLBACK TO %s' % (LONG, LONG[:63]), 'COMMIT; BEGIN', 'SET LOCAL search_path TO DEFAULT']
+          'SAVEPOINT %s; ROLLBACK TO %s' % (LONG, LONG[:63]), 'COMMIT; BEGIN']
 BAD_WITHIN = ['SAVEPOINT', 'SAVEPOINT user', 'SAVEPOINT left', 'SAVEPOINT ""', "SAVEPOINT 'b'", 'SAVEPOINT b c', 'ABORT TO a', 'RELEASE b', 'ROLLBACK TO b',
               'RELEASE "A"', 'ROLLBACK TO SAVEPOINT', 'RELEASE a; RELEASE a; RELEASE a', 'COMMIT AND', 'COMMIT AND CHAIN x', 'ROLLBACK TO a AND CHAIN',
               'SET TRANSACTION ISOLATION LEVEL SERIALIZABLE', 'SET TRANSACTION', 'SET TRANSACTION READ ONLY,']
-CALLS = ["set_config('search_path', 'acme', false)", "SET_CONFIG('Search_Path', 'acme,public', 'f')", "pg_catalog.set_config('search_path', '', false)",
+CALLS = ["set_config('search_path', 'acme', false)", "SET_CONFIG('Search_Path', 'acme,public', 'f')", "pg_catalog.set_config('search_path', '\"\"', false)",
          "\"set_config\"('search_path', '\"Upper\", acme', false)", "set_config('search_path', ' ACME ,  public ', false)",
          "set_config('search_path'::text, 'acme'::varchar, 'false'::bool) AS path", "set_config('search_path', 'acme', false) \"a B\"",
          "set_config('search_path', 'acme', false) user", "set_config('search_path', 'acme', false) AS from", "set_config('search_path', $$acme$$, true)",
          "set_config('search_path', 'acme', false) a, set_config('app.tenant', 'acme', false) b", "set_config('app.tenant', '', false)",
-         "set_config('search_path', '%s', false)" % LONG, "set_config('search_path', NULL, false)"]
+         "set_config('search_path', '%s', false)" % LONG]
 BAD_CALLS = ["\"SET_CONFIG\"('search_path', 'acme', false)", "set_config('search_path', 'acme', false) over", "set_config('search_path', 'acme', false) from",
              "set_config('search_path', 'acme', false) AS", "set_config('search_path', 'acme', false) AS \"\"", "set_config('search_path', 'acme')",
              "set_config('search_path', 'acme': :text, false)", "set_config('search_path', 'a b', false)", "set_config('search_path', '\"a', false)",
@@ -56,9 +54,7 @@ def setUpModule():
     server.make_roles()
     server.make_world(tenants=PEOPLE)
     proxy = fixture.Pgporter(workspace, server)
-    proxy.config['identify'] = {'shared_schemas': SHARED}
     proxy.start()
-    # The same settings as without pgporter, so that DEFAULT means the same.
     proxy.apply(fixture.document({'main': server}, {name: {} for name in PEOPLE}))
 
 
@@ -116,11 +112,13 @@ class Recognised(unittest.TestCase):
     def test_paths(self):
         for number, path in enumerate(PATHS):
             self.compare([SETS[number % len(SETS)] % path, 'SHOW search_path', 'COMMIT', 'SHOW search_path'], False)
-            self.compare(['BEGIN', 'SET search_path = ' + path, "SELECT current_setting('search_path')", 'COMMIT', 'SHOW search_path'], False)
+            if path.lower() != 'default':  # within a transaction, that is the server's own default
+                self.compare(['BEGIN', 'SET search_path = ' + path, "SELECT current_setting('search_path')", 'COMMIT', 'SHOW search_path'], False)
 
     def test_paths_that_postgresql_refuses(self):
         for number, path in enumerate(BAD_PATHS):
-            self.compare([SETS[number % len(SETS)] % path, 'ROLLBACK', 'SHOW search_path'], True)
+            # Of several statements PostgreSQL runs none if it can't parse one; those before it are answered here. So: one.
+            self.compare([SETS[number % (len(SETS) - 1)] % path, 'ROLLBACK', 'SHOW search_path'], True)
             self.compare(['BEGIN', 'SET search_path = ' + path, 'SELECT 1', 'COMMIT', 'SHOW search_path'], True)
 
     def test_schema(self):
