@@ -39,7 +39,7 @@ class Recogniser {
             return {whole};
         }
         // Text in another encoding isn't ours to judge, and a vertical tab is white space since PostgreSQL 16 only.
-        if (!is_utf8(sql_) || sql_.find('\v') != std::string_view::npos) {
+        if (!is_utf8(sql_) || sql_.find_first_of(std::string_view("\v\0", 2)) != std::string_view::npos) {
             for (SessionStatement& made : statements) made.needs_server = true;
         }
         return statements;
@@ -320,7 +320,7 @@ class Recogniser {
     bool number(std::string& into) {
         const bool is_negative = take_character('-');
         if (!is_negative) [[maybe_unused]] const bool plus = take_character('+');
-        if (token_.kind != SqlToken::Kind::other || token_.character != 0 || token_.text.front() == '$') return false;
+        if (token_.kind != SqlToken::Kind::other || token_.text.empty() || token_.text.front() == '$') return false;
         const std::string_view text = token_.text;
         if (text.find('_') != std::string_view::npos || std::count(text.begin(), text.end(), '.') > 1) return false;
         std::int64_t whole = 0;

@@ -223,7 +223,7 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
     const std::string& definition = name.empty() ? unnamed_definition_ : names_.find(statement_key(name))->second->definition;
     const auto types = parameter_types(*statement, std::string_view(definition).substr(definition.find('\0') + 1));
     // PostgreSQL refuses another number of values than there are parameters.
-    const bool fits = bound && (!types || types->size() == bound->values.size());
+    const bool fits = bound && (statement->needs_server || !types || types->size() == bound->values.size());
     const auto changes = fits ? resolve(*statement, bound->values) : std::nullopt;
     if (portals_.size() >= local_portals_max) {
         const Error error = fail(ErrorKind::limit, "too many portals of statements about the session are open", {}, "close them, or send Sync", "53400");

@@ -111,7 +111,9 @@ class Recognised(unittest.TestCase):
 
     def test_paths(self):
         for number, path in enumerate(PATHS):
-            self.compare([SETS[number % len(SETS)] % path, 'SHOW search_path', 'COMMIT', 'SHOW search_path'], False)
+            # Where a name is cut, PostgreSQL says so before it runs the first of several statements.
+            forms = SETS[:-1] if 'nnn' in path else SETS
+            self.compare([forms[number % len(forms)] % path, 'SHOW search_path', 'COMMIT', 'SHOW search_path'], False)
             if path.lower() != 'default':  # within a transaction, that is the server's own default
                 self.compare(['BEGIN', 'SET search_path = ' + path, "SELECT current_setting('search_path')", 'COMMIT', 'SHOW search_path'], False)
 

@@ -181,6 +181,8 @@ TEST_CASE("comments, white space, case and where a statement is") {
         {"SET\vsearch_path = acme", "set search_path='acme' needs_server"},
         {"BEGIN /* \xFF */ WORK", "begin needs_server"},
         {"SET app.tenant = '\xE9'; BEGIN", "set app.tenant='\xE9' needs_server ; begin needs_server"},
+        {std::string_view("BEGIN /*\0*/", 11), "begin needs_server"},
+        {std::string_view("SET app.tenant = \0", 18), "other computed(app.tenant) needs_server"},
         {"SET app.tenant = '\xC3\xA9'", "set app.tenant='\xC3\xA9'"},
     });
     const auto statements = recognise("/* c */ SET a.b = 1 /* d */ ; -- e\n COMMIT -- f");
