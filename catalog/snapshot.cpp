@@ -11,7 +11,7 @@ namespace pgporter {
 namespace {
 
 bool is_before(const Database& left, std::string_view cluster, std::string_view name) {
-    return std::tie(left.cluster, left.name) < std::tie(cluster, name);
+    return std::pair<std::string_view, std::string_view>(left.cluster, left.name) < std::pair(cluster, name);
 }
 
 // A key that is the name needs no entry: the tenant is found by its name.

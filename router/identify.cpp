@@ -181,8 +181,8 @@ Settings settings_of(const LoginRequest& request) {
     for (const auto* source : {&request.option_settings, &request.parameters}) {
         for (const auto& [name, value] : *source) {
             if (!is_run_time_parameter(name)) continue;
-            const auto found = std::find_if(settings.begin(), settings.end(), [&](const auto& setting) {
-                return equal_ignoring_case(setting.first, name);
+            const auto found = std::find_if(settings.begin(), settings.end(), [&wanted = name](const auto& setting) {
+                return equal_ignoring_case(setting.first, wanted);
             });
             if (found == settings.end()) {
                 settings.emplace_back(name, value);

@@ -31,6 +31,7 @@ void ScopedSettings::change(std::string_view name, const std::optional<std::stri
 void ScopedSettings::begin() {
     if (in_transaction_) return;
     in_transaction_ = true;
+    savepoints_.clear();
     at_begin_ = now_;
 }
 
@@ -53,6 +54,7 @@ std::optional<std::size_t> ScopedSettings::find(std::string_view name) const {
 }
 
 void ScopedSettings::savepoint(std::string name) {
+    if (!in_transaction_) return;  // PostgreSQL refuses it
     savepoints_.push_back({std::move(name), now_});
 }
 

@@ -2,6 +2,7 @@
 // ends, ROLLBACK and ROLLBACK TO undo both. Holds only the settings that are put into it. Owned by a session; pure.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,11 +26,12 @@ class ScopedSettings {
     void begin();  // a transaction, explicit or implicit; in one already: nothing
     void commit();
     void rollback();
-    void savepoint(std::string name);
+    void savepoint(std::string name);  // outside of a transaction: nothing
     // False: there is no such savepoint, and nothing happened.
     bool release(std::string_view name);
     bool roll_back_to(std::string_view name);
     [[nodiscard]] bool has_savepoint(std::string_view name) const;
+    [[nodiscard]] std::size_t savepoints() const { return savepoints_.size(); }
 
     // Everything is forgotten, whatever transaction there was: these hold now, outside of any.
     void reset(Values values = {});

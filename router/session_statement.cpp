@@ -1,12 +1,16 @@
 #include "router/session_statement.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <limits>
 #include <optional>
 #include <utility>
 
+#include "base/utf8.hpp"
 #include "catalog/sql_identifier.hpp"
 #include "router/search_path.hpp"
 #include "router/sql_lexer.hpp"
+#include "router/sql_words.hpp"
 
 namespace pgporter {
 namespace {
@@ -31,7 +35,12 @@ class Recogniser {
         if (lexer_.broken()) {
             SessionStatement whole;
             whole.text = sql_;
+            whole.needs_server = true;
             return {whole};
+        }
+        // Text in another encoding isn't ours to judge, and a vertical tab is white space since PostgreSQL 16 only.
+        if (!is_utf8(sql_) || sql_.find_first_of(std::string_view("\v\0", 2)) != std::string_view::npos) {
+            for (SessionStatement& made : statements) made.needs_server = true;
         }
         return statements;
     }
@@ -42,8 +51,10 @@ class Recogniser {
         const std::size_t begin = token_.begin;
         end_ = begin;
         SessionStatement made;
+        is_cut_ = false;
         const bool understood = head(made) && token_.at_end();
         if (understood) {
+            made.needs_server |= is_cut_;
             made.text = sql_.substr(begin, end_ - begin);
             made.begin = begin;
             return made;
@@ -59,15 +70,19 @@ class Recogniser {
 
     // From the statement's first token on again: which settings do calls of set_config change?
     void rescan(std::size_t begin, SessionStatement& other) {
+        enum class Seen { nothing, name, parenthesis } seen = Seen::nothing;
         SqlLexer again(sql_.substr(begin));
         for (again.next(); !again.token().at_end(); again.next()) {
-            if (again.token().keyword != SqlKeyword::set_config) continue;
-            again.next();
-            if (!(again.token().kind == SqlToken::Kind::other && again.token().character == '(')) continue;
-            again.next();
-            const auto name = again.token().kind == SqlToken::Kind::string ? token_value(again.token()) : std::nullopt;
-            if (name) other.computed.push_back(folded(*name));
-            if (again.token().at_end()) break;
+            const SqlToken& token = again.token();
+            if (seen == Seen::parenthesis && token.kind == SqlToken::Kind::string) {
+                if (const auto name = token_value(token)) other.computed.push_back(folded(*name));
+            }
+            if (token.keyword == SqlKeyword::set_config) {
+                seen = Seen::name;
+            } else {
+                const bool is_call = seen == Seen::name && token.kind == SqlToken::Kind::other && token.character == '(';
+                seen = is_call ? Seen::parenthesis : Seen::nothing;
+            }
         }
         while (!token_.at_end()) next();
         other.text = sql_.substr(begin, end_ - begin);
@@ -99,7 +114,12 @@ class Recogniser {
             work();
             return chain(made);
         }
-        if (take("rollback") || take("abort")) return rollback(made);
+        if (take("abort")) {
+            made.verb = SessionVerb::rollback;
+            work();
+            return chain(made);
+        }
+        if (take("rollback")) return rollback(made);
         if (take("savepoint")) {
             made.verb = SessionVerb::savepoint;
             return name(made.savepoint);
@@ -142,11 +162,20 @@ class Recogniser {
         return name(made.savepoint);
     }
 
-    bool name(std::string& into) {
-        if (!token_.is_name()) return false;
-        auto value = token_value(token_);
+    // A name as PostgreSQL's grammar has it where a keyword would be ambiguous.
+    [[nodiscard]] bool is_name() const {
+        if (token_.kind == SqlToken::Kind::word) return may_be_name(token_.text);
+        return token_.kind == SqlToken::Kind::quoted && !token_.text.empty();
+    }
+
+    // A name that is no word of the grammar's here.
+    bool name(std::string& into) { return is_name() && take_name(into); }
+
+    bool take_name(std::string& into) {
+        const auto value = token_value(token_);
         if (!value) return false;
-        into = truncated_identifier(*std::move(value));
+        into = truncated_identifier(*value);
+        is_cut_ |= into.size() != value->size();
         next();
         return true;
     }
@@ -177,31 +206,36 @@ class Recogniser {
         next();
         SettingChange change;
         change.local.text = "false";
-        if (take(SqlKeyword::local)) {
+        if (token_.keyword == SqlKeyword::local && !lexer_.begins_setting_name()) {
+            next();
             change.local.text = "true";
-        } else if (token_.keyword == SqlKeyword::session) {
+        } else if (token_.keyword == SqlKeyword::session && !lexer_.begins_setting_name()) {
             next();
             if (token_.keyword == SqlKeyword::authorization) return false;
-        } else if (token_.keyword == SqlKeyword::transaction) {
+        }
+        if (token_.keyword == SqlKeyword::transaction && !lexer_.begins_setting_name()) {
             next();
             made.verb = SessionVerb::set_transaction;
             return modes(false);
         }
-        if (token_.keyword == SqlKeyword::schema) {
+        if (token_.keyword == SqlKeyword::schema && !lexer_.begins_setting_name()) {
             next();
             change.name.text = "search_path";
             made.verb = SessionVerb::set;
             made.changes.push_back(std::move(change));
             const auto value = token_.kind == SqlToken::Kind::string ? token_value(token_) : std::nullopt;
             if (!value) return false;
-            made.changes.front().value.text = quote_ident_where_needed(truncated_identifier(*value));
+            made.changes.front().value.text = quote_ident_where_needed(*value);
             next();
             return true;
         }
-        if (!setting_name(change.name.text)) return false;
+        const bool is_named = setting_name(change.name.text);
+        if (!is_named && !token_.unicode) return false;
+        // Spelled with Unicode escapes, it may be any setting.
+        if (!is_named) change.name.text = "search_path";
         made.verb = SessionVerb::set;
         made.changes.push_back(std::move(change));
-        if (!take("to") && !take_character('=')) return false;
+        if (!is_named || (!take("to") && !take_character('='))) return false;
         return made.changes.front().name.text == "search_path" ? path(made.changes.front().value) : value(made.changes.front().value);
     }
 
@@ -214,20 +248,21 @@ class Recogniser {
         SettingChange change;
         change.local.text = "false";
         change.value.kind = SettingOperand::Kind::null;
-        if (token_.keyword == SqlKeyword::session || !setting_name(change.name.text)) return false;
+        if (token_.keyword == SqlKeyword::session && !lexer_.begins_setting_name()) return false;
+        const bool is_named = setting_name(change.name.text);
+        if (!is_named && !token_.unicode) return false;
+        if (!is_named) change.name.text = "search_path";
         made.verb = SessionVerb::set;
         made.changes.push_back(std::move(change));
-        return true;
+        return is_named;
     }
 
     // name {"." name}, in lower case: settings' names are compared so.
     bool setting_name(std::string& into) {
         while (true) {
-            if (!token_.is_name()) return false;
-            const auto part = token_value(token_);
-            if (!part) return false;
-            into += folded(*part);
-            next();
+            std::string part;
+            if (!name(part)) return false;
+            into += folded(part);
             if (!take_character('.')) return true;
             into += '.';
         }
@@ -240,12 +275,20 @@ class Recogniser {
             return true;
         }
         while (true) {
-            const bool fits = token_.is_name() || token_.kind == SqlToken::Kind::string;
-            const auto item = fits ? token_value(token_) : std::nullopt;
-            if (!item) return false;
             if (!into.text.empty()) into.text += ", ";
-            into.text += quote_ident_where_needed(truncated_identifier(*item));
-            next();
+            if (token_.kind == SqlToken::Kind::string) {
+                // A string isn't cut here: SHOW prints it in full, and only who reads the list cuts it.
+                const auto item = token_value(token_);
+                if (!item) return false;
+                into.text += quote_ident_where_needed(*item);
+                next();
+            } else if (is_value_word()) {
+                std::string item;
+                if (!take_name(item)) return false;
+                into.text += quote_ident_where_needed(item);
+            } else if (!number(into.text)) {
+                return false;
+            }
             if (!take_character(',')) return true;
         }
     }
@@ -255,23 +298,41 @@ class Recogniser {
             into.kind = SettingOperand::Kind::null;
             return true;
         }
-        if (token_.is_name() || token_.kind == SqlToken::Kind::string) {
-            auto text = token_value(token_);
-            if (!text) return false;
-            into.text = *std::move(text);
-            next();
-            return true;
-        }
-        if (take_character('-')) into.text = "-";
-        if (!is_number()) return false;
-        into.text += token_.text;
+        if (token_.kind == SqlToken::Kind::string) return string(into.text);
+        if (is_value_word()) return take_name(into.text);
+        return number(into.text);
+    }
+
+    [[nodiscard]] bool is_value_word() const {
+        if (token_.kind == SqlToken::Kind::word) return may_be_value(token_.text);
+        return token_.kind == SqlToken::Kind::quoted && !token_.text.empty();
+    }
+
+    bool string(std::string& into) {
+        auto text = token_value(token_);
+        if (!text) return false;
+        into = *std::move(text);
         next();
         return true;
     }
 
-    [[nodiscard]] bool is_number() const {
-        return token_.kind == SqlToken::Kind::other && token_.character == 0 && !token_.text.empty() && token_.text.front() != '$' &&
-               token_.text.find('_') == std::string_view::npos;
+    // As PostgreSQL keeps it: an int is printed anew, anything else stays what it is.
+    bool number(std::string& into) {
+        const bool is_negative = take_character('-');
+        if (!is_negative) [[maybe_unused]] const bool plus = take_character('+');
+        if (token_.kind != SqlToken::Kind::other || token_.text.empty() || token_.text.front() == '$') return false;
+        const std::string_view text = token_.text;
+        if (text.find('_') != std::string_view::npos || std::count(text.begin(), text.end(), '.') > 1) return false;
+        std::int64_t whole = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), whole);
+        if (error == std::errc() && end == text.data() + text.size() && whole <= std::numeric_limits<std::int32_t>::max()) {
+            into += std::to_string(is_negative ? -whole : whole);
+        } else {
+            if (is_negative) into += '-';
+            into += text;
+        }
+        next();
+        return true;
     }
 
     // [pg_catalog.]set_config(name, value, is_local) [[AS] column], ...
@@ -279,32 +340,57 @@ class Recogniser {
         made.verb = SessionVerb::set_config;
         while (true) {
             if (take("pg_catalog") && !take_character('.')) return false;
-            if (token_.keyword != SqlKeyword::set_config) return false;
+            const bool is_function = token_.keyword == SqlKeyword::set_config;
+            if (!is_function || (token_.kind == SqlToken::Kind::quoted && token_.text != "set_config")) return false;
             next();
             SettingChange change;
             change.column = "set_config";
-            if (!take_character('(') || !operand(change.name) || !take_character(',') || !operand(change.value) || !take_character(',') ||
-                !flag(change.local) || !take_character(')')) {
+            if (!take_character('(')) return false;
+            if (made.changes.empty() && is_name()) return set_config_pairs(made);
+            if (!operand(change.name) || !take_character(',') || !operand(change.value) || !take_character(',') || !flag(change.local) ||
+                !take_character(')')) {
                 return false;
             }
             change.name.text = folded(change.name.text);
-            if (change.name.kind == SettingOperand::Kind::null) return false;
-            if (take("as")) {
-                if (!name(change.column)) return false;
-            } else if (token_.is_name() && !name(change.column)) {
-                return false;  // a name without AS; where it is a keyword instead, more follows, and that isn't understood
-            }
+            if (change.name.kind == SettingOperand::Kind::null || !column(change.column)) return false;
             made.changes.push_back(std::move(change));
             if (!take_character(',')) return true;
         }
     }
 
+    bool column(std::string& into) {
+        if (take("as")) {
+            const bool fits = token_.is_name() && !token_.text.empty();
+            return fits && take_name(into);
+        }
+        if (!token_.is_name()) return true;
+        const bool fits = token_.kind == SqlToken::Kind::quoted ? !token_.text.empty() : may_be_label(token_.text);
+        return fits && take_name(into);
+    }
+
+    // PostGraphile's: set_config(el->>0, el->>1, true) from json_array_elements($1[::json]) [as] el
+    bool set_config_pairs(SessionStatement& made) {
+        SettingChange change;
+        change.column = "set_config";
+        std::string row;
+        std::string again;
+        if (!name(row) || !take_operator("->>") || !take_digit("0") || !take_character(',')) return false;
+        if (!name(again) || again != row || !take_operator("->>") || !take_digit("1") || !take_character(',')) return false;
+        if (!flag(change.local) || change.local.kind != SettingOperand::Kind::text || !take_character(')')) return false;
+        if (!take("from") || !take("json_array_elements") || !take_character('(') || !parameter(change.name) || !cast({"json"})) return false;
+        if (!take_character(')')) return false;
+        [[maybe_unused]] const bool as = take("as");
+        if (!name(again) || again != row) return false;
+        change.name.kind = SettingOperand::Kind::pairs;
+        change.value = change.name;
+        made.needs_server = true;  // a row for each pair
+        made.changes.push_back(std::move(change));
+        return true;
+    }
+
     bool operand(SettingOperand& into) {
         if (token_.kind == SqlToken::Kind::string) {
-            auto text = token_value(token_);
-            if (!text) return false;
-            into.text = *std::move(text);
-            next();
+            if (!string(into.text)) return false;
         } else if (take("null")) {
             into.kind = SettingOperand::Kind::null;
         } else if (!parameter(into)) {
@@ -319,6 +405,7 @@ class Recogniser {
         } else if (take("false")) {
             into.text = "false";
         } else if (token_.kind == SqlToken::Kind::string) {
+            if (token_.unicode) return false;
             const std::string text = folded(token_.text);
             if (text != "true" && text != "false" && text != "t" && text != "f") return false;
             into.text = text.front() == 't' ? "true" : "false";
@@ -342,8 +429,8 @@ class Recogniser {
 
     // [:: type]
     bool cast(std::initializer_list<std::string_view> types) {
-        if (!take_character(':')) return true;
-        if (!take_character(':')) return false;
+        if (token_.kind != SqlToken::Kind::other || token_.character != ':') return true;
+        if (!take_operator("::")) return false;
         return std::any_of(types.begin(), types.end(), [this](std::string_view type) { return take(type); });
     }
 
@@ -367,38 +454,28 @@ class Recogniser {
         return true;
     }
 
+    // Characters with nothing between them.
+    bool take_operator(std::string_view characters) {
+        for (std::size_t i = 0; i < characters.size(); ++i) {
+            if (i > 0 && token_.begin != end_) return false;
+            if (!take_character(characters[i])) return false;
+        }
+        return true;
+    }
+    bool take_digit(std::string_view digit) {
+        if (token_.kind != SqlToken::Kind::other || token_.character != 0 || token_.text != digit) return false;
+        next();
+        return true;
+    }
+
     std::string_view sql_;
     SqlLexer lexer_;
     const SqlToken& token_;  // the lexer's
     std::size_t end_ = 0;    // behind the token before
+    bool is_cut_ = false;    // a name of this statement is too long
 };
 
-std::optional<std::string> text_of(const SettingOperand& operand, const BindValues& values) {
-    switch (operand.kind) {
-        case SettingOperand::Kind::text: return operand.text;
-        case SettingOperand::Kind::null: return std::nullopt;
-        case SettingOperand::Kind::parameter: return values[operand.parameter - 1];
-    }
-    return std::nullopt;
-}
-
-bool is_there(const SettingOperand& operand, const BindValues& values) {
-    return operand.kind != SettingOperand::Kind::parameter || operand.parameter <= values.size();
-}
-
 }  // namespace
-
-std::optional<std::vector<ResolvedChange>> resolve(const SessionStatement& statement, const BindValues& values) {
-    std::vector<ResolvedChange> changes;
-    for (const SettingChange& change : statement.changes) {
-        if (!is_there(change.name, values) || !is_there(change.value, values) || !is_there(change.local, values)) return std::nullopt;
-        const auto name = text_of(change.name, values);
-        const auto local = text_of(change.local, values);
-        if (!name || !local) return std::nullopt;
-        changes.push_back({folded(*name), text_of(change.value, values), *local == "true" || *local == "t"});
-    }
-    return changes;
-}
 
 std::vector<SessionStatement> recognise(std::string_view sql) {
     return Recogniser(sql).run();

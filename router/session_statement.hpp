@@ -27,9 +27,10 @@ enum class SessionVerb : std::uint8_t {
     discard_all
 };
 
-// A piece of a set_config call: what stands there, or which bind parameter ($n, from 1 on).
+// A piece of a set_config call: what stands there, or which bind parameter ($n, from 1 on). Pairs: the parameter is a JSON array of
+// [name, value], as PostGraphile has it; it stands for as many changes as it has elements.
 struct SettingOperand {
-    enum class Kind : std::uint8_t { text, parameter, null } kind = Kind::text;
+    enum class Kind : std::uint8_t { text, parameter, null, pairs } kind = Kind::text;
     std::string text;
     std::uint16_t parameter = 0;
 };
@@ -47,6 +48,9 @@ struct SessionStatement {
     std::size_t begin = 0;  // where it starts in the whole text
     std::string savepoint;  // its name, folded unless quoted
     bool chain = false;     // COMMIT or ROLLBACK AND CHAIN
+    // Understood, but never to be answered without a server: it may refuse the text all the same (not UTF-8, a vertical tab), has a
+    // notice to give (a name is cut), or the result isn't one row.
+    bool needs_server = false;
     std::vector<SettingChange> changes;
     // `other`: names of settings that a call of set_config, or a SET that isn't understood, changes to something that isn't known.
     std::vector<std::string> computed;
@@ -61,7 +65,7 @@ struct ResolvedChange {
 
 using BindValues = std::vector<std::optional<std::string>>;
 
-// Nullopt: a parameter that isn't there, or one that is null where none may be.
+// Nullopt: a parameter that isn't there, one that is null where none may be, or no list of pairs.
 [[nodiscard]] std::optional<std::vector<ResolvedChange>> resolve(const SessionStatement& statement, const BindValues& values);
 
 // The statements of the text, in order; empty ones are left out. A text that PostgreSQL's lexer would refuse is one `other`.

@@ -215,6 +215,14 @@ void SqlLexer::next() {
     token_.character = c;
 }
 
+bool SqlLexer::begins_setting_name() const {
+    SqlLexer ahead(sql_.substr(at_));
+    ahead.next();
+    const SqlToken& token = ahead.token();
+    if (token.kind == SqlToken::Kind::other) return token.character == '.' || token.character == '=';
+    return token.kind == SqlToken::Kind::word && equals_folded(token.text, "to");
+}
+
 void SqlLexer::skip_space_and_comments() {
     for (;;) {
         const std::string_view rest = sql_.substr(at_);

@@ -84,6 +84,8 @@ class SqlLexer {
     void next();
     // Behind the last token.
     [[nodiscard]] std::size_t position() const { return at_; }
+    // The word just read is a setting's name or the first part of one, whatever else such a word means (SET session.user_id = ..).
+    [[nodiscard]] bool begins_setting_name() const;
     // A comment, string or quoted name didn't end.
     [[nodiscard]] bool broken() const { return broken_; }
 

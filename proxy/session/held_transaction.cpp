@@ -1,7 +1,8 @@
 #include "proxy/session/held_transaction.hpp"
 
-#include <algorithm>
+#include <utility>
 
+#include "base/utf8.hpp"
 #include "proxy/pool/context.hpp"
 #include "proxy/session/client_errors.hpp"
 #include "router/search_path.hpp"
@@ -44,50 +45,53 @@ std::string set_config_sql(const std::vector<ResolvedChange>& changes) {
 bool HeldTransaction::performs(const SessionStatement& statement, const std::vector<ResolvedChange>& changes, const IdentifyConfig& config,
                                const ScopedSettings& named) const {
     const bool open = state_ == State::open;
-    if (state_ == State::failed) {
-        const bool is_end = statement.verb == SessionVerb::commit || statement.verb == SessionVerb::rollback;
-        return !is_end || !statement.chain;
-    }
+    if (state_ == State::failed) return true;
+    if (statement.needs_server) return false;
     switch (statement.verb) {
         case SessionVerb::begin: return !open;
-        case SessionVerb::set_transaction:
-        case SessionVerb::savepoint: return open;
         case SessionVerb::commit:
-        case SessionVerb::rollback: return open && !statement.chain;
+        case SessionVerb::rollback: return open;
+        default: break;
+    }
+    if (settings_.size() + statement.text.size() > held_back_bytes_max) return false;
+    switch (statement.verb) {
+        case SessionVerb::set_transaction: return open && !has_queried_ && named.savepoints() == 0;
+        case SessionVerb::savepoint: return open;
         case SessionVerb::release:
         case SessionVerb::rollback_to: return open && named.has_savepoint(statement.savepoint);
         case SessionVerb::set:
-        case SessionVerb::set_config:
-            return !changes.empty() && std::all_of(changes.begin(), changes.end(), [&](const ResolvedChange& change) {
-                const bool has_result = statement.verb == SessionVerb::set_config;
-                if (!names_tenants(config, change.name) || (has_result && !change.value)) return false;
-                if (change.name == "search_path" && change.value && !split_search_path(*change.value)) return false;
-                return open || !change.is_local;
-            });
-        case SessionVerb::other:
-        case SessionVerb::reset_all:
-        case SessionVerb::discard_all: return false;
+        case SessionVerb::set_config: return performs_change(statement, changes, config);
+        default: return false;
     }
-    return false;
+}
+
+bool HeldTransaction::performs_change(const SessionStatement& statement, const std::vector<ResolvedChange>& changes,
+                                      const IdentifyConfig& config) const {
+    const bool has_result = statement.verb == SessionVerb::set_config;
+    std::size_t bytes = settings_.size();
+    for (const ResolvedChange& change : changes) {
+        if (!names_tenants(config, change.name) || (has_result && !change.value)) return false;
+        if (change.is_local && state_ != State::open) return false;
+        if (!change.value) continue;
+        bytes += change.value->size();
+        const bool is_text = is_utf8(*change.value) && change.value->find('\0') == std::string::npos;
+        if (!is_text || (change.name == "search_path" && !split_search_path(*change.value))) return false;
+    }
+    return !changes.empty() && bytes <= held_back_bytes_max;
 }
 
 HeldTransaction::Answer HeldTransaction::perform(const SessionStatement& statement, const std::vector<ResolvedChange>& changes,
                                                  const World& world, ScopedSettings& named) {
     if (!performs(statement, changes, world.config, named)) return needs_server();
+    const bool is_failed = state_ == State::failed;
+    if (is_failed && statement.needs_server) return refused(client_error::transaction_aborted());
     switch (statement.verb) {
         case SessionVerb::commit:
         case SessionVerb::rollback: return end_transaction(statement, named);
-        case SessionVerb::rollback_to:
-            if (!named.roll_back_to(statement.savepoint)) {
-                return refused(
-                    pgporter::fail(ErrorKind::invalid, "savepoint \"" + statement.savepoint + "\" does not exist", {}, {}, "3B001"));
-            }
-            state_ = State::open;
-            hold_back(statement.text);
-            return answered("ROLLBACK");
+        case SessionVerb::rollback_to: return roll_back_to(statement, named);
         default: break;
     }
-    if (state_ == State::failed) return refused(client_error::transaction_aborted());
+    if (is_failed) return refused(client_error::transaction_aborted());
     switch (statement.verb) {
         case SessionVerb::begin:
             state_ = State::open;
@@ -97,12 +101,16 @@ HeldTransaction::Answer HeldTransaction::perform(const SessionStatement& stateme
         case SessionVerb::savepoint:
             named.savepoint(statement.savepoint);
             hold_back(statement.text);
+            savepoints_.push_back(settings_.size());
             return answered("SAVEPOINT");
         case SessionVerb::release:
             named.release(statement.savepoint);
             hold_back(statement.text);
+            savepoints_.resize(named.savepoints());
             return answered("RELEASE");
-        case SessionVerb::set_transaction: hold_back(statement.text); return answered("SET");
+        case SessionVerb::set_transaction:
+            begin_ += "; " + statement.text;
+            return answered("SET");
         case SessionVerb::set:
         case SessionVerb::set_config: return change_settings(statement, changes, world, named);
         default: return needs_server();
@@ -116,8 +124,26 @@ HeldTransaction::Answer HeldTransaction::end_transaction(const SessionStatement&
     } else {
         named.rollback();
     }
+    // The next transaction of a chain begins as this one did.
+    std::string begin = statement.chain ? std::move(begin_) : std::string();
     hand_over();
+    if (statement.chain) {
+        state_ = State::open;
+        begin_ = std::move(begin);
+        named.begin();
+    }
     return answered(commits ? "COMMIT" : "ROLLBACK");
+}
+
+// What followed the savepoint was never sent, and never will be.
+HeldTransaction::Answer HeldTransaction::roll_back_to(const SessionStatement& statement, ScopedSettings& named) {
+    if (!named.roll_back_to(statement.savepoint)) {
+        return refused(pgporter::fail(ErrorKind::invalid, "savepoint \"" + statement.savepoint + "\" does not exist", {}, {}, "3B001"));
+    }
+    state_ = State::open;
+    savepoints_.resize(named.savepoints());
+    settings_.resize(savepoints_.back());
+    return answered("ROLLBACK");
 }
 
 HeldTransaction::Answer HeldTransaction::change_settings(const SessionStatement& statement, const std::vector<ResolvedChange>& changes,
@@ -127,16 +153,19 @@ HeldTransaction::Answer HeldTransaction::change_settings(const SessionStatement&
         const auto tenant = tenant_named_by(world.config, world.snapshot, world.asker, change.name, *change.value);
         if (!tenant) return refused(tenant.error());
     }
+    named.begin();  // a transaction of its own, unless there is one
     Answer answer;
     for (const ResolvedChange& change : changes) {
         named.change(change.name, change.value, change.is_local);
         if (statement.verb == SessionVerb::set_config) answer.row.push_back(*change.value);
     }
-    hold_back(statement.verb == SessionVerb::set_config ? set_config_sql(changes) : statement.text);
     answer.kind = Answer::Kind::answered;
     if (statement.verb == SessionVerb::set_config) {
+        hold_back(set_config_sql(changes));
+        has_queried_ = true;
         answer.tag = "SELECT 1";
     } else {
+        hold_back(statement.text);
         answer.tag = starts_with_word(statement.text, "reset") ? "RESET" : "SET";
     }
     return answer;
@@ -145,7 +174,7 @@ HeldTransaction::Answer HeldTransaction::change_settings(const SessionStatement&
 void HeldTransaction::fail(ScopedSettings& named) {
     if (state_ == State::none) {
         named.rollback();
-        settings_.clear();
+        hand_over();
     } else {
         state_ = State::failed;
     }
@@ -154,7 +183,7 @@ void HeldTransaction::fail(ScopedSettings& named) {
 void HeldTransaction::end_implicit(ScopedSettings& named) {
     if (state_ != State::none) return;
     named.commit();
-    settings_.clear();
+    hand_over();
 }
 
 void HeldTransaction::hold_back(std::string_view sql) {
@@ -170,6 +199,8 @@ void HeldTransaction::hand_over() {
     state_ = State::none;
     begin_.clear();
     settings_.clear();
+    savepoints_.clear();
+    has_queried_ = false;
 }
 
 }  // namespace pgporter

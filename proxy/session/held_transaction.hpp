@@ -3,7 +3,9 @@
 // that was held back is sent first. Owned by a session; pure: no I/O, no server.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -15,6 +17,9 @@ namespace pgporter {
 
 class HeldTransaction {
   public:
+    // Whoever has said more than this before a statement needed a server gets one: what is held back stays small.
+    static constexpr std::size_t held_back_bytes_max = 65'536;
+
     enum class State {
         none,   // no transaction, or one that PostgreSQL makes for each statement or batch by itself
         open,   // BEGIN was answered
@@ -56,11 +61,16 @@ class HeldTransaction {
     Answer end_transaction(const SessionStatement& statement, ScopedSettings& named);
     Answer change_settings(const SessionStatement& statement, const std::vector<ResolvedChange>& changes, const World& world,
                            ScopedSettings& named);
+    Answer roll_back_to(const SessionStatement& statement, ScopedSettings& named);
+    [[nodiscard]] bool performs_change(const SessionStatement& statement, const std::vector<ResolvedChange>& changes,
+                                       const IdentifyConfig& config) const;
     void hold_back(std::string_view sql);
 
     State state_ = State::none;
-    std::string begin_;     // the text of BEGIN
+    std::string begin_;     // the text of BEGIN, and of SET TRANSACTION
     std::string settings_;  // and of what followed it, or of what was set in this batch
+    std::vector<std::size_t> savepoints_;  // how long settings_ was behind each open savepoint: ROLLBACK TO cuts it there
+    bool has_queried_ = false;             // a SELECT is held back: SET TRANSACTION comes too late
 };
 
 }  // namespace pgporter

@@ -123,7 +123,7 @@ std::shared_ptr<const SessionStatement> Session::session_statement(std::string_v
 bool Session::parse_locally(std::string_view name, std::string_view definition) {
     const std::string_view sql = definition.substr(0, definition.find('\0'));
     auto statement = session_statement_of(sql);
-    if (!statement || statement->verb == SessionVerb::other || statement->verb == SessionVerb::reset_all ||
+    if (!statement || statement->needs_server || statement->verb == SessionVerb::other || statement->verb == SessionVerb::reset_all ||
         statement->verb == SessionVerb::discard_all) {
         return false;
     }
@@ -168,7 +168,7 @@ bool Session::describe_locally(std::string_view body) {
     const std::string_view name = body.substr(1, body.size() - 2);
     if (body[0] == 'S') {
         const auto statement = session_statement(name);
-        if (!statement || statement->verb == SessionVerb::other) return false;
+        if (!statement || statement->needs_server || statement->verb == SessionVerb::other) return false;
         const std::string& definition = name.empty() ? unnamed_definition_ : names_.find(statement_key(name))->second->definition;
         const auto types = parameter_types(*statement, std::string_view(definition).substr(definition.find('\0') + 1));
         if (!types) return false;
@@ -220,7 +220,11 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
         return Step::done;
     }
     auto bound = parse_bind(rest, *statement);
-    const auto changes = bound ? resolve(*statement, bound->values) : std::nullopt;
+    const std::string& definition = name.empty() ? unnamed_definition_ : names_.find(statement_key(name))->second->definition;
+    const auto types = parameter_types(*statement, std::string_view(definition).substr(definition.find('\0') + 1));
+    // PostgreSQL refuses another number of values than there are parameters.
+    const bool fits = bound && (statement->needs_server || !types || types->size() == bound->values.size());
+    const auto changes = fits ? resolve(*statement, bound->values) : std::nullopt;
     if (portals_.size() >= local_portals_max) {
         const Error error = fail(ErrorKind::limit, "too many portals of statements about the session are open", {}, "close them, or send Sync", "53400");
         end(EndReason::limit, &error);

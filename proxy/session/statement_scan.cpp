@@ -199,13 +199,13 @@ class Scanner {
         advance();
         bool local = false;
         // SESSION is the default scope, and the first word of SESSION AUTHORIZATION and SESSION CHARACTERISTICS.
-        while (token_.keyword == SqlKeyword::local || token_.keyword == SqlKeyword::session) {
+        while (is_word_of_set(SqlKeyword::local) || is_word_of_set(SqlKeyword::session)) {
             local |= token_.keyword == SqlKeyword::local;
             advance();
         }
-        if (token_.keyword == SqlKeyword::transaction || token_.keyword == SqlKeyword::constraints) return;
+        if (is_word_of_set(SqlKeyword::transaction) || is_word_of_set(SqlKeyword::constraints)) return;
         if (!local) traits_.may_change_settings = true;
-        if (token_.keyword == SqlKeyword::authorization || token_.keyword == SqlKeyword::schema) {
+        if (is_word_of_set(SqlKeyword::authorization) || is_word_of_set(SqlKeyword::schema)) {
             traits_.resets_context = true;
         } else {
             setting_name();
@@ -225,7 +225,7 @@ class Scanner {
             traits_.resets_context = true;
             advance();
             traits_.reset_all = token_.at_end();
-        } else if (token_.keyword == SqlKeyword::session) {
+        } else if (is_word_of_set(SqlKeyword::session)) {
             advance();
             if (token_.keyword == SqlKeyword::authorization) traits_.resets_context = true;
         } else {
@@ -233,6 +233,9 @@ class Scanner {
             if (token_.at_end() && last_name_ != "role") traits_.reset_name = last_name_;
         }
     }
+
+    // The keyword, and not the beginning of a setting's name as in SET session.user_id = ..
+    [[nodiscard]] bool is_word_of_set(SqlKeyword keyword) const { return token_.keyword == keyword && !lexer_.begins_setting_name(); }
 
     // name ["." name ..], any part quoted or not
     void setting_name() {
