@@ -52,6 +52,32 @@ void check(const std::vector<Row>& rows) {
 
 }  // namespace
 
+TEST_CASE("a setting may begin with a word of SET's") {
+    check({
+        {"SET session.tenant = 'x'", "may [session.tenant]"},
+        {"SET local.tenant = 'x'", "may [local.tenant]"},
+        {"SET LOCAL local . tenant = 'x'", "[local.tenant]"},
+        {"SET transaction.tenant TO 'x'", "may [transaction.tenant]"},
+        {"SET constraints.tenant = 'x'", "may [constraints.tenant]"},
+        {"SET schema.tenant = 'x'", "may [schema.tenant]"},
+        {"RESET session.tenant", "may [session.tenant]"},
+        {"SET SESSION AUTHORIZATION app", "may context"},
+        {"SET TRANSACTION READ ONLY", ""},
+    });
+}
+
+TEST_CASE("which texts are worth a closer look") {
+    for (const char* sql : {"BEGIN", "select 1; commit", "SET a.b = 1", "RESET ALL", "DISCARD ALL", "SELECT set_config('a.b', 'x', true)", "release s",
+                            "SELECT \"set_config\" ($1, $2, $3)", "/* x */ Savepoint a"}) {
+        INFO(sql);
+        CHECK(scan_statement(sql).of_session);
+    }
+    for (const char* sql : {"SELECT 1", "SELECT 'BEGIN; COMMIT'", "SELECT begin FROM set", "INSERT INTO t VALUES ('x') -- ; SET a = b", "EXECUTE x", ""}) {
+        INFO(sql);
+        CHECK_FALSE(scan_statement(sql).of_session);
+    }
+}
+
 TEST_CASE("what frameworks send to name a tenant") {
     check({
         {"SET search_path = 'acme','public'", "may context"},
