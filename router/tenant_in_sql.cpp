@@ -85,7 +85,7 @@ Result<std::string> named_in_json(const Snapshot& snapshot, const Asker& asker, 
     }
     if (key.empty()) return std::string();
     const TenantPtr named = snapshot.find_tenant_by_key(key);
-    if ((!named || !may_speak(asker, *named)) && may_mean_nobody(snapshot, asker, json.name)) return std::string();
+    if (!named && may_mean_nobody(snapshot, asker, json.name)) return std::string();
     return known(asker, json.name, key, named);
 }
 
@@ -157,7 +157,7 @@ Result<std::string> tenant_named_by(const IdentifyConfig& config, const Snapshot
     if (setting == own_setting) return known(asker, setting, value, snapshot.find_tenant(value));
     if (is_tenant_setting(config, setting)) {
         const TenantPtr named = snapshot.find_tenant_by_key(value);
-        if ((!named || !may_speak(asker, *named)) && may_mean_nobody(snapshot, asker, setting)) return std::string();
+        if (!named && may_mean_nobody(snapshot, asker, setting)) return std::string();
         return known(asker, setting, value, named);
     }
     if (const JsonSetting* json = find_json(config, setting)) return named_in_json(snapshot, asker, *json, value);

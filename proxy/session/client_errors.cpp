@@ -144,7 +144,8 @@ Error computed_setting(std::string_view setting) {
 Error tenant_elsewhere(std::string_view from, std::string_view to) {
     const auto who = [](std::string_view tenant) { return tenant.empty() ? std::string("no tenant") : "tenant " + quoted(tenant); };
     return fail(ErrorKind::invalid,
-                "a transaction can't turn from " + who(from) + " to " + who(to) + ", because they live in different databases or roles", {},
+                "a transaction can't turn from " + who(from) + " to " + who(to) + " after its first statement",
+                "only a search_path does that, where both live in one database under one role",
                 "end the transaction first, or name the tenant before its first statement", "0A000");
 }
 Error tenant_while_pinned(std::string_view tenant, std::string_view reason) {

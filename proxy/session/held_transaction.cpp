@@ -29,6 +29,14 @@ bool starts_with_word(std::string_view text, std::string_view word) {
     return text.size() >= word.size() && equals_folded(text.substr(0, word.size()), word);
 }
 
+// BEGIN without modes, which would change the open transaction.
+bool is_plain_begin(std::string_view text) {
+    for (const std::string_view plain : {"begin", "begin work", "begin transaction", "start transaction"}) {
+        if (equals_folded(text, plain)) return true;
+    }
+    return false;
+}
+
 // A call as the log of held back statements has it: with the values that bind parameters gave.
 std::string set_config_sql(const std::vector<ResolvedChange>& changes) {
     std::string sql = "SELECT ";
@@ -48,7 +56,7 @@ bool HeldTransaction::performs(const SessionStatement& statement, const std::vec
     if (state_ == State::failed) return true;
     if (statement.needs_server) return false;
     switch (statement.verb) {
-        case SessionVerb::begin: return !open;
+        case SessionVerb::begin: return !open || is_plain_begin(statement.text);
         case SessionVerb::commit:
         case SessionVerb::rollback: return open;
         default: break;
@@ -94,6 +102,11 @@ HeldTransaction::Answer HeldTransaction::perform(const SessionStatement& stateme
     if (is_failed) return refused(client_error::transaction_aborted());
     switch (statement.verb) {
         case SessionVerb::begin:
+            if (state_ == State::open) {
+                Answer again = answered(starts_with_word(statement.text, "start") ? "START TRANSACTION" : "BEGIN");
+                again.warning = pgporter::fail(ErrorKind::invalid, "there is already a transaction in progress", {}, {}, "25001");
+                return again;
+            }
             state_ = State::open;
             begin_ = statement.text;
             named.begin();
@@ -157,6 +170,7 @@ HeldTransaction::Answer HeldTransaction::change_settings(const SessionStatement&
     Answer answer;
     for (const ResolvedChange& change : changes) {
         named.change(change.name, change.value, change.is_local);
+        has_reset_ |= !change.value.has_value();
         if (statement.verb == SessionVerb::set_config) answer.row.push_back(*change.value);
     }
     answer.kind = Answer::Kind::answered;
@@ -200,7 +214,7 @@ void HeldTransaction::hand_over() {
     begin_.clear();
     settings_.clear();
     savepoints_.clear();
-    has_queried_ = false;
+    has_queried_ = has_reset_ = false;
 }
 
 }  // namespace pgporter

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,7 @@ class HeldTransaction {
         std::string tag;               // answered: of CommandComplete
         std::vector<std::string> row;  // answered: set_config's result; empty: there is none
         Error error;                   // refused
+        std::optional<Error> warning;  // answered: told before the tag
     };
 
     // One statement. `named`: what the session has set; changed where the answer is `answered`.
@@ -51,6 +53,8 @@ class HeldTransaction {
 
     // What a server connection must do before anything else of the transaction; empty: nothing was held back.
     [[nodiscard]] std::string held_back() const;
+    // Something of it went back to its default, which is the login's beginning and not the server's.
+    [[nodiscard]] bool has_reset() const { return has_reset_; }
     // It has done that: from now on the server knows.
     void hand_over();
 
@@ -70,6 +74,7 @@ class HeldTransaction {
     std::string begin_;     // the text of BEGIN, and of SET TRANSACTION
     std::string settings_;  // and of what followed it, or of what was set in this batch
     std::vector<std::size_t> savepoints_;  // how long settings_ was behind each open savepoint: ROLLBACK TO cuts it there
+    bool has_reset_ = false;
     bool has_queried_ = false;             // a SELECT is held back: SET TRANSACTION comes too late
 };
 

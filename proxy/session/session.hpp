@@ -217,6 +217,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] const std::string& statement_owner();
     [[nodiscard]] bool is_plain(std::string_view statement_name) const;
     [[nodiscard]] std::string_view text_of_statement(std::string_view statement_name) const;
+    [[nodiscard]] static std::string warning_message(const HeldTransaction::Answer& answer);
     [[nodiscard]] static std::string raise_sql(const Error& error);
 
     // session_naming.cpp
@@ -232,6 +233,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements);
     Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
     Result<void> turn_to(const ScopedSettings& after);
+    [[nodiscard]] bool is_reached_by_path(const std::string& tenant, const Route& there, const ScopedSettings::Values& effective) const;
+    void note_refused_naming(const Error& error);
     void settle_named();
     void set_again_in_passing();
     void named_changed();
@@ -316,6 +319,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     ScopedSettings named_;                             // what names tenants, as the session has set it
     HeldTransaction held_;                             // while there is no server connection
     std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
+    // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
+    std::optional<Error> refused_naming_;
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found

@@ -27,6 +27,7 @@ Result<void> Session::refresh_route() {
     if (!snapshot) return client_error::not_ready();
     const bool is_current = has_route_ && !route_is_stale_ && !binding_ && pool_;
     if (is_current && route_version_ == snapshot->version()) return {};
+    if (refused_naming_) return *refused_naming_;
     std::string tenant = identity_.tenant;
     if (names_in_sql()) {
         const HeldTransaction::World here = world();
@@ -129,7 +130,7 @@ bool Session::try_begin_lease(bool in_passing) {
         // Set to what it was: the route and the context are the same.
         if (!must_set_again_ || !refresh_route() || (desk_ != nullptr && desk_->is_held())) return false;
     }
-    if (binding_ || held_.state() != HeldTransaction::State::none) return false;
+    if (refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     ServerPtr server = pool_->try_take(id_);
@@ -448,6 +449,16 @@ Task<Result<void>> Session::begin_held_back() {
     if (sql.empty()) {
         held_.hand_over();
         co_return Result<void>{};
+    }
+    if (held_.has_reset()) {  // the server's default is not what the session began with
+        const auto set = [&](std::string_view name, std::string_view value) {
+            if (find_value(named_.view().effective, name) != nullptr) return;
+            sql += "; SELECT pg_catalog.set_config(" + sql_literal(name) + ", " + sql_literal(value) + ", false)";
+        };
+        if (!startup_state_.search_path.empty()) set("search_path", startup_state_.search_path);
+        for (const auto& [name, value] : startup_state_.settings) {
+            if (names_tenants(worker_.config().identify, folded(name))) set(folded(name), value);
+        }
     }
     const ServerPtr server = server_;
     Result<QueryAnswer> begun = co_await server->query(std::move(sql), server->options().prologue_ms_max);

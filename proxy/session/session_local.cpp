@@ -214,6 +214,7 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
     if (!names_in_sql()) return std::nullopt;
     portals_.erase(std::string(portal));
     const auto statement = session_statement(name);
+    if (statement && server_ && replies_.ends_with_ready()) return Step::wait_for_replies;  // it may be another lease's
     if (!statement) {
         if (!is_failed) return std::nullopt;
         refuse_locally(client_error::transaction_aborted());
@@ -279,7 +280,9 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
     if (portal.is_on_server) {
         if (!server_) return std::nullopt;
         const Result<void> noted = note_session_statement(*portal.statement, portal.changes);
+        has_barrier_ |= !portal.changes.empty();
         if (noted) return std::nullopt;
+        if (replies_.status() == 'I') note_refused_naming(noted.error());
         raise_in_batch(noted.error());
         return Step::done;
     }
@@ -295,12 +298,13 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         return Step::done;
     }
     if (answer.kind == HeldTransaction::Answer::Kind::refused) {
+        if (held_.state() == HeldTransaction::State::none) note_refused_naming(answer.error);
         refuse_locally(answer.error);
         return Step::done;
     }
-    named_changed();
-    std::string text;
-    if (!answer.row.empty()) text = message::data_row({answer.row.begin(), answer.row.end()});
+    if (!portal.statement->changes.empty()) named_changed();
+    std::string text = warning_message(answer);
+    if (!answer.row.empty()) text += message::data_row({answer.row.begin(), answer.row.end()});
     portal.is_exhausted = !answer.row.empty();
     if (*rows_max == 1 && portal.is_exhausted) {
         const auto suspended = frame_header('s', 0);

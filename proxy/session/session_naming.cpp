@@ -36,6 +36,13 @@ std::string blanked(std::string_view sql, std::size_t count) {
 
 }  // namespace
 
+std::string Session::warning_message(const HeldTransaction::Answer& answer) {
+    if (!answer.warning) return {};
+    std::string text = client_error::to_message(*answer.warning, "WARNING");
+    text.front() = 'N';
+    return text;
+}
+
 const User* Session::user_entry() const {
     return listener_->config.auth == ClientAuth::trust ? nullptr : worker_.snapshot()->find_user(identity_.user);
 }
@@ -94,6 +101,7 @@ Context Session::session_state() const {
 }
 
 void Session::named_changed() {
+    refused_naming_.reset();
     route_is_stale_ = true;
     must_set_again_ = true;
 }
@@ -101,8 +109,15 @@ void Session::named_changed() {
 // Back to what the login began with. What nobody saw being changed goes back as well: the server connection's context is made anew.
 void Session::reset_named() {
     named_.reset();
+    refused_naming_.reset();
     context_.reset();
     route_is_stale_ = true;
+}
+
+void Session::note_refused_naming(const Error& error) {
+    // Who logged in for one tenant, and named nobody else since, stays that one's.
+    const bool is_the_logins = !identity_.tenant.empty() && named_.is_empty();
+    if (!is_the_logins) refused_naming_ = error;
 }
 
 // Statements that need no server, from the first one on.
@@ -115,15 +130,16 @@ Session::Held Session::answer_held(const std::vector<SessionStatement>& statemen
         HeldTransaction::Answer answer = held_.perform(statement, *changes, world(), named_);
         if (answer.kind == HeldTransaction::Answer::Kind::needs_server) return Held::needs_server;
         if (answer.kind == HeldTransaction::Answer::Kind::refused) {
+            if (held_.state() == HeldTransaction::State::none) note_refused_naming(answer.error);
             refuse_query(answer.error);
             return Held::refused;
         }
-        named_changed();
-        std::string text;
+        if (!statement.changes.empty()) named_changed();
+        std::string text = warning_message(answer);
         if (!answer.row.empty()) {
             std::vector<message::TextColumn> columns;
             for (const SettingChange& change : statement.changes) columns.push_back({change.column});
-            text = message::row_description(columns) + message::data_row({answer.row.begin(), answer.row.end()});
+            text += message::row_description(columns) + message::data_row({answer.row.begin(), answer.row.end()});
         }
         say(text + message::command_complete(answer.tag));
     }
@@ -154,6 +170,7 @@ Result<void> Session::plan_binding(const std::vector<SessionStatement>& statemen
         if (!changes) break;
         for (const ResolvedChange& change : *changes) {
             if (!names_tenants(worker_.config().identify, change.name)) continue;
+            if (change.is_local && statements.size() == 1 && held_.state() == HeldTransaction::State::none) continue;  // over as soon as it is said
             after.change(change.name, change.value, change.is_local);
             changed = true;
         }
@@ -165,6 +182,8 @@ Result<void> Session::plan_binding(const std::vector<SessionStatement>& statemen
 // A simple Query with statements about the session or its transaction, or any in a held transaction that has failed.
 Session::Step Session::on_session_query(std::string_view sql) {
     const std::vector<SessionStatement> statements = recognise(sql);
+    // What came before may end the lease: then this one is decided anew.
+    if (server_ && answered_ == 0 && replies_.ends_with_ready()) return Step::wait_for_replies;
     if (server_) return forward_session_query(sql, statements);
     unnamed_serial_ = 0;
     portals_.clear();
@@ -178,6 +197,7 @@ Session::Step Session::on_session_query(std::string_view sql) {
     }
     const Result<void> planned = plan_binding(statements, answered_);
     if (!planned) {
+        if (held_.state() == HeldTransaction::State::none) note_refused_naming(planned.error());
         refuse_query(planned.error());
         return Step::done;
     }
@@ -198,8 +218,11 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     for (std::size_t i = from; i < statements.size(); ++i) {
         const SessionStatement& statement = statements[i];
         const auto changes = resolve(statement, {});
-        Result<void> noted = changes ? note_session_statement(statement, *changes) : Result<void>{};
+        const bool is_over_at_once = statements.size() == 1 && replies_.status() == 'I' && statement.verb == SessionVerb::set && changes &&
+                                     !changes->empty() && changes->front().is_local;
+        Result<void> noted = changes && !is_over_at_once ? note_session_statement(statement, *changes) : Result<void>{};
         if (!noted) {
+            if (replies_.status() == 'I') note_refused_naming(noted.error());
             // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
             worker_.to_server().put_copy(message::query(raise_sql(noted.error())));
             replies_.sent({Request::query});
@@ -208,6 +231,7 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
         of_transaction |= is_of_transaction(statement);
         has_changes |= !statement.changes.empty();
     }
+    has_barrier_ |= has_changes || !named_.is_empty();
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
     if (statements.size() - from > 1 && of_transaction && has_changes) state_is_suspect_ = true;  // too tangled to be followed
@@ -231,7 +255,12 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
         case SessionVerb::begin: named_.begin(); return {};
         case SessionVerb::savepoint: named_.savepoint(statement.savepoint); return {};
         case SessionVerb::release: named_.release(statement.savepoint); return {};
-        case SessionVerb::rollback_to: return named_.roll_back_to(statement.savepoint) ? turn_to(ScopedSettings(named_)) : Result<void>{};
+        case SessionVerb::rollback_to:
+            if (named_.roll_back_to(statement.savepoint)) {
+                const Result<void> turned = turn_to(ScopedSettings(named_));
+                if (!turned) misplaced_ = turned.error();  // ROLLBACK TO itself must run
+            }
+            return {};
         case SessionVerb::commit:
         case SessionVerb::rollback: has_barrier_ |= named_.in_transaction() && !named_.is_empty(); return {};
         case SessionVerb::set_transaction: return {};
@@ -260,6 +289,22 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
     return turn_to(after);
 }
 
+// Is the other tenant's data, and nobody else's, what the server shows when these settings are in force there? What the prologue has set for
+// the lease's own tenant doesn't follow them.
+bool Session::is_reached_by_path(const std::string& tenant, const Route& there, const ScopedSettings::Values& effective) const {
+    const HeldTransaction::World here = world();
+    if (there.tenant && there.tenant->placement.kind == PlacementKind::rows) {
+        const Database* database = here.snapshot.find_database(there.cluster, there.database);
+        const std::string* key = database == nullptr ? nullptr : find_value(effective, folded(database->tenant_setting));
+        const bool was_rows = tenant_ && tenant_->placement.kind == PlacementKind::rows;
+        return was_rows && key != nullptr && *key == tenant_key(*there.tenant);
+    }
+    const std::string* path = find_value(effective, "search_path");
+    if (path == nullptr) return false;
+    const Result<std::string> named = tenant_named_by(here.config, here.snapshot, here.asker, "search_path", *path);
+    return named && *named == tenant;
+}
+
 // The open transaction goes on for whom these settings name. Only within one database, where that is a matter of search_path alone.
 Result<void> Session::turn_to(const ScopedSettings& after) {
     const HeldTransaction::World here = world();
@@ -275,7 +320,8 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
         Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
         if (there->tenant) access = access_for(worker_.config(), *worker_.snapshot(), *there->tenant, identity_.user);
         if (!access) return access.error();
-        if (!is_here || access->login_user != access_.login_user || access->role != access_.role || access->guards_role) {
+        const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role;
+        if (!is_here || !is_same_role || !is_reached_by_path(*tenant, *there, after.view().effective)) {
             const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
             if (there->tenant || !named_.in_transaction()) return elsewhere;
             // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads.
@@ -317,6 +363,7 @@ void Session::set_again_in_passing() {
 // The transaction is over: what it has set stays, or doesn't.
 void Session::settle_named() {
     portals_.clear();
+    const bool was_misplaced = misplaced_.has_value();
     misplaced_.reset();
     const bool saw_error = std::exchange(saw_error_, false);
     const Ended ended = std::exchange(ended_, Ended::by_itself);
@@ -335,7 +382,7 @@ void Session::settle_named() {
     if (!is_changed) return;
     // The server connection has what was set; whether that is all of what the session's next lease needs is seen when it is got.
     own_state_ = session_state();
-    if (commits && visited_.empty() && !state_is_suspect_) {
+    if (commits && visited_.empty() && !state_is_suspect_ && !was_misplaced) {
         server_->adopt_context(wanted_context());
     } else if (commits) {
         server_->forget_context();
