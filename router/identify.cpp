@@ -129,6 +129,28 @@ void claim_by_server_name(const IdentifyConfig& config, const Snapshot& snapshot
     }
 }
 
+// Tenant settings among the parameters, as `SET app.tenant` in SQL. Returns a value that is no tenant's key, if there is one: beside another
+// way of naming it may mean something else.
+std::string claim_by_tenant_settings(const IdentifyConfig& config, const Snapshot& snapshot, const Settings& settings,
+                                     std::vector<Claim>& claims) {
+    std::string unknown;
+    for (const auto& [name, value] : settings) {
+        const bool names_tenants = std::any_of(config.tenant_settings.begin(), config.tenant_settings.end(),
+                                               [&setting = name](const std::string& other) { return equal_ignoring_case(setting, other); });
+        if (!names_tenants || value.empty()) continue;
+        if (const TenantPtr tenant = snapshot.find_tenant_by_key(value)) {
+            claims.push_back({"startup parameter " + name, {tenant->name}});
+        } else {
+            unknown = value;
+        }
+    }
+    return unknown;
+}
+
+Error no_such_key(std::string_view user, std::string_view key) {
+    return fail(ErrorKind::not_found, "tenant " + quoted(key) + " doesn't exist or user " + quoted(user) + " may not speak for it", {}, {}, "3D000");
+}
+
 bool holds(const Claim& claim, const std::string& tenant) {
     return std::find(claim.tenants.begin(), claim.tenants.end(), tenant) != claim.tenants.end();
 }
@@ -213,10 +235,12 @@ Result<Identity> identify(const IdentifyConfig& config, const Snapshot& snapshot
     if (database != raw_user) identity.database = claim_by_database(config, snapshot, database, claims);
     if (!request.server_name.empty()) claim_by_server_name(config, snapshot, request.server_name, claims);
     if (config.search_path) PP_TRY(claim_by_search_paths(snapshot, request, claims));
+    identity.settings = settings_of(request);
+    const std::string unknown_key = config.sql ? claim_by_tenant_settings(config, snapshot, identity.settings, claims) : std::string();
     auto tenant = agree(claims);
     if (!tenant) return tenant.error();
+    if (claims.empty() && !unknown_key.empty()) return no_such_key(identity.user, unknown_key);
     identity.tenant = *std::move(tenant);
-    identity.settings = settings_of(request);
     return identity;
 }
 

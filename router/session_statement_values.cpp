@@ -53,9 +53,8 @@ std::optional<std::vector<ResolvedChange>> resolve(const SessionStatement& state
     std::vector<ResolvedChange> changes;
     for (const SettingChange& change : statement.changes) {
         if (!is_there(change.name, values) || !is_there(change.value, values) || !is_there(change.local, values)) return std::nullopt;
-        const auto local = text_of(change.local, values);
-        if (!local) return std::nullopt;
-        const bool is_local = *local == "true" || *local == "t";
+        const auto local = text_of(change.local, values);  // null is as good as false, as PostgreSQL has it
+        const bool is_local = local && (*local == "true" || *local == "t");
         if (change.name.kind == SettingOperand::Kind::pairs) {
             const std::optional<std::string>& json = values[change.name.parameter - 1U];
             if (json && !add_pairs(*json, is_local, changes)) return std::nullopt;  // null has no elements

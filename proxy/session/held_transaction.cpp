@@ -56,7 +56,7 @@ bool HeldTransaction::performs(const SessionStatement& statement, const std::vec
     if (state_ == State::failed) return true;
     if (statement.needs_server) return false;
     switch (statement.verb) {
-        case SessionVerb::begin: return !open || is_plain_begin(statement.text);
+        case SessionVerb::begin: return !open || is_plain_begin(statement.text) || (!has_queried_ && named.savepoints() == 0);
         case SessionVerb::commit:
         case SessionVerb::rollback: return open;
         default: break;
@@ -103,6 +103,7 @@ HeldTransaction::Answer HeldTransaction::perform(const SessionStatement& stateme
     switch (statement.verb) {
         case SessionVerb::begin:
             if (state_ == State::open) {
+                if (!is_plain_begin(statement.text)) begin_ += "; " + statement.text;  // its modes count
                 Answer again = answered(starts_with_word(statement.text, "start") ? "START TRANSACTION" : "BEGIN");
                 again.warning = pgporter::fail(ErrorKind::invalid, "there is already a transaction in progress", {}, {}, "25001");
                 return again;

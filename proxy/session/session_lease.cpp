@@ -156,7 +156,8 @@ void Session::start_lease(ServerPtr server) {
     state_is_suspect_ = false;
     context_was_reset_ = false;
     goes_back_ = false;
-    has_barrier_ = false;
+    // Where this transaction names somebody for itself alone, what is sent behind it may be another lease's.
+    has_barrier_ = binding_ || named_.has_uncommitted() || named_.view().effective != named_.view().persistent;
     saw_error_ = false;
     set_in_passing_ = false;
     ended_ = Ended::by_itself;

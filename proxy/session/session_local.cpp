@@ -1,5 +1,7 @@
 // Statements about the session in the extended protocol. While there is no server connection they are parsed, described, bound and executed
 // here, with the answers that PostgreSQL gives; where the server must see one, what it names is known when its parameters are bound.
+#include <algorithm>
+
 #include "proxy/session/session.hpp"
 #include "router/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
@@ -251,7 +253,11 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
         }
         if (!try_begin_lease()) return Step::need_server;
     }
-    if (!changes && !statement->changes.empty()) {
+    const bool has_no_name = bound && std::any_of(statement->changes.begin(), statement->changes.end(), [&](const SettingChange& change) {
+        return change.name.kind == SettingOperand::Kind::parameter && change.name.parameter <= bound->values.size() &&
+               !bound->values[change.name.parameter - 1U];
+    });
+    if (!changes && !statement->changes.empty() && !has_no_name) {  // PostgreSQL refuses a name that is null
         // PostgreSQL will refuse these values; if it does not, what they set isn't known.
         for (const SettingChange& change : statement->changes) {
             if (change.name.kind == SettingOperand::Kind::text && !names_tenants(worker_.config().identify, change.name.text)) continue;
@@ -282,7 +288,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         const Result<void> noted = note_session_statement(*portal.statement, portal.changes);
         has_barrier_ |= !portal.changes.empty();
         if (noted) return std::nullopt;
-        if (replies_.status() == 'I') note_refused_naming(noted.error());
+        if (replies_.status() == 'I' && is_pinned()) note_refused_naming(noted.error());
         raise_in_batch(noted.error());
         return Step::done;
     }
@@ -298,7 +304,6 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         return Step::done;
     }
     if (answer.kind == HeldTransaction::Answer::Kind::refused) {
-        if (held_.state() == HeldTransaction::State::none) note_refused_naming(answer.error);
         refuse_locally(answer.error);
         return Step::done;
     }

@@ -114,10 +114,10 @@ void Session::reset_named() {
     route_is_stale_ = true;
 }
 
+// PostgreSQL would have let the session turn to that tenant. A client that takes no notice of our refusal must not read on as the tenant
+// before; what PostgreSQL's own SET would refuse, or what names nobody, changes nothing.
 void Session::note_refused_naming(const Error& error) {
-    // Who logged in for one tenant, and named nobody else since, stays that one's.
-    const bool is_the_logins = !identity_.tenant.empty() && named_.is_empty();
-    if (!is_the_logins) refused_naming_ = error;
+    refused_naming_ = error;
 }
 
 // Statements that need no server, from the first one on.
@@ -130,7 +130,6 @@ Session::Held Session::answer_held(const std::vector<SessionStatement>& statemen
         HeldTransaction::Answer answer = held_.perform(statement, *changes, world(), named_);
         if (answer.kind == HeldTransaction::Answer::Kind::needs_server) return Held::needs_server;
         if (answer.kind == HeldTransaction::Answer::Kind::refused) {
-            if (held_.state() == HeldTransaction::State::none) note_refused_naming(answer.error);
             refuse_query(answer.error);
             return Held::refused;
         }
@@ -197,7 +196,6 @@ Session::Step Session::on_session_query(std::string_view sql) {
     }
     const Result<void> planned = plan_binding(statements, answered_);
     if (!planned) {
-        if (held_.state() == HeldTransaction::State::none) note_refused_naming(planned.error());
         refuse_query(planned.error());
         return Step::done;
     }
@@ -218,11 +216,11 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     for (std::size_t i = from; i < statements.size(); ++i) {
         const SessionStatement& statement = statements[i];
         const auto changes = resolve(statement, {});
-        const bool is_over_at_once = statements.size() == 1 && replies_.status() == 'I' && statement.verb == SessionVerb::set && changes &&
-                                     !changes->empty() && changes->front().is_local;
+        const bool is_over_at_once = statements.size() == 1 && replies_.status() == 'I' && changes && !changes->empty() &&
+                                     std::all_of(changes->begin(), changes->end(), [](const ResolvedChange& change) { return change.is_local; });
         Result<void> noted = changes && !is_over_at_once ? note_session_statement(statement, *changes) : Result<void>{};
         if (!noted) {
-            if (replies_.status() == 'I') note_refused_naming(noted.error());
+            if (replies_.status() == 'I' && is_pinned()) note_refused_naming(noted.error());
             // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
             worker_.to_server().put_copy(message::query(raise_sql(noted.error())));
             replies_.sent({Request::query});

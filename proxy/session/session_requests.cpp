@@ -131,8 +131,8 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
             break;
         default: break;
     }
-    if (misplaced_ && server_ && (type == 'E' || type == 'F') && !is_of_session_portal) {
-        raise_in_batch(*misplaced_);
+    if ((misplaced_ || refused_naming_) && server_ && (type == 'E' || type == 'F') && !is_of_session_portal) {
+        raise_in_batch(misplaced_ ? *misplaced_ : *refused_naming_);
         return Step::done;
     }
     const Step begun = begin_stream(type, static_cast<std::uint32_t>(body.size()));
@@ -266,7 +266,7 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
-    std::optional<Error> refused = misplaced_;
+    std::optional<Error> refused = misplaced_ ? misplaced_ : refused_naming_;
     if (!refused) refused = guard_statement(sql, access_);
     if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
     if (refused) {
@@ -351,6 +351,8 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
         if (foreign) return refuse_parse(*foreign);
     }
+    // What came before may end the lease: then this one is decided anew.
+    if (server_ && names_in_sql() && traits.of_session && replies_.ends_with_ready()) return Step::wait_for_replies;
     const bool is_whole = name && definition.find('\0') != std::string_view::npos;
     if (!server_ && names_in_sql() && is_whole) {
         if (traits.of_session && parse_locally(*name, definition)) return Step::done;
