@@ -29,6 +29,9 @@ bool starts_with_word(std::string_view text, std::string_view word) {
     return text.size() >= word.size() && equals_folded(text.substr(0, word.size()), word);
 }
 
+// Around the name of a setting that went back to its default, behind the statement; in no text that PostgreSQL takes for one.
+constexpr char reset_mark = '\x01';
+
 // BEGIN without modes, which would change the open transaction.
 bool is_plain_begin(std::string_view text) {
     for (const std::string_view plain : {"begin", "begin work", "begin transaction", "start transaction"}) {
@@ -171,7 +174,6 @@ HeldTransaction::Answer HeldTransaction::change_settings(const SessionStatement&
     Answer answer;
     for (const ResolvedChange& change : changes) {
         named.change(change.name, change.value, change.is_local);
-        has_reset_ |= !change.value.has_value();
         if (statement.verb == SessionVerb::set_config) answer.row.push_back(*change.value);
     }
     answer.kind = Answer::Kind::answered;
@@ -181,6 +183,9 @@ HeldTransaction::Answer HeldTransaction::change_settings(const SessionStatement&
         answer.tag = "SELECT 1";
     } else {
         hold_back(statement.text);
+        for (const ResolvedChange& change : changes) {
+            if (!change.value) settings_ += std::string{reset_mark, change.is_local ? 'L' : 'S'} + change.name + reset_mark;
+        }
         answer.tag = starts_with_word(statement.text, "reset") ? "RESET" : "SET";
     }
     return answer;
@@ -206,8 +211,23 @@ void HeldTransaction::hold_back(std::string_view sql) {
     settings_ += sql;
 }
 
-std::string HeldTransaction::held_back() const {
-    return state_ == State::open ? begin_ + settings_ : std::string();
+std::string HeldTransaction::held_back(const Beginning& beginning) const {
+    if (state_ != State::open) return {};
+    std::string sql = begin_;
+    for (std::string_view rest = settings_; !rest.empty();) {
+        const std::size_t mark = rest.find(reset_mark);
+        sql += rest.substr(0, mark);
+        if (mark == std::string_view::npos) break;
+        rest.remove_prefix(mark + 1);
+        const std::size_t end = rest.find(reset_mark);
+        const std::string_view name = rest.substr(1, end - 1);
+        const std::string* value = beginning ? beginning(name) : nullptr;
+        if (value != nullptr) {
+            sql += "; SELECT pg_catalog.set_config(" + sql_literal(name) + ", " + sql_literal(*value) + (rest.front() == 'L' ? ", true)" : ", false)");
+        }
+        rest.remove_prefix(end + 1);
+    }
+    return sql;
 }
 
 void HeldTransaction::hand_over() {
@@ -215,7 +235,7 @@ void HeldTransaction::hand_over() {
     begin_.clear();
     settings_.clear();
     savepoints_.clear();
-    has_queried_ = has_reset_ = false;
+    has_queried_ = false;
 }
 
 }  // namespace pgporter

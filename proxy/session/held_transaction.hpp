@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,9 +53,9 @@ class HeldTransaction {
     void end_implicit(ScopedSettings& named);
 
     // What a server connection must do before anything else of the transaction; empty: nothing was held back.
-    [[nodiscard]] std::string held_back() const;
-    // Something of it went back to its default, which is the login's beginning and not the server's.
-    [[nodiscard]] bool has_reset() const { return has_reset_; }
+    // What went back to its default becomes what the session began with (`beginning`: a setting's value, null for the server's default).
+    using Beginning = std::function<const std::string*(std::string_view setting)>;
+    [[nodiscard]] std::string held_back(const Beginning& beginning = {}) const;
     // It has done that: from now on the server knows.
     void hand_over();
 
@@ -74,7 +75,6 @@ class HeldTransaction {
     std::string begin_;     // the text of BEGIN, and of SET TRANSACTION
     std::string settings_;  // and of what followed it, or of what was set in this batch
     std::vector<std::size_t> savepoints_;  // how long settings_ was behind each open savepoint: ROLLBACK TO cuts it there
-    bool has_reset_ = false;
     bool has_queried_ = false;             // a SELECT is held back: SET TRANSACTION comes too late
 };
 

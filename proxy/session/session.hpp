@@ -233,8 +233,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements);
     Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
     Result<void> turn_to(const ScopedSettings& after);
-    [[nodiscard]] bool is_reached_by_path(const std::string& tenant, const Route& there, const ScopedSettings::Values& effective) const;
+    [[nodiscard]] bool may_follow_by_path(const Route& there) const;
     void note_refused_naming(const Error& error);
+    void send_path_to_follow();
     void settle_named();
     void set_again_in_passing();
     void named_changed();
@@ -321,6 +322,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
     // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
     std::optional<Error> refused_naming_;
+    // The open transaction has turned to a tenant by a setting: its path is set right behind that.
+    std::optional<std::string> path_to_follow_;
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found

@@ -160,6 +160,7 @@ void Session::start_lease(ServerPtr server) {
     has_barrier_ = binding_ || named_.has_uncommitted() || named_.view().effective != named_.view().persistent;
     saw_error_ = false;
     set_in_passing_ = false;
+    path_to_follow_.reset();
     ended_ = Ended::by_itself;
 }
 
@@ -446,20 +447,13 @@ Task<Result<void>> Session::obtain_server() {
 // BEGIN and what followed it, before anything that needs the server. Alone, and its success awaited: what comes next must not run outside
 // of the transaction.
 Task<Result<void>> Session::begin_held_back() {
-    std::string sql = held_.held_back();
+    std::string sql = held_.held_back([this](std::string_view setting) -> const std::string* {
+        if (setting != "search_path") return find_setting(startup_state_.settings, setting);
+        return startup_state_.search_path.empty() ? nullptr : &startup_state_.search_path;
+    });
     if (sql.empty()) {
         held_.hand_over();
         co_return Result<void>{};
-    }
-    if (held_.has_reset()) {  // the server's default is not what the session began with
-        const auto set = [&](std::string_view name, std::string_view value) {
-            if (find_value(named_.view().effective, name) != nullptr) return;
-            sql += "; SELECT pg_catalog.set_config(" + sql_literal(name) + ", " + sql_literal(value) + ", false)";
-        };
-        if (!startup_state_.search_path.empty()) set("search_path", startup_state_.search_path);
-        for (const auto& [name, value] : startup_state_.settings) {
-            if (names_tenants(worker_.config().identify, folded(name))) set(folded(name), value);
-        }
     }
     const ServerPtr server = server_;
     Result<QueryAnswer> begun = co_await server->query(std::move(sql), server->options().prologue_ms_max);

@@ -253,17 +253,14 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
         }
         if (!try_begin_lease()) return Step::need_server;
     }
-    const bool has_no_name = bound && std::any_of(statement->changes.begin(), statement->changes.end(), [&](const SettingChange& change) {
-        return change.name.kind == SettingOperand::Kind::parameter && change.name.parameter <= bound->values.size() &&
-               !bound->values[change.name.parameter - 1U];
-    });
-    if (!changes && !statement->changes.empty() && !has_no_name) {  // PostgreSQL refuses a name that is null
-        // PostgreSQL will refuse these values; if it does not, what they set isn't known.
-        for (const SettingChange& change : statement->changes) {
-            if (change.name.kind == SettingOperand::Kind::text && !names_tenants(worker_.config().identify, change.name.text)) continue;
-            raise_in_batch(client_error::computed_setting(change.name.text.empty() ? "search_path" : change.name.text));
+    if (!changes) {
+        const bool is_list = std::any_of(statement->changes.begin(), statement->changes.end(),
+                                         [](const SettingChange& change) { return change.name.kind == SettingOperand::Kind::pairs; });
+        if (is_list && bound) {
+            raise_in_batch(client_error::computed_setting("search_path"));
             return Step::done;
         }
+        state_is_suspect_ = true;  // PostgreSQL refuses these values; if it doesn't, it is asked what is true then
     }
     made.is_on_server = true;
     portals_[std::string(portal)] = std::move(made);

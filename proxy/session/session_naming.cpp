@@ -239,6 +239,7 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     }
     replies_.sent({Request::query});
     worker_.to_server().put_copy(message::query(from == 0 ? std::string(sql) : blanked(sql, statements[from].begin)));
+    if (replies_.status() == 'T') send_path_to_follow();
     return Step::done;
 }
 
@@ -257,6 +258,9 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
             if (named_.roll_back_to(statement.savepoint)) {
                 const Result<void> turned = turn_to(ScopedSettings(named_));
                 if (!turned) misplaced_ = turned.error();  // ROLLBACK TO itself must run
+                // Taken before there was a server connection, it doesn't bring the path back.
+                const bool has_path = find_value(named_.view().effective, "search_path") != nullptr;
+                if (turned && tenant_ && !has_path && !named_.is_empty() && !path_to_follow_) path_to_follow_ = search_path_of(*tenant_);
             }
             return {};
         case SessionVerb::commit:
@@ -287,20 +291,11 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
     return turn_to(after);
 }
 
-// Is the other tenant's data, and nobody else's, what the server shows when these settings are in force there? What the prologue has set for
-// the lease's own tenant doesn't follow them.
-bool Session::is_reached_by_path(const std::string& tenant, const Route& there, const ScopedSettings::Values& effective) const {
-    const HeldTransaction::World here = world();
-    if (there.tenant && there.tenant->placement.kind == PlacementKind::rows) {
-        const Database* database = here.snapshot.find_database(there.cluster, there.database);
-        const std::string* key = database == nullptr ? nullptr : find_value(effective, folded(database->tenant_setting));
-        const bool was_rows = tenant_ && tenant_->placement.kind == PlacementKind::rows;
-        return was_rows && key != nullptr && *key == tenant_key(*there.tenant);
-    }
-    const std::string* path = find_value(effective, "search_path");
-    if (path == nullptr) return false;
-    const Result<std::string> named = tenant_named_by(here.config, here.snapshot, here.asker, "search_path", *path);
-    return named && *named == tenant;
+// Rows tenants share tables and path; a path leads to a schema. From one kind to the other takes a new context.
+bool Session::may_follow_by_path(const Route& there) const {
+    const bool is_rows = there.tenant->placement.kind == PlacementKind::rows;
+    const bool was_rows = tenant_ && tenant_->placement.kind == PlacementKind::rows;
+    return is_rows == was_rows;
 }
 
 // The open transaction goes on for whom these settings name. Only within one database, where that is a matter of search_path alone.
@@ -319,7 +314,8 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
         if (there->tenant) access = access_for(worker_.config(), *worker_.snapshot(), *there->tenant, identity_.user);
         if (!access) return access.error();
         const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role;
-        if (!is_here || !is_same_role || !is_reached_by_path(*tenant, *there, after.view().effective)) {
+        const bool is_reached = there->tenant ? may_follow_by_path(*there) : find_value(after.view().effective, "search_path") != nullptr;
+        if (!is_here || !is_same_role || !is_reached) {
             const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
             if (there->tenant || !named_.in_transaction()) return elsewhere;
             // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads.
@@ -338,7 +334,13 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
             }
         }
     }
+    // What the prologue has set for the lease's own tenant doesn't follow a setting by itself.
+    const bool has_path = find_value(after.view().effective, "search_path") != nullptr;
+    const bool has_turned = *tenant != tenant_name_ || !visited_.empty();
+    const TenantPtr target = tenant->empty() ? nullptr : here.snapshot.find_tenant(*tenant);
+    if (!has_path && has_turned && target && target->placement.kind != PlacementKind::rows) path_to_follow_ = search_path_of(*target);
     named_ = after;
+    refused_naming_.reset();
     route_is_stale_ = true;
     return {};
 }
@@ -356,6 +358,22 @@ void Session::set_again_in_passing() {
     }
     set_in_passing_ = true;
     has_barrier_ = true;
+}
+
+// Sent right behind what made it necessary, so that ROLLBACK TO undoes both together.
+void Session::send_path_to_follow() {
+    if (!path_to_follow_) return;
+    const std::string path = *std::exchange(path_to_follow_, std::nullopt);
+    if (replies_.ends_with_ready()) {
+        worker_.to_server().put_copy(message::query("SELECT pg_catalog.set_config('search_path', " + sql_literal(path) + ", true)"));
+        replies_.sent({Request::query, Handling::swallow});
+        return;
+    }
+    const StatementPtr setter = worker_.local_setter();
+    ensure_on_server(setter);
+    worker_.to_server().put_copy(message::bind_text("", setter->server_name, {std::string("search_path"), path}) + message::execute(""));
+    replies_.sent({Request::bind, Handling::swallow});
+    replies_.sent({Request::execute, Handling::swallow});
 }
 
 // The transaction is over: what it has set stays, or doesn't.

@@ -131,12 +131,13 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
             break;
         default: break;
     }
-    if ((misplaced_ || refused_naming_) && server_ && (type == 'E' || type == 'F') && !is_of_session_portal) {
-        raise_in_batch(misplaced_ ? *misplaced_ : *refused_naming_);
+    if (misplaced_ && server_ && (type == 'E' || type == 'F') && !is_of_session_portal) {
+        raise_in_batch(*misplaced_);
         return Step::done;
     }
     const Step begun = begin_stream(type, static_cast<std::uint32_t>(body.size()));
     if (begun == Step::done) to_server(body);
+    if (begun == Step::done && type == 'E') send_path_to_follow();
     return begun;
 }
 
@@ -266,7 +267,8 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
-    std::optional<Error> refused = misplaced_ ? misplaced_ : refused_naming_;
+    std::optional<Error> refused = misplaced_;
+    if (!refused && refused_naming_ && !traits.gives_up) refused = refused_naming_;
     if (!refused) refused = guard_statement(sql, access_);
     if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
     if (refused) {
@@ -541,6 +543,10 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
     if (replies_.is_skipping()) return Step::done;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
+    if (refused_naming_ && !scan_statement(text_of_statement(statement)).gives_up) {
+        raise_in_batch(*refused_naming_);
+        return Step::done;
+    }
     if (access_.guards_role || access_.guards_setting) {  // it may have been parsed for another tenant
         if (const auto guarded = guard_statement(text_of_statement(statement), access_)) {
             raise_in_batch(*guarded);

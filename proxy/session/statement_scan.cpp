@@ -43,13 +43,16 @@ class Scanner {
                 advance();
                 continue;
             }
-            if (++statements_ == 1) traits_.plain = is_plain_word();
+            if (++statements_ == 1) {
+                traits_.plain = is_plain_word();
+                traits_.gives_up = is_giving_up();
+            }
             head();
             while (!token_.at_end()) advance();
         }
         traits_.empty = statements_ == 0 && !lexer_.broken();
         if (statements_ > 1 || lexer_.broken()) {
-            traits_.plain = false;
+            traits_.plain = traits_.gives_up = false;
             traits_.discard_all = traits_.reset_all = traits_.deallocate_all = false;
             traits_.deallocate_name.clear();
             traits_.reset_name.clear();
@@ -58,6 +61,11 @@ class Scanner {
     }
 
   private:
+    [[nodiscard]] bool is_giving_up() const {
+        if (token_.keyword == SqlKeyword::discard || token_.keyword == SqlKeyword::deallocate) return true;
+        const auto is = [this](std::string_view word) { return equals_folded(token_.text, word); };
+        return token_.kind == SqlToken::Kind::word && (is("unlisten") || is("close") || is("drop") || is("rollback") || is("abort"));
+    }
     [[nodiscard]] bool is_plain_word() const {
         if (token_.keyword == SqlKeyword::with || token_.keyword == SqlKeyword::insert || token_.keyword == SqlKeyword::update) return true;
         return token_.kind == SqlToken::Kind::word && (equals_folded(token_.text, "select") || equals_folded(token_.text, "delete"));

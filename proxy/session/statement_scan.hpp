@@ -19,6 +19,9 @@ struct StatementTraits {
     // The text is one SELECT, INSERT, UPDATE, DELETE or WITH: it may run in one transaction with what was sent before it.
     bool plain = false;
 
+    // UNLISTEN, CLOSE, DEALLOCATE, DISCARD, DROP, ROLLBACK and the like: it reads nothing, and may give up what pins the session.
+    bool gives_up = false;
+
     // Reasons to pin the session, true if any statement in the text is one.
     bool listen = false;            // LISTEN
     bool temporary_object = false;  // CREATE [LOCAL|GLOBAL] TEMP|TEMPORARY .., SELECT .. INTO TEMP, the name pg_temp

@@ -53,6 +53,12 @@ const StatementPtr& Worker::setter() {
     return setter_;
 }
 
+const StatementPtr& Worker::local_setter() {
+    constexpr std::string_view definition("SELECT pg_catalog.set_config($1, $2, true)\0\0\0", 45);
+    if (!local_setter_) local_setter_ = statements_.find_or_create("", definition);
+    return local_setter_;
+}
+
 void Worker::add(const std::shared_ptr<Session>& session) {
     sessions_[session->id()] = session;
 }

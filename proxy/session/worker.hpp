@@ -82,6 +82,7 @@ class Worker {
     [[nodiscard]] StatementRegistry& statements() { return statements_; }
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
+    [[nodiscard]] const StatementPtr& local_setter();  // until the transaction ends
     [[nodiscard]] std::size_t index() const { return thread_.index(); }
     [[nodiscard]] Coalescer& to_client() { return to_client_; }
     [[nodiscard]] Coalescer& to_server() { return to_server_; }
@@ -93,6 +94,7 @@ class Worker {
     PoolSet pools_;
     StatementRegistry statements_;
     StatementPtr setter_;
+    StatementPtr local_setter_;
     SnapshotPtr snapshot_;
     std::unordered_map<std::string, std::unique_ptr<TenantDesk>> desks_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
