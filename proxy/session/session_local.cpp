@@ -342,7 +342,8 @@ void Session::end_local_batch() {
 
 // A request of an extended batch that must not reach the server: it says so in our words, in its turn, and skips what follows.
 void Session::raise_in_batch(const Error& error) {
-    const std::string name = std::string(server_statement_prefix) + "refusal";
+    std::string name(server_statement_prefix);
+    name += "refusal";
     worker_.to_server().put_copy(message::close('S', name) + message::parse(name, raise_sql(error)) + message::bind_text("", name, {}) +
                                  message::execute(""));
     replies_.sent({Request::close, Handling::swallow});
