@@ -238,7 +238,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void send_path_to_follow();
     void settle_named();
     void set_again_in_passing();
-    void named_changed();
+    void named_changed(const ScopedSettings::View& before);
     void reset_named();
 
     // session_local.cpp

@@ -126,11 +126,7 @@ bool Session::try_begin_lease(bool in_passing) {
     if (desk_ != nullptr && desk_->is_held()) return false;
     if (draining_ || !context_ || !has_route_ || !pool_) return false;
     if (must_set_again_ && !(in_passing && worker_.config().limits.server_statements_max > 1)) return false;
-    if (route_is_stale_) {
-        // Set to what it was: the route and the context are the same.
-        if (!must_set_again_ || !refresh_route() || (desk_ != nullptr && desk_->is_held())) return false;
-    }
-    if (refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
+    if (route_is_stale_ || refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     ServerPtr server = pool_->try_take(id_);

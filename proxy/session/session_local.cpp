@@ -295,6 +295,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         return Step::done;
     }
     if (held_.state() == HeldTransaction::State::none) named_.begin();  // until Sync
+    const ScopedSettings::View before = named_.view();
     HeldTransaction::Answer answer = held_.perform(*portal.statement, portal.changes, world(), named_);
     if (answer.kind == HeldTransaction::Answer::Kind::needs_server) {  // the transaction is another one than at Bind
         refuse_locally(fail(ErrorKind::not_found, "portal \"" + std::string(*name) + "\" does not exist", {}, {}, "34000"));
@@ -304,7 +305,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         refuse_locally(answer.error);
         return Step::done;
     }
-    if (!portal.statement->changes.empty()) named_changed();
+    if (!portal.statement->changes.empty() || named_.view() != before) named_changed(before);
     std::string text = warning_message(answer);
     if (!answer.row.empty()) text += message::data_row({answer.row.begin(), answer.row.end()});
     portal.is_exhausted = !answer.row.empty();

@@ -100,10 +100,10 @@ Context Session::session_state() const {
     return state;
 }
 
-void Session::named_changed() {
+void Session::named_changed(const ScopedSettings::View& before) {
     refused_naming_.reset();
-    route_is_stale_ = true;
     must_set_again_ = true;
+    route_is_stale_ |= named_.view() != before;  // set to what it was: the route and the context are the same
 }
 
 // Back to what the login began with. What nobody saw being changed goes back as well: the server connection's context is made anew.
@@ -127,13 +127,14 @@ Session::Held Session::answer_held(const std::vector<SessionStatement>& statemen
         const SessionStatement& statement = statements[answered_];
         const auto changes = resolve(statement, {});
         if (!changes) return Held::needs_server;
+        const ScopedSettings::View before = named_.view();
         HeldTransaction::Answer answer = held_.perform(statement, *changes, world(), named_);
         if (answer.kind == HeldTransaction::Answer::Kind::needs_server) return Held::needs_server;
         if (answer.kind == HeldTransaction::Answer::Kind::refused) {
             refuse_query(answer.error);
             return Held::refused;
         }
-        if (!statement.changes.empty()) named_changed();
+        if (!statement.changes.empty() || named_.view() != before) named_changed(before);
         std::string text = warning_message(answer);
         if (!answer.row.empty()) {
             std::vector<message::TextColumn> columns;
