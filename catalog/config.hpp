@@ -91,6 +91,8 @@ struct HomeConfig {  // home: where a session without a tenant runs; absent: suc
     std::string database;
 };
 
+enum class AuthQueryTenants { none, all };
+
 struct AuthQueryConfig {  // auth_query: verifiers from PostgreSQL for users that the catalog has no verifier for
     std::string cluster;
     std::string database;
@@ -98,6 +100,7 @@ struct AuthQueryConfig {  // auth_query: verifiers from PostgreSQL for users tha
     std::string query = "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin "
                         "AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())";
     Milliseconds cache_ms{30'000};
+    AuthQueryTenants tenants = AuthQueryTenants::none;  // for whom users speak that the catalog doesn't have
 };
 
 struct ServerLoginConfig {       // server_logins: a list; the first entry that fits a cluster and user is used

@@ -176,6 +176,7 @@ void read_auth_query(YamlMapping& top, Config& config) {
     mapping->text("user", auth_query.user);
     mapping->text("query", auth_query.query);
     mapping->milliseconds("cache_ms", auth_query.cache_ms, 0, day_ms);
+    mapping->choice("tenants", auth_query.tenants, {{"none", AuthQueryTenants::none}, {"all", AuthQueryTenants::all}});
     if (auth_query.query.find("$1") == std::string::npos) {
         mapping->problem("query", "must name the user as its parameter $1");
     }

@@ -10,6 +10,7 @@
 #include "admin/api/auth.hpp"
 #include "admin/api/connection.hpp"
 #include "admin/api/server_core.hpp"
+#include "base/close_on_exec.hpp"
 #include "base/log.hpp"
 
 namespace pgporter {
@@ -61,6 +62,7 @@ Result<void> HttpServer::Impl::bind() {
     const tcp::endpoint endpoint(address, admin.port);
     const auto where = admin.address + " port " + std::to_string(admin.port);
     acceptor_->open(endpoint.protocol(), ec);
+    if (!ec) close_on_exec(acceptor_->native_handle());
     if (!ec) acceptor_->set_option(tcp::acceptor::reuse_address(true), ec);
     if (!ec) acceptor_->bind(endpoint, ec);
     if (!ec) acceptor_->listen(boost::asio::socket_base::max_listen_connections, ec);
@@ -117,6 +119,7 @@ void HttpServer::Impl::take(tcp::socket socket) {
         socket.write_some(boost::asio::buffer(busy), ec);  // best effort: it never waits
         return;
     }
+    close_on_exec(socket.native_handle());
     socket.set_option(tcp::no_delay(true), ec);
     std::make_shared<Connection>(*core_, std::move(socket))->start();
 }

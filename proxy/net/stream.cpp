@@ -8,6 +8,7 @@
 
 #include <boost/asio/ip/address.hpp>
 
+#include "base/close_on_exec.hpp"
 #include "proxy/net/certificate.hpp"
 
 namespace pgporter {
@@ -15,6 +16,7 @@ namespace pgporter {
 Stream::Stream(Socket socket) : socket_(std::move(socket)) {
     boost::system::error_code ignored;  // an accepted or connected socket can't refuse this
     socket_.native_non_blocking(true, ignored);
+    close_on_exec(socket_.native_handle());
 }
 
 Stream::~Stream() {

@@ -196,11 +196,30 @@ Task<> Pool::open_connection(std::shared_ptr<Pool*> alive, Pool* self) {
     set.metrics().connects.inc();
     set.metrics().server_connections.add(1);
     self->fresh_parameters_ = (*opened)->reported();
+    self->doubtful_.clear();
     self->all_.push_back(*opened);
     (*opened)->run(self);
     (*opened)->idle_since = std::chrono::steady_clock::now();
     self->idle_.push_back(*opened);
     self->dispatch();
+}
+
+void Pool::doubt_fresh(std::string_view name, std::string_view value) {
+    const std::string* known = fresh_parameters_ ? find_setting(*fresh_parameters_, name) : nullptr;
+    if (known == nullptr || *known == value) return;
+    if (std::find(doubtful_.begin(), doubtful_.end(), name) == doubtful_.end()) doubtful_.emplace_back(name);
+}
+
+void Pool::settle_fresh(const Settings& reported, const Context& established) {
+    if (doubtful_.empty()) return;
+    Settings fresh = *fresh_parameters_;
+    std::erase_if(doubtful_, [&](const std::string& name) {
+        const std::string* value = find_setting(reported, name);
+        if (value == nullptr || find_setting(established.settings, name) != nullptr) return false;
+        put_setting(fresh, name, *value);
+        return true;
+    });
+    fresh_parameters_ = std::make_shared<const Settings>(std::move(fresh));
 }
 
 void Pool::give_back(const ServerPtr& server) {

@@ -7,6 +7,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 
+#include "base/close_on_exec.hpp"
+
 namespace pgporter {
 namespace {
 
@@ -35,6 +37,10 @@ Task<Result<Socket>> connect_socket(Executor executor, ServerAddress address) {
     Socket socket(executor);
     if (address.is_local_socket()) {
         const asio::local::stream_protocol::endpoint endpoint(address.host + "/.s.PGSQL." + std::to_string(address.port));
+        boost::system::error_code opened;
+        socket.open(endpoint.protocol(), opened);
+        if (opened) co_return cannot_connect(address, opened);
+        close_on_exec(socket.native_handle());
         const auto [error] = co_await socket.async_connect(endpoint, as_result);
         if (error) co_return cannot_connect(address, error);
         co_return std::move(socket);
@@ -47,6 +53,9 @@ Task<Result<Socket>> connect_socket(Executor executor, ServerAddress address) {
     for (const auto& entry : endpoints) {
         boost::system::error_code ignored;
         socket.close(ignored);
+        socket.open(entry.endpoint().protocol(), last);
+        if (last) continue;
+        close_on_exec(socket.native_handle());
         const auto [error] = co_await socket.async_connect(entry.endpoint(), as_result);
         last = error;
         if (!error) break;

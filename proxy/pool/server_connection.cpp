@@ -169,7 +169,10 @@ bool ServerConnection::on_idle_bytes(std::string_view& input) {
         if (!frames_.body_complete()) continue;
         switch (frames_.type()) {
             case 'S':
-                if (const auto status = parse_parameter_status(idle_message_)) report(status->first, status->second);
+                if (const auto status = parse_parameter_status(idle_message_)) {
+                    report(status->first, status->second);
+                    if (pool_ != nullptr) pool_->doubt_fresh(status->first, status->second);
+                }
                 break;
             case 'N':
             case 'A': break;       // nobody's
@@ -231,6 +234,7 @@ void ServerConnection::on_own_query_message(char type, std::string_view body) {
 }
 
 Task<Result<QueryAnswer>> ServerConnection::query(std::string sql, Milliseconds ms_max) {
+    unnamed_statement = 0;  // a simple Query drops it
     Result<QueryAnswer> answer = co_await run_own_query(message::query(sql), ms_max);
     co_return answer;
 }
@@ -321,6 +325,7 @@ Task<Result<void>> ServerConnection::run_prologue(ContextPtr context) {
         co_return fail(ErrorKind::internal, "the tenant's context could not be established",
                        "the server's session state isn't what was set", "try again; see the server's log", "58000");
     }
+    if (pool_ != nullptr) pool_->settle_fresh(*reported_, *context);
     co_return Result<void>{};
 }
 

@@ -9,6 +9,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 
+#include "base/close_on_exec.hpp"
 #include "base/log.hpp"
 
 namespace pgporter {
@@ -57,6 +58,7 @@ Result<void> Acceptor::listen_tcp() {
     if (error) return fail(ErrorKind::invalid, "listen.address " + config.address + " is not a numeric address");
     const asio::ip::tcp::endpoint endpoint(address, config.port);
     acceptor_.open(endpoint.protocol(), error);
+    if (!error) close_on_exec(acceptor_.native_handle());
     if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
     if (!error) acceptor_.bind(endpoint, error);
     if (!error) acceptor_.listen(backlog, error);
@@ -79,6 +81,7 @@ Result<void> Acceptor::listen_local() {
     boost::system::error_code error;
     const asio::local::stream_protocol::endpoint endpoint(local_->path());
     acceptor_.open(endpoint.protocol(), error);
+    if (!error) close_on_exec(acceptor_.native_handle());
     if (!error) acceptor_.bind(endpoint, error);
     if (!error) PP_TRY(local_->set_permissions(static_cast<mode_t>(config.socket_permissions)));
     if (!error) acceptor_.listen(backlog, error);
@@ -118,6 +121,7 @@ Task<> Acceptor::accept_loop(std::shared_ptr<Acceptor> self) {
 }
 
 void Acceptor::hand_over(int fd) {
+    close_on_exec(fd);
     Worker* worker = shared_.workers[next_worker_++ % shared_.workers.size()].get();
     worker->thread().post([worker, fd, listener = listener_] {
         sockaddr_storage address{};

@@ -84,7 +84,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
     // What is undone when the server never did it.
     struct Operation {
-        enum class Kind { name_statement, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query, rename_tag } kind;
+        enum class Kind { name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query, rename_tag } kind;
         std::string name;
         StatementPtr statement;
         StatementNumber number = 0;
@@ -269,6 +269,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_inspection.cpp
     static Task<> inspect(std::shared_ptr<Session> self);
+    [[nodiscard]] static Task<Result<QueryAnswer>> ask_undisturbed(ServerPtr server, std::string sql, Milliseconds quarantine_ms_max);
     Context adopt_inspection(const QueryAnswer& answer);
     [[nodiscard]] std::optional<Error> lost_tenant() const;
     [[nodiscard]] std::string inspection_sql() const;
@@ -303,6 +304,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::shared_ptr<const ScramKeys> learned_keys_;
     CancelKey cancel_key_;
     bool has_cancel_key_ = false;
+    mutable User stranger_;  // who has logged in and is no user of the catalog's: speaks for no tenant
 
     // Where it goes.
     std::string tenant_name_;           // for whom it speaks now; empty: no tenant

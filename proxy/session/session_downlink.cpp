@@ -90,7 +90,11 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
         case 'N':
         case 'A': worker_.to_client().put(whole); return true;
         case 'S':
-            if (const auto status = parse_parameter_status(body)) server_->report(status->first, status->second);
+            if (const auto status = parse_parameter_status(body)) {
+                server_->report(status->first, status->second);
+                // Not the client's doing, as far as can be seen: the server's default may be another one now.
+                if (!state_is_suspect_) pool_->doubt_fresh(status->first, status->second);
+            }
             client_reported_ = server_->reported();
             worker_.to_client().put(whole);
             return true;
@@ -178,8 +182,9 @@ std::string Session::with_client_names(std::string_view body, std::string_view w
     StatementNumber number = 0;
     std::from_chars(body.data() + digits_start, body.data() + digits_end, number);
     const std::string ours(body.substr(start, digits_end - start));
-    for (const Expected& expected : replies_.trimmed()) {
-        const auto operation = operations_.find(expected.tag);
+    const auto& trimmed = replies_.trimmed();
+    for (auto expected = trimmed.rbegin(); expected != trimmed.rend(); ++expected) {  // the oldest is the one that failed
+        const auto operation = operations_.find(expected->tag);
         if (operation != operations_.end() && operation->second.number == number && !operation->second.name.empty()) {
             return rewrite_error_text(body, ours, operation->second.name);
         }
@@ -212,6 +217,7 @@ void Session::undo(const Expected& expected) {
             unnamed_serial_ = 0;
             server_->unnamed_statement = 0;
             break;
+        case Operation::Kind::parse_again:
         case Operation::Kind::local_query:
         case Operation::Kind::rename_tag: break;
     }

@@ -7,6 +7,8 @@
 #include "router/sql_lexer.hpp"
 #include "proxy/session/tenant_context.hpp"
 
+#include <boost/asio/steady_timer.hpp>
+
 namespace pgporter {
 namespace {
 
@@ -98,6 +100,24 @@ std::optional<Error> Session::lost_tenant() const {
     return client_error::tenant_while_pinned(*tenant, *pins_.begin());
 }
 
+// A question of our own that the client's late cancel must not hit. No further cancel is sent while it is under way; those that were sent are waited
+// for, since the failure of our question would undo the client's transaction. What still slips through is asked again.
+Task<Result<QueryAnswer>> Session::ask_undisturbed(ServerPtr server, std::string sql, Milliseconds quarantine_ms_max) {
+    constexpr int tries_max = 5;
+    constexpr Milliseconds look_again_ms{1};
+    const auto until = std::chrono::steady_clock::now() + quarantine_ms_max;
+    asio::steady_timer timer(server->thread().executor());
+    for (int tries = 1;; ++tries) {
+        while (server->cancels_in_flight != 0 && server->is_alive() && std::chrono::steady_clock::now() < until) {
+            timer.expires_after(look_again_ms);
+            [[maybe_unused]] const auto [stopped] = co_await timer.async_wait(as_result);
+        }
+        Result<QueryAnswer> answer = co_await server->query(sql, server->options().prologue_ms_max);
+        const bool was_hit = !answer && answer.error().sqlstate == "57014";
+        if (!was_hit || tries == tries_max) co_return answer;
+    }
+}
+
 Task<> Session::inspect(std::shared_ptr<Session> self) {
     const ServerPtr server = self->server_;
     bool sound = server != nullptr;
@@ -110,7 +130,7 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
             self->own_state_ = self->session_state();
             self->custom_settings_.clear();
         }
-        Result<QueryAnswer> answer = co_await server->query(self->inspection_sql(), server->options().prologue_ms_max);
+        Result<QueryAnswer> answer = co_await ask_undisturbed(server, self->inspection_sql(), self->worker_.config().limits.cancel_ms_max);
         sound = answer.has_value();
         if (sound && self->server_ == server) {
             const Context actual = self->adopt_inspection(*answer);

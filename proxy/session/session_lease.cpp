@@ -35,7 +35,6 @@ Result<void> Session::refresh_route() {
         if (!named) return named.error();
         tenant = *std::move(named);
     }
-    // A user known by auth query alone has no entry that could limit it to some tenants.
     Result<Route> found = route(*snapshot, worker_.config().home, user_entry(), tenant, identity_.database);
     if (!found) return found.error();
     if (found->tenant && found->tenant->pool_mode == PoolMode::session && tenant != identity_.tenant) return client_error::session_pooled(tenant);

@@ -44,7 +44,12 @@ std::string Session::warning_message(const HeldTransaction::Answer& answer) {
 }
 
 const User* Session::user_entry() const {
-    return listener_->config.auth == ClientAuth::trust ? nullptr : worker_.snapshot()->find_user(identity_.user);
+    if (listener_->config.auth == ClientAuth::trust) return nullptr;
+    if (const User* entry = worker_.snapshot()->find_user(identity_.user)) return entry;
+    const auto& auth_query = worker_.config().auth_query;
+    if (auth_query && auth_query->tenants == AuthQueryTenants::all) return nullptr;
+    stranger_.name = identity_.user;
+    return &stranger_;
 }
 
 HeldTransaction::World Session::world() const {

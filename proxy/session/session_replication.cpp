@@ -40,7 +40,7 @@ Task<Result<void>> Session::wait_for_replication_place(BudgetKey key, BudgetCaps
 
 Task<Result<void>> Session::begin_replication() {
     const SnapshotPtr snapshot = worker_.snapshot();
-    const User* user = listener_->config.auth == ClientAuth::trust ? nullptr : snapshot->find_user(identity_.user);
+    const User* user = user_entry();
     if (user != nullptr && !user->all_tenants) co_return client_error::replication_forbidden(identity_.user);
     const PoolKey where = pool_->key();
     const Cluster* cluster = snapshot->find_cluster(where.address.cluster);
@@ -99,8 +99,7 @@ Task<> Session::replicate() {
 
 bool Session::may_replicate_on() const {
     const Snapshot& snapshot = *worker_.snapshot();
-    const bool asked = listener_->config.auth != ClientAuth::trust;
-    const User* user = asked ? snapshot.find_user(identity_.user) : nullptr;
+    const User* user = user_entry();
     if (user != nullptr && !user->all_tenants) return false;
     const Result<Route> now = route(snapshot, worker_.config().home, user, identity_.tenant, identity_.database);
     return now && pool_ && now->cluster == pool_->key().address.cluster && now->database == pool_->key().database;

@@ -37,7 +37,7 @@ std::uint32_t Session::remember(Operation operation) {
 
 void Session::note_traits(const StatementTraits& traits) {
     if (traits.may_change_settings || traits.listen || traits.temporary_object || traits.hold_cursor || traits.session_advisory_lock ||
-        traits.sql_prepare) {
+        traits.sql_prepare || (traits.may_unpin && is_pinned())) {
         state_is_suspect_ = true;
     }
     // Where the context is guarded, also a transaction is looked into before its next statement.
@@ -255,8 +255,8 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
     const StatementTraits traits = scan_statement(sql);
     const bool is_held = !server_ && held_.state() != HeldTransaction::State::none;
-    if (pool_mode_ == PoolMode::transaction && !is_pinned() && !is_held) {
-        if (traits.discard_all || traits.reset_all) {
+    if (pool_mode_ == PoolMode::transaction && !is_held) {
+        if (!is_pinned() && (traits.discard_all || traits.reset_all)) {
             if (server_ && !resetting_ && replies_.ends_with_ready()) return Step::wait_for_replies;
             if (!server_ || resetting_) return reset_session(traits);
         }
@@ -403,9 +403,8 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     const std::string_view key = statement_key(*name);
     if (is_unsettled(key)) return Step::wait_for_replies;
     if (!names_.contains(key) && names_.size() >= worker_.config().limits.prepared_statements_max) {
-        const Error error = client_error::too_many_statements(worker_.config().limits.prepared_statements_max);
-        end(EndReason::limit, &error);
-        return Step::ended;
+        raise_in_batch(client_error::too_many_statements(worker_.config().limits.prepared_statements_max));
+        return Step::done;
     }
     parse_named(key, definition);
     return Step::done;
@@ -431,7 +430,8 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
         put_cstring(text, known->second->server_name);
         text += definition;
         end_message(text, mark);
-        replies_.sent({Request::parse});
+        const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), known->second, known->second->number, {}});
+        replies_.sent({Request::parse, Handling::forward, tag});
         worker_.to_server().put_copy(text);
         return;
     }

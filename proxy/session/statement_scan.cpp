@@ -80,6 +80,7 @@ class Scanner {
     void observe() {
         const SqlKeyword keyword = token_.keyword;
         if (call_ != Call::none) observe_call();
+        if (keyword == SqlKeyword::none && is_advisory_unlock()) traits_.may_unpin = true;
         if (keyword == SqlKeyword::none && !token_.at_end() && !token_.unicode) {
             previous_ = SqlKeyword::none;
             create_ = into_ = false;
@@ -127,6 +128,11 @@ class Scanner {
         into_ = (keyword == SqlKeyword::into && previous_ != SqlKeyword::insert && previous_ != SqlKeyword::merge) ||
                 (into_ && (keyword == SqlKeyword::local || keyword == SqlKeyword::global));
         previous_ = keyword;
+    }
+
+    [[nodiscard]] bool is_advisory_unlock() const {
+        constexpr std::string_view name = "pg_advisory_unlock";
+        return token_.is_name() && token_.text.size() >= name.size() && equals_folded(token_.text.substr(0, name.size()), name);
     }
 
     // Goes on with what the tokens before began: set_config ( 'name' , is followed token by token.
@@ -184,12 +190,15 @@ class Scanner {
                 traits_.of_session = true;
                 return reset_statement();
             case SqlKeyword::discard:
-                traits_.of_session = true;
+                traits_.of_session = traits_.may_unpin = true;
                 return discard_statement();
             case SqlKeyword::none:
-                if (token_.kind == SqlToken::Kind::word && is_transaction_word(token_.text)) traits_.of_session = true;
+                if (token_.kind != SqlToken::Kind::word) return;
+                if (is_transaction_word(token_.text)) traits_.of_session = true;
+                for (const std::string_view word : {"close", "drop", "unlisten"}) traits_.may_unpin |= equals_folded(token_.text, word);
                 return;
             case SqlKeyword::deallocate:
+                traits_.may_unpin = true;
                 return deallocate_statement();
             case SqlKeyword::declare:
                 return declare_statement();

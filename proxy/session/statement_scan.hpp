@@ -29,6 +29,9 @@ struct StatementTraits {
     bool session_advisory_lock = false;  // pg_[try_]advisory_lock[_shared] called; the _xact_ ones end by themselves
     bool sql_prepare = false;            // PREPARE name AS; not PREPARE TRANSACTION
 
+    // May give up what pins a session: CLOSE, DEALLOCATE, DROP, UNLISTEN, DISCARD, a call of pg_advisory_unlock[_shared|_all].
+    bool may_unpin = false;
+
     // SET (not SET LOCAL, SET TRANSACTION, SET CONSTRAINTS), RESET, DISCARD ALL, a call of set_config, DO, CALL.
     bool may_change_settings = false;
     // set_config whose name isn't a plain string literal, UPDATE pg_settings, DO, CALL, a setting named with Unicode

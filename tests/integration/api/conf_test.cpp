@@ -147,6 +147,7 @@ TEST_CASE("the example's optional keys load, too") {
     REQUIRE(config.auth_query.has_value());
     CHECK(config.auth_query->query == AuthQueryConfig{}.query);
     CHECK(config.auth_query->cache_ms == AuthQueryConfig{}.cache_ms);
+    CHECK(config.auth_query->tenants == AuthQueryConfig{}.tenants);
     CHECK_FALSE(config.listen[0].tls_certificate_file.empty());
     CHECK_FALSE(config.listen[0].tls_key_file.empty());
     REQUIRE(config.listen.size() == 4);

@@ -170,9 +170,9 @@ class AuthQuery(unittest.TestCase):
         cls.plain = cls.instance('plain', "SELECT $1::text, 'pw'::text")
 
     @classmethod
-    def instance(cls, name, query=None):
+    def instance(cls, name, query=None, tenants='all'):
         asking = fixture.Pgporter(workspace, server, 'auth-' + name, limits={'auth_failures_max': 0})
-        asking.config['auth_query'] = dict({'cluster': 'main', 'database': 'postgres', 'user': 'mover', 'cache_ms': 60000},
+        asking.config['auth_query'] = dict({'cluster': 'main', 'database': 'postgres', 'user': 'mover', 'cache_ms': 60000, 'tenants': tenants},
                                            **({'query': query} if query else {}))
         asking.start()
         wait_for(lambda: cls.knows(asking), 'the instance knows the tenants')
@@ -194,6 +194,12 @@ class AuthQuery(unittest.TestCase):
             return (error.sqlstate, error.fields['M'].replace(user, 'USER'))
 
     REFUSED = ('28P01', 'password authentication failed for user "USER"')
+
+    def test_a_user_of_postgresql_alone_speaks_for_no_tenant(self):
+        unless_told = self.instance('unless-told', tenants='none')
+        state, text = self.outcome(unless_told, 'current')
+        self.assertEqual((state, text), ('3D000', 'tenant "acme" doesn\'t exist or user "USER" may not speak for it'))
+        self.assertEqual(self.outcome(unless_told, 'current', 'wrong'), self.REFUSED)
 
     def test_pitfall_7_valid_until(self):
         self.assertEqual(self.outcome(self.asking, 'current'), 'in')

@@ -71,7 +71,7 @@ listen:
 threads: 4
 identify: {options: false, user_suffix: true, database: false, search_path: true}
 home: {cluster: main, database: home}
-auth_query: {cluster: main, database: app, user: lookup, cache_ms: 5}
+auth_query: {cluster: main, database: app, user: lookup, cache_ms: 5, tenants: all}
 server_logins:
   - {cluster: main, user: app, password: inline}
   - {user: "*", password_file: pw}
@@ -95,6 +95,7 @@ log: {level: debug}
     CHECK(config->identify.user_suffix);
     CHECK(config->home->database == "home");
     CHECK(config->auth_query->cache_ms == Milliseconds{5});
+    CHECK(config->auth_query->tenants == AuthQueryTenants::all);
     REQUIRE(config->server_logins.size() == 3);
     CHECK(config->server_logins[0].password.equals("inline"));
     CHECK(config->server_logins[1].cluster == "*");

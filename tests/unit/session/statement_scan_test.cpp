@@ -333,3 +333,19 @@ TEST_CASE("time grows with the text, not with its square") {
         CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(5));
     }
 }
+
+TEST_CASE("what may give up a pin") {
+    for (const std::string_view sql :
+         {"CLOSE c", "close all", "DEALLOCATE p", "DEALLOCATE PREPARE ALL", "deallocate all", "DROP TABLE t", "drop schema s cascade", "UNLISTEN *",
+          "unlisten news", "DISCARD TEMP", "DISCARD ALL", "discard temporary", "SELECT 1; CLOSE c", "/* x */ CLOSE \"_django_curs_1\"",
+          "SELECT pg_advisory_unlock(1)", "SELECT pg_catalog.pg_advisory_unlock_all()", "select \"pg_advisory_unlock_shared\"(1, 2)",
+          "WITH x AS (SELECT PG_ADVISORY_UNLOCK(1)) SELECT * FROM x"}) {
+        INFO(sql);
+        CHECK(scan_statement(sql).may_unpin);
+    }
+    for (const std::string_view sql : {"SELECT close FROM prices", "UPDATE t SET drop = 1", "LISTEN a", "FETCH ALL FROM c", "SELECT 'CLOSE c'", "-- DROP TABLE t",
+                                       "SELECT pg_advisory_lock(1)", "SELECT 'pg_advisory_unlock(1)'", "COMMIT", "ALTER TABLE t DROP COLUMN c", ""}) {
+        INFO(sql);
+        CHECK_FALSE(scan_statement(sql).may_unpin);
+    }
+}
