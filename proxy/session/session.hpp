@@ -84,11 +84,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
     // What is undone when the server never did it.
     struct Operation {
-        enum class Kind { name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query, rename_tag } kind;
+        enum class Kind { name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query, rename_tag, refusal } kind;
         std::string name;
         StatementPtr statement;
         StatementNumber number = 0;
-        std::string reply;  // local_query, rename_tag
+        std::string reply;  // local_query, rename_tag, refusal
     };
 
     enum class Held { answered, needs_server, refused };
@@ -254,11 +254,13 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void end_local_batch();
     void refuse_locally(const Error& error);
     void raise_in_batch(const Error& error);
+    void raise_query(const Error& error, std::string_view if_valid = {});
+    std::uint32_t remember_refusal(const Error& error);
 
     // session_downlink.cpp
     bool on_reply(char type, std::string_view body, std::string_view whole);
     bool on_partial_reply(ServerConnection& server, std::string_view& input);
-    void on_error_reply(std::string_view body, std::string_view whole);
+    void on_error_reply(const Expected& expected, std::string_view body, std::string_view whole);
     void on_ready();
     void undo(const Expected& expected);
     void complete(const Expected& expected, char type);

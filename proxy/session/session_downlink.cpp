@@ -104,7 +104,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     if (outcome.unexpected) return false;
     if ((type == 'T' || type == 't') && outcome.handling == Handling::forward) note_types(type, body);
     if (type == 'E') {
-        on_error_reply(body, whole);
+        on_error_reply(outcome.expected, body, whole);
         say_simulated();
         return true;
     }
@@ -140,24 +140,27 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     return true;
 }
 
-void Session::on_error_reply(std::string_view body, std::string_view whole) {
-    // Names first: undoing may forget the one that the text is about.
-    if (body.find(server_statement_prefix) != std::string_view::npos) {
+void Session::on_error_reply(const Expected& expected, std::string_view body, std::string_view whole) {
+    const ServerError error = parse_error(body);
+    const auto refused = expected.tag == 0 ? operations_.end() : operations_.find(expected.tag);
+    if (refused != operations_.end() && refused->second.kind == Operation::Kind::refusal && error.sqlstate == refused->second.name) {
+        worker_.to_client().put_copy(refused->second.reply);  // what we made the server say, in our words alone
+    } else if (body.find(server_statement_prefix) != std::string_view::npos) {
+        // Names first: undoing may forget the one that the text is about.
         worker_.to_client().put_copy(with_client_names(body, whole));
     } else {
         worker_.to_client().put(whole);
     }
     saw_error_ = true;
-    const ServerError error = parse_error(body);
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
     // "cached plan must not change result type": whoever changed the table did it where we couldn't see it.
     if (error.sqlstate == "0A000" && body.find("RevalidateCachedQuery") != std::string_view::npos) {
         worker_.statements().renew(statement_owner());
     }
     bool query_was_skipped = false;
-    for (const Expected& expected : replies_.trimmed()) {
-        undo(expected);
-        query_was_skipped |= expected.request == Request::query && expected.handling == Handling::forward;
+    for (const Expected& trimmed : replies_.trimmed()) {
+        undo(trimmed);
+        query_was_skipped |= trimmed.request == Request::query && trimmed.handling == Handling::forward;
     }
     if (query_was_skipped && replies_.is_empty() && server_) {
         // What went out in front of the Query failed: the server waits for a Sync, the client for ReadyForQuery.
@@ -219,7 +222,8 @@ void Session::undo(const Expected& expected) {
             break;
         case Operation::Kind::parse_again:
         case Operation::Kind::local_query:
-        case Operation::Kind::rename_tag: break;
+        case Operation::Kind::rename_tag:
+        case Operation::Kind::refusal: break;
     }
 }
 

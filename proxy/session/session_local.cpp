@@ -341,16 +341,39 @@ void Session::end_local_batch() {
     say(message::ready_for_query(held_.status()));
 }
 
-// A request of an extended batch that must not reach the server: it says so in our words, in its turn, and skips what follows.
+std::uint32_t Session::remember_refusal(const Error& error) {
+    return remember({Operation::Kind::refusal, error.sqlstate, nullptr, 0, client_error::to_message(error, "ERROR")});
+}
+
+// A request of an extended batch that must not reach the server: it is made to fail there, so that it fails in its turn, the transaction with
+// it, and what follows is skipped.
 void Session::raise_in_batch(const Error& error) {
     std::string name(server_statement_prefix);
     name += "refusal";
+    const std::uint32_t tag = remember_refusal(error);
     worker_.to_server().put_copy(message::close('S', name) + message::parse(name, raise_sql(error)) + message::bind_text("", name, {}) +
                                  message::execute(""));
     replies_.sent({Request::close, Handling::swallow});
     replies_.sent({Request::parse, Handling::swallow});
     replies_.sent({Request::bind, Handling::swallow});
-    replies_.sent({Request::execute, Handling::swallow});
+    replies_.sent({Request::execute, Handling::swallow, tag});
+}
+
+// The same for a simple Query. `if_valid`: a text that we can't judge; what PostgreSQL has to say against it comes first.
+void Session::raise_query(const Error& error, std::string_view if_valid) {
+    if (if_valid.empty()) {
+        worker_.to_server().put_copy(message::query(raise_sql(error)));
+        replies_.sent({Request::query, Handling::forward, remember_refusal(error)});
+        return;
+    }
+    std::string name(server_statement_prefix);
+    name += "refusal";
+    worker_.to_server().put_copy(message::close('S', name) + message::parse(name, if_valid));
+    replies_.sent({Request::close, Handling::swallow});
+    replies_.sent({Request::parse, Handling::swallow});
+    raise_in_batch(error);
+    worker_.to_server().put_copy(message::sync());
+    replies_.sent({Request::sync});
 }
 
 }  // namespace pgporter

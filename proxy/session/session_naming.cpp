@@ -167,9 +167,6 @@ Result<void> Session::plan_binding(const std::vector<SessionStatement>& statemen
     bool changed = false;
     for (std::size_t i = from; i < statements.size(); ++i) {
         const SessionStatement& statement = statements[i];
-        for (const std::string& name : statement.computed) {
-            if (names_tenants(worker_.config().identify, name)) return client_error::computed_setting(name);
-        }
         if (statement.verb == SessionVerb::other) break;
         const auto changes = resolve(statement, {});
         if (!changes) break;
@@ -215,8 +212,7 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     bool of_transaction = false;
     bool has_changes = false;
     if (const auto guarded = guard_statement(sql, access_)) {
-        worker_.to_server().put_copy(message::query(raise_sql(*guarded)));
-        replies_.sent({Request::query});
+        raise_query(*guarded);
         return Step::done;
     }
     for (std::size_t i = from; i < statements.size(); ++i) {
@@ -227,9 +223,7 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
         Result<void> noted = changes && !is_over_at_once ? note_session_statement(statement, *changes) : Result<void>{};
         if (!noted) {
             if (replies_.status() == 'I' && is_pinned()) note_refused_naming(noted.error());
-            // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
-            worker_.to_server().put_copy(message::query(raise_sql(noted.error())));
-            replies_.sent({Request::query});
+            raise_query(noted.error(), statements.size() == 1 && !statement.computed.empty() ? sql : std::string_view());
             return Step::done;
         }
         of_transaction |= is_of_transaction(statement);

@@ -273,8 +273,7 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
     if (refused) {
         // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
-        worker_.to_server().put_copy(message::query(raise_sql(*refused)));
-        replies_.sent({Request::query});
+        raise_query(*refused);
         return Step::done;
     }
     if (!names_in_sql() && !traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
@@ -306,8 +305,7 @@ bool Session::execute_by_sql(std::string_view sql) {
     }
     note_traits(statement->traits);
     if (const auto guarded = guard_statement(text_of_statement(known->first), access_)) {
-        worker_.to_server().put_copy(message::query(raise_sql(*guarded)));
-        replies_.sent({Request::query});
+        raise_query(*guarded);
         return true;
     }
     const auto begin = static_cast<std::size_t>(spelled.data() - sql.data()) - (is_quoted ? 1 : 0);
