@@ -9,7 +9,7 @@ import time
 
 import fixture
 import pitfall_tools as tools
-import test_tls
+import tls_parts
 import wire_client as w
 from wire_client import ServerError, Wire, WireError
 
@@ -20,8 +20,9 @@ def setUpModule():
     global workspace, server, proxy, path, plain_port, relay
     workspace = fixture.Workspace()
     folder = os.path.join(workspace.path, 'certificates')
-    os.mkdir(folder)
-    path = test_tls.certificates(folder)
+    made = tls_parts.Authority(folder)
+    made.make('server', tls_parts.NAMES['server'])
+    path = made.path
     server = fixture.Postgres(workspace)
     server.make_roles()
     server.make_world()

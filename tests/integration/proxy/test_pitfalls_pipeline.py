@@ -8,7 +8,7 @@ import time
 
 import fixture
 import pitfall_tools as tools
-import test_tls
+import tls_parts
 import wire_client as w
 from conversation import q, run, t, x
 from wire_client import ServerError
@@ -19,8 +19,9 @@ def setUpModule():
     import os
     workspace = fixture.Workspace()
     folder = os.path.join(workspace.path, 'certificates')
-    os.mkdir(folder)
-    path = test_tls.certificates(folder)
+    made = tls_parts.Authority(folder)
+    made.make('server', tls_parts.NAMES['server'])
+    path = made.path
     server = fixture.Postgres(workspace)
     server.make_roles()
     server.make_world()
