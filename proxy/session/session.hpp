@@ -13,6 +13,7 @@
 //   session_lease.cpp     gate, pool, context: getting and returning a server connection
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
+//   session_statements.cpp  prepared statements: the client's names, what a server connection has of them
 //   session_downlink.cpp  what each reply means for pooling
 //   session_inspection.cpp  what a transaction has changed in the session's state: settings, pins
 //   session_naming.cpp    the tenant in SQL: what a statement sets, for whom the session speaks then

@@ -1,0 +1,289 @@
+// Prepared statements of the extended protocol: the client's names, what a server connection has of them, and what it must be given first.
+#include "proxy/session/foreign_tenant.hpp"
+#include "proxy/session/guarded_statements.hpp"
+#include "proxy/session/session.hpp"
+#include "proxy/wire/messages.hpp"
+#include "proxy/wire/reader.hpp"
+#include "proxy/wire/writer.hpp"
+#include "router/sql_lexer.hpp"
+
+namespace pgporter {
+namespace {
+
+std::string frame(char type, std::string_view body) {
+    const auto header = frame_header(type, static_cast<std::uint32_t>(body.size()));
+    return std::string(header.data(), header.size()).append(body);
+}
+
+}  // namespace
+
+Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
+    Reader reader(body);
+    const auto name = reader.cstring();
+    std::string_view definition = reader.rest();
+    const std::string_view sql = definition.substr(0, definition.find('\0'));
+    const StatementTraits traits = scan_statement(sql);
+    if (!names_in_sql() && (traits.resets_context || !traits.custom_settings.empty())) {
+        const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+        if (foreign) return refuse_parse(*foreign);
+    }
+    // What came before may end the lease: then this one is decided anew.
+    if (server_ && names_in_sql() && traits.of_session && replies_.ends_with_ready()) return Step::wait_for_replies;
+    const bool is_whole = name && definition.find('\0') != std::string_view::npos;
+    if (!server_ && names_in_sql() && is_whole) {
+        if (traits.of_session && parse_locally(*name, definition)) return Step::done;
+        if (held_.state() == HeldTransaction::State::failed) {
+            refuse_locally(client_error::transaction_aborted());
+            return Step::done;
+        }
+    }
+    if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
+    auto guarded = guard_statement(sql, access_);
+    if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
+    if (guarded) {
+        raise_in_batch(*guarded);
+        return Step::done;
+    }
+    if (!name || definition.find('\0') == std::string_view::npos) {
+        replies_.sent({Request::parse});  // malformed: PostgreSQL says so
+        to_server(whole);
+        return Step::done;
+    }
+    std::string translated;
+    if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
+        // The server knows the statement under our name. What it then says about it is heard in on_reply().
+        const StatementPtr target = names_.find(traits.deallocate_name)->second;
+        ensure_on_server(target);
+        deallocating_ = {traits.deallocate_name, target->number};
+        translated = "DEALLOCATE " + sql_identifier(target->server_name) + std::string(definition.substr(sql.size()));
+        definition = translated;
+    }
+    if (name->empty()) {
+        unnamed_traits_ = std::make_shared<StatementTraits>(traits);
+        unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql) : nullptr;
+        if (!unnamed_session_) note_traits(traits);  // else when it is executed
+        unnamed_definition_.assign(definition);
+        unnamed_serial_ = ++last_serial_;
+        server_->unnamed_statement = unnamed_serial_;
+        const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+        replies_.sent({Request::parse, Handling::forward, tag});
+        if (translated.empty()) {
+            to_server(whole);
+        } else {
+            worker_.to_server().put_copy(frame('P', std::string(1, '\0') + translated));
+        }
+        return Step::done;
+    }
+    const std::string_view key = statement_key(*name);
+    if (is_unsettled(key)) return Step::wait_for_replies;
+    if (!names_.contains(key) && names_.size() >= worker_.config().limits.prepared_statements_max) {
+        raise_in_batch(client_error::too_many_statements(worker_.config().limits.prepared_statements_max));
+        return Step::done;
+    }
+    parse_named(key, definition);
+    return Step::done;
+}
+
+// A Parse that must not reach the server, answered as PostgreSQL answers a failed one.
+Session::Step Session::refuse_parse(const Error& error) {
+    if (server_) {  // in the middle of something: a reply of our own has no place there
+        end(EndReason::protocol_violation, &error);
+        return Step::ended;
+    }
+    say(client_error::to_message(error, "ERROR"));
+    skip_to_sync_ = true;
+    return Step::done;
+}
+
+void Session::parse_named(std::string_view name, std::string_view definition) {
+    if (const auto known = names_.find(name); known != names_.end()) {
+        // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
+        ensure_on_server(known->second);
+        std::string text;
+        const std::size_t mark = begin_message(text, 'P');
+        put_cstring(text, known->second->server_name);
+        text += definition;
+        end_message(text, mark);
+        const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), known->second, known->second->number, {}});
+        replies_.sent({Request::parse, Handling::forward, tag});
+        worker_.to_server().put_copy(text);
+        return;
+    }
+    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition);
+    if (!names_in_sql() || !statement->session) note_traits(statement->traits);
+    names_.emplace(std::string(name), statement);
+    unsettled_names_[std::string(name)] = batch_;
+    const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
+    if (!server_->statements().touch(statement->number)) {
+        prepare_on_server(statement, Handling::forward, tag);
+        return;
+    }
+    if (replies_.is_empty() && replies_.status() != 'E') {
+        replies_.sent({Request::parse, Handling::simulate, tag});
+        say_simulated();
+        flush_to_client();
+        return;
+    }
+    // What is under way may fail, and then PostgreSQL would refuse this Parse as well: it has to see it.
+    worker_.to_server().put_copy(message::close('S', statement->server_name));
+    const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, statement, statement->number, {}});
+    replies_.sent({Request::close, Handling::swallow, close_tag});
+    server_->statements().remove(statement->number);
+    prepare_on_server(statement, Handling::forward, tag);
+}
+
+// Sends the Parse under the server's name, after closing the statement that has to make room.
+void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag) {
+    if (const auto evicted = server_->statements().add(statement->number)) {
+        worker_.to_server().put_copy(message::close('S', std::string(server_statement_prefix) + std::to_string(*evicted)));
+        const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, nullptr, *evicted, {}});
+        replies_.sent({Request::close, Handling::swallow, close_tag});
+    }
+    std::string text;
+    const std::size_t mark = begin_message(text, 'P');
+    put_cstring(text, statement->server_name);
+    text += statement->definition;
+    end_message(text, mark);
+    worker_.to_server().put_copy(text);
+    replies_.sent({Request::parse, handling, tag});
+}
+
+void Session::ensure_on_server(const StatementPtr& statement) {
+    if (server_->statements().touch(statement->number)) return;
+    const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
+    prepare_on_server(statement, Handling::swallow, tag);
+}
+
+void Session::ensure_unnamed_on_server() {
+    if (unnamed_serial_ == 0 || server_->unnamed_statement == unnamed_serial_) return;
+    std::string text;
+    const std::size_t mark = begin_message(text, 'P');
+    put_cstring(text, "");
+    text += unnamed_definition_;
+    end_message(text, mark);
+    worker_.to_server().put_copy(text);
+    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+    replies_.sent({Request::parse, Handling::swallow, tag});
+    server_->unnamed_statement = unnamed_serial_;
+}
+
+// The name under which the server knows the client's statement, which is there when this returns. An unknown name stays as it is: PostgreSQL
+// answers it in the client's own words (a name that looks like ours is changed into one that doesn't exist).
+std::string Session::statement_for_server(std::string_view name) {
+    if (name.empty()) {
+        ensure_unnamed_on_server();
+        if (unnamed_serial_ != 0 && unnamed_traits_ && !unnamed_session_) note_traits(*unnamed_traits_);
+        return {};
+    }
+    const auto known = names_.find(statement_key(name));
+    if (known == names_.end()) {
+        return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
+    }
+    if (known->second->owner != statement_owner()) {
+        // Prepared for another tenant: its plan and its types are not this one's.
+        known->second = worker_.statements().find_or_create(statement_owner(), known->second->definition);
+    }
+    const StatementPtr statement = known->second;
+    ensure_on_server(statement);
+    if (!names_in_sql() || !statement->session) note_traits(statement->traits);
+    return statement->server_name;
+}
+
+bool Session::is_plain(std::string_view statement_name) const {
+    if (statement_name.empty()) return unnamed_serial_ != 0 && unnamed_traits_ && unnamed_traits_->plain;
+    const auto known = names_.find(statement_key(statement_name));
+    return known != names_.end() && known->second->traits.plain;
+}
+
+std::string_view Session::text_of_statement(std::string_view statement_name) const {
+    std::string_view definition = unnamed_serial_ != 0 ? std::string_view(unnamed_definition_) : std::string_view();
+    if (!statement_name.empty()) {
+        const auto known = names_.find(statement_key(statement_name));
+        definition = known == names_.end() ? std::string_view() : std::string_view(known->second->definition);
+    }
+    return definition.substr(0, definition.find('\0'));
+}
+
+// Equal texts of two tenants are two statements.
+const std::string& Session::statement_owner() {
+    if (statement_owner_tenant_ != tenant_name_ || statement_owner_.empty()) {
+        statement_owner_tenant_ = tenant_name_;
+        statement_owner_ = tenant_name_ + '\n' + identity_.user;
+    }
+    return statement_owner_;
+}
+
+Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
+    if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
+    if (replies_.is_skipping()) return Step::done;
+    if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
+    if (refused_naming_ && !scan_statement(text_of_statement(statement)).gives_up) {
+        raise_in_batch(*refused_naming_);
+        return Step::done;
+    }
+    if (access_.guards_role || access_.guards_setting) {  // it may have been parsed for another tenant
+        if (const auto guarded = guard_statement(text_of_statement(statement), access_)) {
+            raise_in_batch(*guarded);
+            return Step::done;
+        }
+    }
+    const std::string server_name = statement_for_server(statement);
+    const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
+    std::string text(header.data(), header.size());
+    put_cstring(text, portal);
+    put_cstring(text, server_name);
+    worker_.to_server().put_copy(text);
+    to_server(rest);
+    replies_.sent({Request::bind});
+    return Step::done;
+}
+
+Session::Step Session::on_describe(std::string_view body, std::string_view whole) {
+    if (!server_ && describe_locally(body)) return Step::done;
+    if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (body.size() >= 2 && body[0] == 'S') {
+        const std::string_view name = body.substr(1, body.find('\0', 1) - 1);
+        if (is_unsettled(statement_key(name))) return Step::wait_for_replies;
+        const std::string server_name = statement_for_server(name);
+        worker_.to_server().put_copy(message::describe('S', server_name));
+    } else {
+        to_server(whole);
+    }
+    replies_.sent({Request::describe});
+    return Step::done;
+}
+
+Session::Step Session::on_close(std::string_view body, std::string_view whole) {
+    if (!server_ && close_locally(body)) return Step::done;
+    const std::string name = body.size() >= 2 ? std::string(body.substr(1, body.find('\0', 1) - 1)) : std::string();
+    if (body.empty() || body[0] != 'S' || name.empty()) {
+        if (!server_ && !try_begin_lease()) return Step::need_server;
+        if (!body.empty() && body[0] == 'S') {
+            unnamed_serial_ = 0;
+            server_->unnamed_statement = 0;
+        }
+        replies_.sent({Request::close});
+        to_server(whole);
+        return Step::done;
+    }
+    // The server keeps the statement for the next one who needs it; closing an unknown name is no error either.
+    const std::string key(statement_key(name));
+    if (is_unsettled(key)) return Step::wait_for_replies;
+    Operation operation{Operation::Kind::close_name, key, nullptr, 0, {}};
+    if (const auto known = names_.find(key); known != names_.end()) {
+        operation.statement = known->second;
+        names_.erase(known);
+    }
+    if (!server_) {
+        say(message::close_complete());
+        return Step::done;
+    }
+    unsettled_names_[key] = batch_;
+    const std::uint32_t tag = remember(std::move(operation));
+    replies_.sent({Request::close, Handling::simulate, tag});
+    say_simulated();
+    flush_to_client();
+    return Step::done;
+}
+
+}  // namespace pgporter
