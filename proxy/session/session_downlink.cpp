@@ -162,7 +162,7 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
         undo(trimmed);
         query_was_skipped |= trimmed.request == Request::query && trimmed.handling == Handling::forward;
     }
-    if (query_was_skipped && replies_.is_empty() && server_) {
+    if (query_was_skipped && set_in_passing_ && expected.handling == Handling::swallow && replies_.is_empty() && server_) {
         // What went out in front of the Query failed: the server waits for a Sync, the client for ReadyForQuery.
         replies_.sent({Request::sync});
         if (!server_->send(message::sync())) server_->close();
