@@ -210,16 +210,18 @@ void Pool::doubt_fresh(std::string_view name, std::string_view value) {
     if (std::find(doubtful_.begin(), doubtful_.end(), name) == doubtful_.end()) doubtful_.emplace_back(name);
 }
 
-void Pool::settle_fresh(const Settings& reported, const Context& established) {
-    if (doubtful_.empty()) return;
+void Pool::settle_fresh(const std::shared_ptr<const Settings>& reported, const Context& established) {
+    if (!fresh_parameters_ || (doubtful_.empty() && reported == settled_by_)) return;
+    settled_by_ = reported;
     Settings fresh = *fresh_parameters_;
-    std::erase_if(doubtful_, [&](const std::string& name) {
-        const std::string* value = find_setting(reported, name);
-        if (value == nullptr || find_setting(established.settings, name) != nullptr) return false;
-        put_setting(fresh, name, *value);
-        return true;
-    });
-    fresh_parameters_ = std::make_shared<const Settings>(std::move(fresh));
+    for (const auto& [name, value] : *reported) {
+        // What the context has made of these isn't the server's default.
+        const bool follows_role = name == "is_superuser" || name == "session_authorization" || name == "search_path";
+        if (follows_role || find_setting(established.settings, name) != nullptr) continue;
+        put_setting(fresh, name, value);
+        std::erase(doubtful_, name);
+    }
+    if (fresh != *fresh_parameters_) fresh_parameters_ = std::make_shared<const Settings>(std::move(fresh));
 }
 
 void Pool::give_back(const ServerPtr& server) {

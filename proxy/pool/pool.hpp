@@ -80,7 +80,7 @@ class Pool {
     // Null too while the server is suspected to have got other defaults since (its configuration was reloaded).
     [[nodiscard]] std::shared_ptr<const Settings> fresh_parameters() const { return doubtful_.empty() ? fresh_parameters_ : nullptr; }
     void doubt_fresh(std::string_view name, std::string_view value);                // reported, and no client is known to have set it
-    void settle_fresh(const Settings& reported, const Context& established);        // by a connection that was just reset
+    void settle_fresh(const std::shared_ptr<const Settings>& reported, const Context& established);  // by a connection that was just reset
     [[nodiscard]] std::size_t idle_count() const { return idle_.size(); }
     [[nodiscard]] bool is_unused() const { return all_.empty() && waiting_ == 0 && opening_ == 0; }
 
@@ -114,6 +114,7 @@ class Pool {
     std::uint32_t served_while_starving_ = 0;
     bool starving_ = false;
     std::shared_ptr<const Settings> fresh_parameters_;
+    std::shared_ptr<const Settings> settled_by_;
     std::vector<std::string> doubtful_;  // names in fresh_parameters_
     std::shared_ptr<Pool*> alive_ = std::make_shared<Pool*>(this);  // detached work asks it whether the pool still exists
 };

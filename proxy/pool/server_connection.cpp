@@ -1,5 +1,6 @@
 #include "proxy/pool/server_connection.hpp"
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
@@ -109,6 +110,7 @@ Task<Result<void>> ServerConnection::log_in() {
     pid_ = login.pid();
     cancel_key_ = login.cancel_key();
     reported_ = std::make_shared<const Settings>(login.parameters());
+    defaults_ = *reported_;
     co_return Result<void>{};
 }
 
@@ -315,18 +317,76 @@ Task<Result<void>> ServerConnection::run_prologue(ContextPtr context) {
         }
     }
     const bool resets_in_parts = queries == 1 && !untouched_;
-    request += message::query((resets_in_parts ? reset_sql() + "; " : std::string()) + set_sql(*context));
+    const Context to_set = without_defaults(*context);
+    request += message::query((resets_in_parts ? reset_sql() + "; " : std::string()) + set_sql(to_set));
     untouched_ = false;
     unnamed_statement = 0;
     if (pool_ != nullptr) pool_->count_prologue();
     Result<QueryAnswer> answer = co_await run_own_query(std::move(request), options_.prologue_ms_max, queries);
     if (!answer) co_return answer.error();
-    if (answer->rows.size() != 1 || !is_proof(*context, answer->rows.front())) {
+    bool is_proven = answer->rows.size() == 1 && is_proof(to_set, answer->rows.front());
+    if (is_proven) learn_defaults(to_set, answer->rows.front());
+    if (is_proven && !reports_rest(*context, to_set)) {  // the server has got other defaults: all is set
+        answer = co_await query(set_sql(*context), options_.prologue_ms_max);
+        if (!answer) co_return answer.error();
+        is_proven = answer->rows.size() == 1 && is_proof(*context, answer->rows.front());
+    }
+    if (!is_proven) {
         co_return fail(ErrorKind::internal, "the tenant's context could not be established",
                        "the server's session state isn't what was set", "try again; see the server's log", "58000");
     }
-    if (pool_ != nullptr) pool_->settle_fresh(*reported_, *context);
+    if (pool_ != nullptr) pool_->settle_fresh(reported_, *context);
     co_return Result<void>{};
+}
+
+bool ServerConnection::is_default(std::string_view name, std::string_view value) const {
+    // Reported by every version, and set by nothing but their names.
+    constexpr std::string_view known[] = {"application_name", "DateStyle", "IntervalStyle", "TimeZone"};
+    if (std::none_of(std::begin(known), std::end(known), [&](std::string_view one) { return same_name(one, name); })) return false;
+    const std::string* by_default = find_setting(defaults_, name);
+    if (by_default == nullptr) return false;
+    return *by_default == value || std::any_of(other_spellings_.begin(), other_spellings_.end(), [&](const auto& entry) {
+        return same_name(entry.first, name) && entry.second == value;
+    });
+}
+
+bool ServerConnection::is_reported_as(std::string_view name, std::string_view value) const {
+    if (!is_default(name, value)) return false;
+    const std::string* now = find_setting(*reported_, name);
+    return now != nullptr && *now == *find_setting(defaults_, name);
+}
+
+// What a reset makes true needs no setting.
+Context ServerConnection::without_defaults(const Context& context) const {
+    Context rest = context;
+    std::erase_if(rest.settings, [&](const auto& setting) { return is_default(setting.first, setting.second); });
+    return rest;
+}
+
+// `row`: what the server has made of the values.
+void ServerConnection::learn_defaults(const Context& set, const TextRow& row) {
+    constexpr std::size_t spellings_max = 64;
+    for (std::size_t i = 0; i < set.settings.size(); ++i) {
+        const auto& [name, value] = set.settings[i];
+        const std::string* by_default = find_setting(defaults_, name);
+        const std::optional<std::string>& made = row[2 + i];
+        if (by_default == nullptr || *made != *by_default || value == *made) continue;
+        if (other_spellings_.size() < spellings_max) other_spellings_.emplace_back(name, value);
+    }
+}
+
+// Were the defaults, behind the reset, what they were taken for? If not, they are known now.
+bool ServerConnection::reports_rest(const Context& context, const Context& set) {
+    bool as_expected = true;
+    for (const auto& [name, value] : context.settings) {
+        if (find_setting(set.settings, name) == nullptr) as_expected &= is_reported_as(name, value);
+    }
+    if (as_expected) return true;
+    other_spellings_.clear();
+    for (const auto& [name, value] : *reported_) {
+        if (find_setting(set.settings, name) == nullptr) put_setting(defaults_, name, value);
+    }
+    return false;
 }
 
 void ServerConnection::lend(std::shared_ptr<LeaseHolder> holder) {

@@ -90,6 +90,8 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] StatementCache& statements() { return statements_; }
     [[nodiscard]] const std::shared_ptr<const Settings>& reported() const { return reported_; }
     void report(std::string_view name, std::string_view value);  // a ParameterStatus came
+    // The setting has the server's default, which this value asks for; it was not set.
+    [[nodiscard]] bool is_reported_as(std::string_view name, std::string_view value) const;
     // The session's state is now this, by its own doing and as the server said (see session/settings).
     void adopt_context(ContextPtr context) { context_ = std::move(context); }
     void forget_context() { context_session_ = SessionId{}; }
@@ -131,6 +133,10 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] Task<Result<void>> negotiate_tls();
     [[nodiscard]] Task<Result<QueryAnswer>> run_own_query(std::string request, Milliseconds ms_max, int queries = 1);
     [[nodiscard]] static Task<> downlink(ServerPtr self);
+    [[nodiscard]] bool is_default(std::string_view name, std::string_view value) const;
+    [[nodiscard]] Context without_defaults(const Context& context) const;
+    void learn_defaults(const Context& set, const TextRow& row);
+    [[nodiscard]] bool reports_rest(const Context& context, const Context& set);
     bool on_bytes(std::string_view& input);
     bool on_own_query_bytes(std::string_view& input);
     void on_own_query_message(char type, std::string_view body);
@@ -145,6 +151,8 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     Deadline deadline_;
     StatementCache statements_;
     std::shared_ptr<const Settings> reported_ = std::make_shared<const Settings>();
+    Settings defaults_;         // what was reported after the last reset
+    Settings other_spellings_;  // values that are the same as those
     std::uint32_t pid_ = 0;
     std::string cancel_key_;
     State state_ = State::idle;

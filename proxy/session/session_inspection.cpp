@@ -13,12 +13,14 @@ namespace pgporter {
 namespace {
 
 // Both have the same role and path, and every setting of either is in the other.
-bool has_all_of(const Context& actual, const Context& wanted) {
+bool has_all_of(const ServerConnection& server, const Context& actual, const Context& wanted) {
     if (actual.role != wanted.role || actual.search_path != wanted.search_path) return false;
-    if (actual.settings.size() != wanted.settings.size()) return false;
+    const auto is_wanted = [&](const auto& setting) { return find_setting(wanted.settings, setting.first) != nullptr; };
+    if (!std::all_of(actual.settings.begin(), actual.settings.end(), is_wanted)) return false;
     for (const auto& [name, value] : wanted.settings) {
         const std::string* held = find_setting(actual.settings, name);
-        if (held == nullptr || *held != value) return false;
+        const bool is_so = held != nullptr ? *held == value : server.is_reported_as(name, value);
+        if (!is_so) return false;
     }
     return true;
 }
@@ -137,7 +139,7 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
             left = left_access(self->access_, actual.role.empty() ? self->startup_state_.role : actual.role,
                                find_setting(actual.settings, self->access_.setting));
             const bool in_transaction = self->replies_.status() != 'I';
-            if (has_all_of(actual, self->own_state_)) {
+            if (has_all_of(*server, actual, self->own_state_)) {
                 server->adopt_context(self->wanted_context());
             } else if (in_transaction || self->is_pinned()) {
                 // What was reset is set to the session's beginning again, at once: the session stays on this connection.
