@@ -411,7 +411,7 @@ TEST_CASE("bind parameters are put in") {
     CHECK(changes->front().is_local);
     CHECK_FALSE(resolve(statement, {"app.tenant", "x"}));
     CHECK_FALSE(resolve(statement, {std::nullopt, "x", "true"}));
-    CHECK_FALSE(resolve(statement, {"app.tenant", "x", std::nullopt}));
+    CHECK(resolve(statement, {"app.tenant", "x", std::nullopt}));
     CHECK(resolve(statement, {"app.tenant", std::nullopt, "false"})->front().value == std::nullopt);
     CHECK_FALSE(resolve(statement, {}));
     CHECK(resolve(recognise("BEGIN").at(0), {})->empty());

@@ -152,7 +152,7 @@ TEST_CASE("with a tenant of the login's, settings may be the application's own")
     CHECK(who.by("pgporter.tenant", "anything") == "3D000");
     who.asker.user = who.catalog->find_user("narrow");
     CHECK(who.by("search_path", "globex") == "3F000");
-    CHECK(who.by("app.workspace_id", "globex") == "acme");
+    CHECK(who.by("app.workspace_id", "globex") == "3D000");
 }
 
 TEST_CASE("what row-level security reads is never the application's own") {
