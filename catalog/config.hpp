@@ -147,6 +147,7 @@ struct LimitsConfig {  // limits
     std::uint32_t auth_message_bytes_max = 4'096;    // a message before the login is complete
     std::uint32_t statement_bytes_max = 16'777'216;  // a Parse that must be kept (named, or reused); longer ones can't be named
     std::uint32_t prepared_statements_max = 10'000;  // names of one session
+    std::uint32_t own_types_tenants_max = 10'000;    // tenants whose own types' OIDs one session may have seen
     std::uint32_t server_statements_max = 500;       // statements kept prepared on one server connection (least recently used goes)
     std::uint32_t pending_replies_max = 200'000;     // requests of one session in flight
     std::uint32_t waiters_max = 10'000;              // transactions waiting for a server connection

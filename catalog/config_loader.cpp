@@ -278,6 +278,7 @@ void read_limits(YamlMapping& top, Config& config) {
     mapping->number("auth_message_bytes_max", limits.auth_message_bytes_max, 512, 1'048'576);
     mapping->number("statement_bytes_max", limits.statement_bytes_max, 1'024, 1'073'741'823);
     mapping->number("prepared_statements_max", limits.prepared_statements_max, 1, 1'000'000);
+    mapping->number("own_types_tenants_max", limits.own_types_tenants_max, 1, 10'000'000);
     mapping->number("server_statements_max", limits.server_statements_max, 1, 1'000'000);
     mapping->number("pending_replies_max", limits.pending_replies_max, 16, 100'000'000);
     mapping->number("waiters_max", limits.waiters_max, 1, 10'000'000);

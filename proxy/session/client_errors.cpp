@@ -157,6 +157,10 @@ Error types_have_moved(std::string_view tenant) {
     return fail(ErrorKind::unavailable, "terminating connection because tenant " + quoted(tenant) + " has moved and its own types have other OIDs now",
                 "the session has seen OIDs of types that aren't built in", "connect again", "57P01");
 }
+Error too_many_own_types() {
+    return fail(ErrorKind::limit, "terminating connection because it has seen own types of too many tenants (limits.own_types_tenants_max)",
+                "their OIDs hold only where those tenants live now", "connect again", "57P01");
+}
 Error transaction_aborted() {
     return fail(ErrorKind::invalid, "current transaction is aborted, commands ignored until end of transaction block", {}, {}, "25P02");
 }

@@ -44,6 +44,7 @@ namespace pgporter::client_error {
 [[nodiscard]] Error tenant_elsewhere(std::string_view from, std::string_view to);
 [[nodiscard]] Error tenant_while_pinned(std::string_view tenant, std::string_view reason);
 [[nodiscard]] Error types_have_moved(std::string_view tenant);
+[[nodiscard]] Error too_many_own_types();
 [[nodiscard]] Error transaction_aborted();
 
 // The whole 'E' message. An error without SQLSTATE gets one by its kind.

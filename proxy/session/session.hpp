@@ -155,6 +155,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Result<void> refresh_route();
     Result<void> enter_tenant(const Route& route, Access access);
     void note_types(char type, std::string_view body);
+    [[nodiscard]] bool types_have_moved(const Snapshot& snapshot) const;  // of the tenant that the session speaks for
     [[nodiscard]] std::optional<Error> trouble_with_past(const Access& access) const;
     [[nodiscard]] Standpoint standpoint() const;
     Task<Result<void>> begin_held_back();

@@ -111,6 +111,8 @@ void Session::on_snapshot() {
     if (end_reason_ != EndReason::none || counted_login_ || !snapshot) return;
     // It has no next transaction that would be routed anew.
     if (replication_ != ReplicationMode::none && !may_replicate_on()) return end_at_safe_point(client_error::replication_ends());
+    // Told while it is idle: a pool of connections then replaces it before anybody needs it.
+    if (types_have_moved(*snapshot)) return end_at_safe_point(client_error::types_have_moved(tenant_name_));
     if (identity_.tenant.empty()) return;
     const TenantPtr now = snapshot->find_tenant(identity_.tenant);
     if (!now) return;  // the next transaction is told

@@ -63,8 +63,7 @@ Result<void> Session::refresh_route() {
 // Types that aren't built in have OIDs of their database: a client that has seen some can't follow its tenant to another one.
 void Session::note_types(char type, std::string_view body) {
     constexpr std::uint32_t first_own_oid = 16'384;
-    constexpr std::size_t places_max = 1000;
-    if (types_seen_.size() >= places_max || types_seen_.contains(tenant_name_)) return;
+    if (types_seen_.contains(tenant_name_)) return;
     Reader reader(body);
     const auto count = reader.u16();
     bool is_own = false;
@@ -74,7 +73,17 @@ void Session::note_types(char type, std::string_view body) {
         if (!oid || (type == 'T' && !reader.bytes(8))) return;
         is_own = *oid >= first_own_oid;
     }
-    if (is_own) types_seen_[tenant_name_] = pool_->key().address.cluster + '/' + pool_->key().database;
+    if (!is_own) return;
+    // What it has seen can't be forgotten, so a session that speaks for very many such tenants has an end.
+    if (types_seen_.size() >= worker_.config().limits.own_types_tenants_max) return end_at_safe_point(client_error::too_many_own_types());
+    types_seen_[tenant_name_] = pool_->key().address.cluster + '/' + pool_->key().database;
+}
+
+bool Session::types_have_moved(const Snapshot& snapshot) const {
+    const auto seen = types_seen_.find(tenant_name_);
+    if (seen == types_seen_.end() || snapshot.find_tenant(tenant_name_) == tenant_) return false;
+    const Result<Route> now = route(snapshot, worker_.config().home, user_entry(), tenant_name_, identity_.database);
+    return now && seen->second != place_name(*now);
 }
 
 // From here on the session's next lease is this tenant's, in this place.

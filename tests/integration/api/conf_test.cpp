@@ -68,6 +68,7 @@ TEST_CASE("the example configuration loads, and its values are the defaults") {
     CHECK(a.auth_message_bytes_max == b.auth_message_bytes_max);
     CHECK(a.statement_bytes_max == b.statement_bytes_max);
     CHECK(a.prepared_statements_max == b.prepared_statements_max);
+    CHECK(a.own_types_tenants_max == b.own_types_tenants_max);
     CHECK(a.server_statements_max == b.server_statements_max);
     CHECK(a.pending_replies_max == b.pending_replies_max);
     CHECK(a.waiters_max == b.waiters_max);
