@@ -18,6 +18,7 @@ using Milliseconds = std::chrono::milliseconds;
 enum class ClientTls { disable, allow, require };
 enum class ClientAuth {
     cert,   // a client certificate whose common name is the user's name
+    peer,   // the operating system's user of the same name; only on Unix-domain listeners
     scram,  // SCRAM-SHA-256 against a verifier
     trust   // nobody is asked; only on loopback and Unix-domain listeners
 };

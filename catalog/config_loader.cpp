@@ -61,6 +61,9 @@ ListenConfig read_listener(YamlMapping mapping, const std::string& directory) {
         mapping.problem("auth", "trust lets anybody who reaches " + listener.address +
                                     " speak for every tenant; it is allowed on loopback addresses only");
     }
+    if (listener.auth == ClientAuth::peer && !listener.is_local_socket()) {
+        mapping.problem("auth", "peer asks the operating system who connects, which only Unix-domain sockets can tell: it needs socket_directory");
+    }
     mapping.finish();
     return listener;
 }

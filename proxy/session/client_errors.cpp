@@ -39,6 +39,10 @@ Error certificate_required() {
 Error bad_certificate(std::string_view user, std::string detail) {
     return fail(ErrorKind::unauthenticated, "certificate authentication failed for user " + quoted(user), std::move(detail), {}, "28000");
 }
+Error peer_mismatch(std::string_view user) {
+    return fail(ErrorKind::unauthenticated, "peer authentication failed for user " + quoted(user), {},
+                "connect as the operating system's user of that name", "28000");
+}
 Error no_replication() {
     return fail(ErrorKind::invalid, "replication connections are not accepted here", {},
                 "set replication: true for this listener, or connect to the PostgreSQL server directly", "0A000");

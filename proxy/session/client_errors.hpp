@@ -13,6 +13,7 @@ namespace pgporter::client_error {
 [[nodiscard]] Error tls_required();
 [[nodiscard]] Error certificate_required();
 [[nodiscard]] Error bad_certificate(std::string_view user, std::string detail);
+[[nodiscard]] Error peer_mismatch(std::string_view user);
 [[nodiscard]] Error no_replication();
 [[nodiscard]] Error replication_forbidden(std::string_view user);
 [[nodiscard]] Error no_replication_place();

@@ -149,7 +149,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<bool> answer_encryption_request(bool is_tls_request, EncryptionAsked& asked);
     Task<bool> secure_client(bool is_direct);
     [[nodiscard]] Result<void> check_client_certificate(std::string_view user) const;
-    Task<Result<void>> find_certified_user(std::string user);
+    Task<Result<void>> find_proven_user(std::string user);
 
     // session_lease.cpp
     Result<void> refresh_route();
