@@ -236,6 +236,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Result<void> turn_to(const ScopedSettings& after);
     [[nodiscard]] bool may_follow_by_path(const Route& there) const;
     void note_refused_naming(const Error& error);
+    void keep_refused_naming(const std::vector<ResolvedChange>& changes);
     void send_path_to_follow();
     void settle_named();
     void set_again_in_passing();
