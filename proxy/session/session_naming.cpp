@@ -235,8 +235,15 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
                                      std::all_of(changes->begin(), changes->end(), [](const ResolvedChange& change) { return change.is_local; });
         Result<void> noted = changes && !is_over_at_once ? note_session_statement(statement, *changes) : Result<void>{};
         if (!noted) {
-            if (replies_.status() == 'I') note_refused_naming(noted.error());
-            raise_query(noted.error(), statements.size() == 1 && !statement.computed.empty() ? sql : std::string_view());
+            const bool is_in_doubt = statements.size() == 1 && !statement.computed.empty();
+            const bool would_last = replies_.status() == 'I';
+            raise_query(noted.error(), is_in_doubt ? sql : std::string_view());
+            if (would_last && is_in_doubt) {
+                naming_in_doubt_ = {last_tag_, noted.error()};
+                has_barrier_ = true;
+            } else if (would_last) {
+                note_refused_naming(noted.error());
+            }
             return Step::done;
         }
         of_transaction |= is_of_transaction(statement);
