@@ -237,6 +237,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Result<void> turn_to(const ScopedSettings& after);
     [[nodiscard]] bool may_follow_by_path(const Route& there) const;
     void note_refused_naming(const Error& error);
+    void keep_refused_naming(const std::vector<ResolvedChange>& changes);
     void send_path_to_follow();
     void settle_named();
     void set_again_in_passing();
@@ -326,6 +327,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     ScopedSettings named_;                             // what names tenants, as the session has set it
     HeldTransaction held_;                             // while there is no server connection
     std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
+    std::pair<std::uint32_t, Error> naming_in_doubt_;  // refused, unless PostgreSQL has something against it itself: by the refusal's tag
     // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
     std::optional<Error> refused_naming_;
     // The open transaction has turned to a tenant by a setting: its path is set right behind that.

@@ -145,6 +145,7 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     const auto refused = expected.tag == 0 ? operations_.end() : operations_.find(expected.tag);
     if (refused != operations_.end() && refused->second.kind == Operation::Kind::refusal && error.sqlstate == refused->second.name) {
         worker_.to_client().put_copy(refused->second.reply);  // what we made the server say, in our words alone
+        if (expected.tag == naming_in_doubt_.first) note_refused_naming(naming_in_doubt_.second);
     } else if (body.find(server_statement_prefix) != std::string_view::npos) {
         // Names first: undoing may forget the one that the text is about.
         worker_.to_client().put_copy(with_client_names(body, whole));

@@ -27,12 +27,15 @@ Result<void> Session::refresh_route() {
     if (!snapshot) return client_error::not_ready();
     const bool is_current = has_route_ && !route_is_stale_ && !binding_ && pool_;
     if (is_current && route_version_ == snapshot->version()) return {};
-    if (refused_naming_) return *refused_naming_;
+    if (refused_naming_ && !binding_) return *refused_naming_;
     std::string tenant = identity_.tenant;
     if (names_in_sql()) {
         const HeldTransaction::World here = world();
         Result<std::string> named = tenant_in_force(here.config, here.snapshot, here.asker, binding_ ? *binding_ : named_.view().effective);
-        if (!named) return named.error();
+        if (!named) {
+            if (binding_ && held_.state() == HeldTransaction::State::none) note_refused_naming(named.error());
+            return named.error();
+        }
         tenant = *std::move(named);
     }
     Result<Route> found = route(*snapshot, worker_.config().home, user_entry(), tenant, identity_.database);

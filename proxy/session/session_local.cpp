@@ -285,7 +285,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         const Result<void> noted = note_session_statement(*portal.statement, portal.changes);
         has_barrier_ |= !portal.changes.empty();
         if (noted) return std::nullopt;
-        if (replies_.status() == 'I' && is_pinned()) note_refused_naming(noted.error());
+        if (replies_.status() == 'I') note_refused_naming(noted.error());
         raise_in_batch(noted.error());
         return Step::done;
     }
@@ -302,7 +302,9 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         return Step::done;
     }
     if (answer.kind == HeldTransaction::Answer::Kind::refused) {
+        const std::vector<ResolvedChange> refused = std::move(portal.changes);  // the portal ends here
         refuse_locally(answer.error);
+        keep_refused_naming(refused);
         return Step::done;
     }
     if (!portal.statement->changes.empty() || named_.view() != before) named_changed(before);

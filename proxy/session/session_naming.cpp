@@ -120,9 +120,21 @@ void Session::reset_named() {
 }
 
 // PostgreSQL would have let the session turn to that tenant. A client that takes no notice of our refusal must not read on as the tenant
-// before; what PostgreSQL's own SET would refuse, or what names nobody, changes nothing.
+// before: what needs a server is refused until somebody is named. What PostgreSQL's own SET would refuse changes nothing, and who logged in
+// for one tenant, and named nobody else since, stays that one's.
 void Session::note_refused_naming(const Error& error) {
-    refused_naming_ = error;
+    if (is_pinned() || !named_.is_empty()) refused_naming_ = error;
+}
+
+// The same where the value is known and no server has the session: it counts as set, with PostgreSQL's rules of scope.
+void Session::keep_refused_naming(const std::vector<ResolvedChange>& changes) {
+    if (held_.state() != HeldTransaction::State::none || named_.is_empty()) return;
+    named_.begin();
+    for (const ResolvedChange& change : changes) {
+        if (change.value && !change.is_local) named_.change(change.name, change.value, false);
+    }
+    named_.commit();
+    route_is_stale_ = true;
 }
 
 // Statements that need no server, from the first one on.
@@ -137,6 +149,7 @@ Session::Held Session::answer_held(const std::vector<SessionStatement>& statemen
         if (answer.kind == HeldTransaction::Answer::Kind::needs_server) return Held::needs_server;
         if (answer.kind == HeldTransaction::Answer::Kind::refused) {
             refuse_query(answer.error);
+            keep_refused_naming(*changes);
             return Held::refused;
         }
         if (!statement.changes.empty() || named_.view() != before) named_changed(before);
@@ -222,8 +235,15 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
                                      std::all_of(changes->begin(), changes->end(), [](const ResolvedChange& change) { return change.is_local; });
         Result<void> noted = changes && !is_over_at_once ? note_session_statement(statement, *changes) : Result<void>{};
         if (!noted) {
-            if (replies_.status() == 'I' && is_pinned()) note_refused_naming(noted.error());
-            raise_query(noted.error(), statements.size() == 1 && !statement.computed.empty() ? sql : std::string_view());
+            const bool is_in_doubt = statements.size() == 1 && !statement.computed.empty();
+            const bool would_last = replies_.status() == 'I';
+            raise_query(noted.error(), is_in_doubt ? sql : std::string_view());
+            if (would_last && is_in_doubt) {
+                naming_in_doubt_ = {last_tag_, noted.error()};
+                has_barrier_ = true;
+            } else if (would_last) {
+                note_refused_naming(noted.error());
+            }
             return Step::done;
         }
         of_transaction |= is_of_transaction(statement);

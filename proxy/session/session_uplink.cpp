@@ -152,7 +152,8 @@ bool Session::has_ready_partial() const {
 bool Session::must_wait() const {
     if (inspecting_ || lease_ends_after_flush_) return true;
     if (replies_.size() >= worker_.config().limits.pending_replies_max) return true;
-    if (has_barrier_ && replies_.ends_with_ready()) return true;
+    // COPY input belongs to what is under way, and that isn't over before all of it has come.
+    if (has_barrier_ && replies_.ends_with_ready() && !replies_.is_copying_in()) return true;
     return terminating_ && replies_.owes_ready();
 }
 

@@ -39,7 +39,55 @@ class FailClosed(naming_case.Base):
         self.assertEqual(wire.run('SHOW search_path'), [('"$user", public',)])
         wire.run('SET search_path TO acme')
         self.refused(wire, 'SET search_path TO nosuch', '3F000')
+        self.assertEqual(self.who_is_nobody(wire), '3F000')
+        wire.run('SET search_path TO acme')
         self.assertEqual(self.who(wire), 'acme')
+
+    def test_nobody_reads_on_behind_a_refused_naming(self):
+        """PostgreSQL would have obeyed. A framework that takes no notice of our refusal (django-tenants) must not read on as the tenant before."""
+        refused = (('SET search_path TO nosuch', '3F000'), ("SET SCHEMA 'nosuch'", '3F000'), ("SELECT set_config('search_path', 'nosuch', false)", '3F000'),
+                   ('SET search_path TO acme, globex', '0A000'), ("SET app.tenant = 'nosuch'", '3D000'), ("SET pgporter.tenant = 'nosuch'", '3D000'),
+                   ("SELECT set_config('search_path', 'glo' || 'bex', false)", '0A000'), ('SET statement_timeout = 0; SET search_path TO nosuch', '3F000'))
+        for sql, state in refused:
+            for prepared in (False, True):
+                if prepared and ';' in sql:
+                    continue
+                with self.subTest(sql, prepared=prepared):
+                    self.refuse_and_read(sql, state, prepared)
+
+    def refuse_and_read(self, sql, state, prepared):
+        wire = self.wire()
+        wire.run('SET search_path TO acme')
+        self.assertEqual(self.who(wire), 'acme')
+        self.refused(wire, sql, state, prepared=prepared)
+        self.assertEqual(self.who_is_nobody(wire), state)
+        with self.assertRaises(ServerError):
+            wire.run_prepared('SELECT tenant FROM whoami')
+        wire.run('BEGIN')
+        self.assertEqual(self.who_is_nobody(wire), state)
+        wire.run('ROLLBACK')
+        wire.run('SET search_path TO globex')
+        if 'tenant = ' in sql:  # names nobody still
+            self.assertEqual(self.who_is_nobody(wire), state)
+            wire.run('RESET ALL')
+            wire.run('SET search_path TO globex')
+        self.assertEqual(self.who(wire), 'globex')
+        wire.close()
+
+    def test_a_transaction_names_its_own_behind_a_refused_naming(self):
+        wire = self.wire()
+        wire.run('SET search_path TO acme')
+        self.refused(wire, 'SET search_path TO nosuch', '3F000')
+        for end in ('COMMIT', 'ROLLBACK'):
+            wire.run('BEGIN')
+            wire.run('SET LOCAL search_path TO globex')
+            self.assertEqual(self.who(wire), 'globex')
+            wire.run(end)
+            self.assertEqual(self.who_is_nobody(wire), '3F000')
+        wire.run('BEGIN')
+        wire.run('SET search_path TO globex')
+        wire.run('ROLLBACK')
+        self.assertEqual(self.who_is_nobody(wire), '3F000')
 
     def test_several_names_in_one_literal_are_one_schema(self):
         """SET SCHEMA 'a,b' and SET search_path = 'a,b' name one schema with a comma in it: nobody's."""
@@ -75,6 +123,8 @@ class FailClosed(naming_case.Base):
         wire.run('SET search_path TO globex')
         self.assertEqual(self.who(wire), 'globex')
         self.refused(wire, 'SET search_path TO acme', '3F000')
+        self.assertEqual(self.who_is_nobody(wire), '3F000')
+        wire.run('SET search_path TO globex')
         self.assertEqual(self.who(wire), 'globex')
 
     def test_forbidden_with_a_tenant_of_the_login(self):
