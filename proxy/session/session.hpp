@@ -223,7 +223,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_naming.cpp
     [[nodiscard]] bool names_in_sql() const { return pool_mode_ == PoolMode::transaction && worker_.config().identify.sql; }
-    [[nodiscard]] const User* user_entry() const;
+    [[nodiscard]] const User* user_entry() const { return user_entry(identity_.user); }
+    [[nodiscard]] const User* user_entry(const std::string& user) const;
     [[nodiscard]] HeldTransaction::World world() const;
     [[nodiscard]] Context startup_state() const;
     [[nodiscard]] Context session_state() const;

@@ -43,12 +43,12 @@ std::string Session::warning_message(const HeldTransaction::Answer& answer) {
     return text;
 }
 
-const User* Session::user_entry() const {
+const User* Session::user_entry(const std::string& user) const {
     if (listener_->config.auth == ClientAuth::trust) return nullptr;
-    if (const User* entry = worker_.snapshot()->find_user(identity_.user)) return entry;
+    if (const User* entry = worker_.snapshot()->find_user(user)) return entry;
     const auto& auth_query = worker_.config().auth_query;
     if (auth_query && auth_query->tenants == AuthQueryTenants::all) return nullptr;
-    stranger_.name = identity_.user;
+    stranger_.name = user;
     return &stranger_;
 }
 
