@@ -68,6 +68,7 @@ struct PeerConfig {  // peers: a list: the other instances, that a cancel reques
 struct JsonSetting {  // a run-time parameter whose value is JSON that names the tenant somewhere
     std::string name = "request.jwt.claims";
     std::string path = "app_metadata.tenant_id";  // keys, separated by dots
+    bool refuse_invalid = true;  // what is no JSON, or has no text there, is refused (22023); else it names nobody
 };
 
 struct IdentifyConfig {          // identify: where a tenant may be named; all that are present at startup must agree

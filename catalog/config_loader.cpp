@@ -125,6 +125,7 @@ void read_json_settings(YamlMapping& mapping, YamlProblems& problems, IdentifyCo
         inner.require({"name", "path"});
         inner.text("name", setting.name);
         inner.text("path", setting.path);
+        inner.boolean("refuse_invalid", setting.refuse_invalid);
         if (!setting.name.empty()) {
             if (const char* trouble = trouble_with_setting(setting.name)) inner.problem("name", trouble);
             if (!seen.insert(folded_setting_name(setting.name)).second) inner.problem("name", "names a tenant in another way already");

@@ -33,6 +33,8 @@ using ContextPtr = std::shared_ptr<const Context>;
 // A literal that means the same under any standard_conforming_strings.
 [[nodiscard]] std::string sql_literal(std::string_view text);
 [[nodiscard]] std::string sql_identifier(std::string_view text);
+// The same for text in UTF-8 that is sent under whatever client_encoding.
+[[nodiscard]] std::string ascii_sql_literal(std::string_view utf8);
 
 // Run-time parameter names compare without case. Replaces or appends.
 void put_setting(Settings& settings, std::string_view name, std::string_view value);

@@ -34,11 +34,13 @@ ServerConnection::ServerConnection(IoThread& thread, ServerOptions options, Sock
 ServerConnection::~ServerConnection() = default;
 
 Task<Result<ServerPtr>> ServerConnection::open(IoThread& thread, ServerOptions options) {
-    Result<Socket> socket = co_await connect_socket(thread.executor(), options.address);
+    const auto until = std::chrono::steady_clock::now() + options.connect_ms_max;
+    Result<Socket> socket = co_await connect_socket(thread, options.address, options.connect_ms_max);
     if (!socket) co_return socket.error();
+    const auto left = std::chrono::duration_cast<Milliseconds>(until - std::chrono::steady_clock::now());
     ServerPtr self(new ServerConnection(thread, std::move(options), std::move(*socket)));
     // Closing the stream ends whatever the login waits for.
-    self->deadline_.arm(self->options_.connect_ms_max, [raw = self.get()] { raw->stream_->close(); });
+    self->deadline_.arm(std::max(left, Milliseconds(1)), [raw = self.get()] { raw->stream_->close(); });
     Result<void> secured = co_await self->negotiate_tls();
     if (!secured) co_return secured.error();
     Result<void> logged_in = co_await self->log_in();

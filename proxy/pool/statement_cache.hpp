@@ -47,6 +47,7 @@ class StatementCache {
         order_.clear();
         where_.clear();
     }
+    [[nodiscard]] bool contains(StatementNumber number) const { return where_.contains(number); }
     [[nodiscard]] std::size_t size() const { return order_.size(); }
 
   private:

@@ -169,6 +169,29 @@ Error transaction_aborted() {
     return fail(ErrorKind::invalid, "current transaction is aborted, commands ignored until end of transaction block", {}, {}, "25P02");
 }
 
+Error unreadable_naming() {
+    return fail(ErrorKind::invalid, "the tenant is named by characters beyond ASCII in a client_encoding other than UTF8", {},
+                "set client_encoding to UTF8 before naming it", "0A000");
+}
+Error unreadable_setting() {
+    return fail(ErrorKind::invalid, "a parameter's name has characters beyond ASCII in a client_encoding other than UTF8", {},
+                "set client_encoding to UTF8, or name the parameter in ASCII", "0A000");
+}
+Error unreadable_statement() {
+    return fail(ErrorKind::invalid,
+                "a statement with a backslash or characters beyond ASCII follows a change of client_encoding or standard_conforming_strings too closely",
+                "how PostgreSQL will read it isn't known before the change has been answered", "send Sync, and wait for ReadyForQuery, first", "0A000");
+}
+Error dialect_changed() {
+    return fail(ErrorKind::invalid,
+                "terminating connection because client_encoding or standard_conforming_strings changed while statements that depend on it were under way",
+                {}, "change it by SET, and wait for the answer before sending more", "08P01");
+}
+Error statement_spelled_otherwise() {
+    return fail(ErrorKind::not_found, "the prepared statement was made under another client_encoding or standard_conforming_strings", {},
+                "prepare it again", "26000");
+}
+
 std::string to_message(const Error& error, std::string_view severity) {
     const std::string_view sqlstate = error.sqlstate.empty() ? sqlstate_of(error.kind) : std::string_view(error.sqlstate);
     return build_error(severity, sqlstate, error.message, error.detail, error.hint);

@@ -47,6 +47,12 @@ namespace pgporter::client_error {
 [[nodiscard]] Error types_have_moved(std::string_view tenant);
 [[nodiscard]] Error too_many_own_types();
 [[nodiscard]] Error transaction_aborted();
+// SQL in another dialect than UTF-8 with standard_conforming_strings on.
+[[nodiscard]] Error unreadable_naming();
+[[nodiscard]] Error unreadable_setting();
+[[nodiscard]] Error unreadable_statement();
+[[nodiscard]] Error dialect_changed();
+[[nodiscard]] Error statement_spelled_otherwise();
 
 // The whole 'E' message. An error without SQLSTATE gets one by its kind.
 [[nodiscard]] std::string to_message(const Error& error, std::string_view severity);

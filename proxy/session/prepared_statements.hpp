@@ -11,6 +11,7 @@
 
 #include "catalog/snapshot.hpp"
 #include "proxy/pool/statement_cache.hpp"
+#include "proxy/session/session_dialect.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "router/session_statement.hpp"
 
@@ -23,12 +24,13 @@ struct Statement {
     StatementTraits traits;   // of the text
     std::shared_ptr<const SessionStatement> session;  // the text is exactly this; null: it is anything else
     std::string owner;        // see StatementRegistry
+    std::string spelling;     // the dialect's key, if the text depends on the dialect
 };
 using StatementPtr = std::shared_ptr<const Statement>;
 
 // Null: the text isn't exactly one statement about the session or its transaction.
-[[nodiscard]] inline std::shared_ptr<const SessionStatement> session_statement_of(std::string_view sql) {
-    std::vector<SessionStatement> statements = recognise(sql);
+[[nodiscard]] inline std::shared_ptr<const SessionStatement> session_statement_of(std::string_view sql, SqlDialect dialect = {}) {
+    std::vector<SessionStatement> statements = recognise(sql, dialect);
     if (statements.size() != 1 || (statements.front().verb == SessionVerb::other && statements.front().computed.empty())) return nullptr;
     return std::make_shared<const SessionStatement>(std::move(statements.front()));
 }
@@ -43,21 +45,24 @@ inline constexpr std::string_view server_statement_prefix = "PGPORTER_";
 class StatementRegistry {
   public:
     // `owner` keeps tenants apart: equal texts of two of them are two statements.
-    StatementPtr find_or_create(std::string_view owner, std::string_view definition) {
+    StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}) {
+        const std::string_view sql = definition.substr(0, definition.find('\0'));
+        const std::string spelling = spoken.key.empty() || !depends_on_dialect(sql) ? std::string() : spoken.key;
         std::string key(owner);
         const auto renewed = renewals_.find(key);
         key += '\0';
         if (renewed != renewals_.end()) key += std::to_string(renewed->second) + '\0';
         key += definition;
+        if (!spelling.empty()) key += '\0' + spelling;
         auto& slot = statements_[key];
         if (auto known = slot.lock()) return known;
         auto made = std::make_shared<Statement>();
         made->number = ++last_number_;
         made->server_name = std::string(server_statement_prefix) + std::to_string(made->number);
         made->definition = definition;
-        const std::string_view sql = definition.substr(0, definition.find('\0'));
-        made->traits = scan_statement(sql);
-        if (made->traits.of_session) made->session = session_statement_of(sql);
+        made->traits = scan_statement(sql, spoken.dialect);
+        if (made->traits.of_session) made->session = session_statement_of(sql, spoken.dialect);
+        made->spelling = spelling;
         made->owner = owner;
         slot = made;
         if (++made_since_sweep_ > 4096) sweep();

@@ -220,11 +220,12 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] bool is_plain(std::string_view statement_name) const;
     [[nodiscard]] std::string_view text_of_statement(std::string_view statement_name) const;
     [[nodiscard]] static std::string warning_message(const HeldTransaction::Answer& answer);
-    [[nodiscard]] static std::string raise_sql(const Error& error);
+    [[nodiscard]] std::string raise_sql(const Error& error) const;
 
     // session_naming.cpp
     [[nodiscard]] bool names_in_sql() const { return pool_mode_ == PoolMode::transaction && worker_.config().identify.sql; }
-    [[nodiscard]] const User* user_entry() const;
+    [[nodiscard]] const User* user_entry() const { return user_entry(identity_.user); }
+    [[nodiscard]] const User* user_entry(const std::string& user) const;
     [[nodiscard]] HeldTransaction::World world() const;
     [[nodiscard]] Context startup_state() const;
     [[nodiscard]] Context session_state() const;
@@ -271,6 +272,17 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void flush_to_client();
     void finish_transaction();
     [[nodiscard]] std::string with_client_names(std::string_view body, std::string_view whole) const;
+
+    // session_dialect.cpp
+    [[nodiscard]] const SessionDialect& spoken() const;
+    [[nodiscard]] const SqlDialect& dialect() const { return spoken().dialect; }
+    [[nodiscard]] bool speaks_alike(const ServerConnection& server) const;
+    [[nodiscard]] bool can_spell(std::string_view utf8) const;
+    [[nodiscard]] bool can_spell_named() const;
+    [[nodiscard]] std::optional<Error> doubt_about(std::string_view sql, const StatementTraits& traits);
+    [[nodiscard]] std::optional<Error> trouble_with_spelling(std::string_view statement_name);
+    [[nodiscard]] bool has_unreadable_naming(const std::vector<ResolvedChange>& changes) const;
+    void note_dialect();
 
     // session_inspection.cpp
     static Task<> inspect(std::shared_ptr<Session> self);
@@ -352,8 +364,10 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string statement_owner_tenant_;
     std::string unnamed_definition_;  // Parse body after the name
     std::shared_ptr<const StatementTraits> unnamed_traits_;
+    std::string unnamed_spelling_;    // its dialect's key
     std::uint64_t unnamed_serial_ = 0;  // 0: there is no unnamed statement
     std::uint64_t last_serial_ = 0;
+    mutable SessionDialect spoken_;   // see spoken()
     std::shared_ptr<const Settings> client_reported_;  // what the client was told by ParameterStatus
     std::set<std::string> custom_settings_;            // names with a dot that it has set
     std::set<std::string> pins_;
@@ -374,6 +388,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::uint32_t batch_ = 0;   // Syncs sent in this lease
     std::unordered_map<std::string, std::uint32_t> unsettled_names_;  // a Parse or Close of it is under way, since which batch
     std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
+    bool dialect_in_doubt_ = false;         // what was sent in this batch may change it
+    bool has_dependent_in_flight_ = false;  // a text that depends on it was sent behind others that may change it
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
     bool obtaining_ = false;  // the lease has begun, and its context is being made
     bool lease_ends_after_flush_ = false;

@@ -97,6 +97,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
             }
             client_reported_ = server_->reported();
             worker_.to_client().put(whole);
+            note_dialect();
             return true;
         default: break;
     }
@@ -278,7 +279,7 @@ void Session::flush_to_client() {
 // ReadyForQuery has just been passed on.
 void Session::on_ready() {
     if (!replies_.is_empty()) return;
-    has_barrier_ = false;
+    has_barrier_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
     if (replies_.status() == 'T' && goes_back_ && partial_ != Partial::stream) {
         flush_to_client();
         if (!server_ || end_reason_ != EndReason::none) return;

@@ -25,6 +25,22 @@ bool has_all_of(const ServerConnection& server, const Context& actual, const Con
     return true;
 }
 
+char of_hex(char digit) {
+    return static_cast<char>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+}
+
+// Answers come in the client's encoding; names and values that matter here were asked for as UTF-8, in hexadecimal digits.
+void to_utf8(QueryAnswer& answer) {
+    for (TextRow& row : answer.rows) {
+        for (std::size_t i = 1; i < row.size(); ++i) {
+            if (!row[i]) continue;
+            std::string text;
+            for (std::size_t at = 0; at + 1 < row[i]->size(); at += 2) text += static_cast<char>(of_hex((*row[i])[at]) << 4 | of_hex((*row[i])[at + 1]));
+            row[i] = std::move(text);
+        }
+    }
+}
+
 }  // namespace
 
 std::string Session::inspection_sql() const {
@@ -44,9 +60,14 @@ std::string Session::inspection_sql() const {
         if (name.find('.') != std::string::npos) names.insert(name);
     }
     for (const auto& name : names) {
-        sql += " UNION ALL SELECT 'c', " + sql_literal(name) + ", pg_catalog.current_setting(" + sql_literal(name) + ", true)";
+        const std::string literal = ascii_sql_literal(name);
+        sql += " UNION ALL SELECT 'c', " + literal + ", pg_catalog.current_setting(" + literal + ", true)";
     }
-    return sql;
+    if (dialect().encoding == SqlEncoding::utf8) return sql;
+    const auto in_hex = [](std::string_view column) {
+        return ", pg_catalog.encode(pg_catalog.convert_to(" + std::string(column) + ", 'UTF8'), 'hex')";
+    };
+    return "SELECT kind" + in_hex("name") + in_hex("value") + " FROM (" + sql + ") AS state (kind, name, value)";
 }
 
 // Returns what the server connection really has; own_state_ becomes what the session shall have. Where something was reset, the session's
@@ -132,8 +153,10 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
             self->own_state_ = self->session_state();
             self->custom_settings_.clear();
         }
+        const bool is_in_hex = self->dialect().encoding != SqlEncoding::utf8;
         Result<QueryAnswer> answer = co_await ask_undisturbed(server, self->inspection_sql(), self->worker_.config().limits.cancel_ms_max);
         sound = answer.has_value();
+        if (sound && is_in_hex) to_utf8(*answer);
         if (sound && self->server_ == server) {
             const Context actual = self->adopt_inspection(*answer);
             left = left_access(self->access_, actual.role.empty() ? self->startup_state_.role : actual.role,

@@ -55,6 +55,12 @@ Result<void> Session::refresh_route() {
         std::erase_if(asked, [this](const auto& setting) { return names_tenants(worker_.config().identify, folded(setting.first)); });
     }
     if (const auto trouble = startup_settings_trouble(*access, asked)) return *trouble;
+    // A path that named nobody at login is looked at as one that SQL sets.
+    if (const std::string* path = find_setting(asked, "search_path"); path != nullptr && !has_route_) {
+        Asker asker{user_entry(), identity_.tenant, tenant, found->cluster, found->database};
+        const Result<std::string> named = tenant_named_by(worker_.config().identify, *snapshot, asker, "search_path", *path);
+        if (!named && asker.user != nullptr && !asker.user->all_tenants) return named.error();
+    }
     if (const auto trouble = trouble_with_past(*access)) return *trouble;
     PP_TRY(enter_tenant(*found, *std::move(access)));
     route_version_ = snapshot->version();
@@ -136,12 +142,12 @@ ContextPtr Session::wanted_context() {
 bool Session::try_begin_lease(bool in_passing) {
     if (desk_ != nullptr && desk_->is_held()) return false;
     if (draining_ || !context_ || !has_route_ || !pool_) return false;
-    if (must_set_again_ && !(in_passing && worker_.config().limits.server_statements_max > 1)) return false;
+    if (must_set_again_ && !(in_passing && can_spell_named() && worker_.config().limits.server_statements_max > 1)) return false;
     if (route_is_stale_ || refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     ServerPtr server = pool_->try_take(id_);
-    if (!server || !server->is_established(context_, id_)) {
+    if (!server || !server->is_established(context_, id_) || !speaks_alike(*server)) {
         // obtain_server() takes it (or a better one) again: it is the last used.
         if (server) pool_->give_back(server);
         if (desk_ != nullptr) desk_->drop_place();
@@ -162,7 +168,7 @@ void Session::start_lease(ServerPtr server) {
     replies_.reset();
     state_is_suspect_ = false;
     context_was_reset_ = false;
-    goes_back_ = false;
+    goes_back_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
     // Where this transaction names somebody for itself alone, what is sent behind it may be another lease's.
     has_barrier_ = binding_ || named_.has_uncommitted() || named_.view().effective != named_.view().persistent;
     saw_error_ = false;
@@ -247,7 +253,7 @@ Task<> Session::send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPa
     ++server->cancels_in_flight;
     ++shared->cancels_in_flight;
     IoThread& thread = server->thread();
-    Result<Socket> socket = co_await connect_socket(thread.executor(), server->address());
+    Result<Socket> socket = co_await connect_socket(thread, server->address(), shared->config.limits.cancel_ms_max);
     if (socket) {
         Stream stream(std::move(*socket));
         Deadline deadline(thread.wheel());
@@ -433,7 +439,13 @@ Task<Result<void>> Session::obtain_server() {
         if (proven && server_ == server) {
             must_set_again_ = false;
             binding_.reset();
+            const bool is_read_otherwise = answered_ != 0 && !speaks_alike(*server);
             tell_parameter_changes();
+            if (is_read_otherwise) {
+                const Error error = client_error::dialect_changed();
+                end(EndReason::protocol_violation, &error);
+                co_return error;
+            }
             co_return Result<void>{};
         }
         // A cancel meant for an earlier holder may arrive now: no fault of this session.

@@ -124,7 +124,7 @@ std::shared_ptr<const SessionStatement> Session::session_statement(std::string_v
 // False: the server must say what it thinks of this.
 bool Session::parse_locally(std::string_view name, std::string_view definition) {
     const std::string_view sql = definition.substr(0, definition.find('\0'));
-    auto statement = session_statement_of(sql);
+    auto statement = session_statement_of(sql, dialect());
     if (!statement || statement->needs_server || statement->verb == SessionVerb::other || statement->verb == SessionVerb::reset_all ||
         statement->verb == SessionVerb::discard_all) {
         return false;
@@ -134,14 +134,15 @@ bool Session::parse_locally(std::string_view name, std::string_view definition) 
     if (held_.state() == HeldTransaction::State::failed && !ends_transaction) return false;
     if (!parameter_types(*statement, definition.substr(sql.size() + 1))) return false;
     if (name.empty()) {
-        unnamed_traits_ = std::make_shared<StatementTraits>(scan_statement(sql));
+        unnamed_traits_ = std::make_shared<StatementTraits>(scan_statement(sql, dialect()));
         unnamed_session_ = std::move(statement);
         unnamed_definition_.assign(definition);
+        unnamed_spelling_ = spoken().key;
         unnamed_serial_ = ++last_serial_;
     } else {
         const std::string_view key = statement_key(name);
         if (names_.contains(key) || names_.size() >= worker_.config().limits.prepared_statements_max) return false;
-        names_.emplace(std::string(key), worker_.statements().find_or_create(statement_owner(), definition));
+        names_.emplace(std::string(key), worker_.statements().find_or_create(statement_owner(), definition, spoken()));
     }
     say(message::parse_complete());
     return true;
@@ -228,6 +229,15 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
     // PostgreSQL refuses another number of values than there are parameters.
     const bool fits = bound && (statement->needs_server || !types || types->size() == bound->values.size());
     const auto changes = fits ? resolve(*statement, bound->values) : std::nullopt;
+    if (changes && has_unreadable_naming(*changes)) {
+        const Error error = is_failed ? client_error::transaction_aborted() : client_error::unreadable_naming();
+        if (server_) {
+            raise_in_batch(error);
+        } else {
+            refuse_locally(error);
+        }
+        return Step::done;
+    }
     if (portals_.size() >= local_portals_max) {
         const Error error = fail(ErrorKind::limit, "too many portals of statements about the session are open", {}, "close them, or send Sync", "53400");
         end(EndReason::limit, &error);

@@ -242,6 +242,7 @@ Result<void> Session::resolve_identity(const StartupMessage& message, LoginReque
         // No database is entered; libpq's programs name one that isn't there.
         std::erase_if(login.parameters, [](const auto& parameter) { return parameter.first == "database" && parameter.second == "replication"; });
     }
+    login.speaker = user_entry(pgporter::login_user(worker_.config().identify, *worker_.snapshot(), login));
     identity = identify(worker_.config().identify, *worker_.snapshot(), login);
     return {};
 }

@@ -43,12 +43,12 @@ std::string Session::warning_message(const HeldTransaction::Answer& answer) {
     return text;
 }
 
-const User* Session::user_entry() const {
+const User* Session::user_entry(const std::string& user) const {
     if (listener_->config.auth == ClientAuth::trust) return nullptr;
-    if (const User* entry = worker_.snapshot()->find_user(identity_.user)) return entry;
+    if (const User* entry = worker_.snapshot()->find_user(user)) return entry;
     const auto& auth_query = worker_.config().auth_query;
     if (auth_query && auth_query->tenants == AuthQueryTenants::all) return nullptr;
-    stranger_.name = identity_.user;
+    stranger_.name = user;
     return &stranger_;
 }
 
@@ -196,7 +196,7 @@ Result<void> Session::plan_binding(const std::vector<SessionStatement>& statemen
 
 // A simple Query with statements about the session or its transaction, or any in a held transaction that has failed.
 Session::Step Session::on_session_query(std::string_view sql) {
-    const std::vector<SessionStatement> statements = recognise(sql);
+    const std::vector<SessionStatement> statements = recognise(sql, dialect());
     // What came before may end the lease: then this one is decided anew.
     if (server_ && answered_ == 0 && replies_.ends_with_ready()) return Step::wait_for_replies;
     if (server_) return forward_session_query(sql, statements);
@@ -224,7 +224,9 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     const std::size_t from = std::exchange(answered_, 0);
     bool of_transaction = false;
     bool has_changes = false;
-    if (const auto guarded = guard_statement(sql, access_)) {
+    auto guarded = guard_statement(sql, access_, dialect());
+    if (!guarded) guarded = doubt_about(sql, scan_statement(sql, dialect()));
+    if (guarded) {
         raise_query(*guarded);
         return Step::done;
     }
@@ -254,7 +256,7 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     server_->unnamed_statement = 0;
     if (statements.size() - from > 1 && of_transaction && has_changes) state_is_suspect_ = true;  // too tangled to be followed
     if (from == 0 && statements.size() == 1) {
-        const StatementTraits traits = scan_statement(sql);
+        const StatementTraits traits = scan_statement(sql, dialect());
         if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     }
     replies_.sent({Request::query});
@@ -290,7 +292,7 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
         case SessionVerb::discard_all:
         case SessionVerb::other:
             if (misplaced_) return *misplaced_;
-            note_traits(scan_statement(statement.text));
+            note_traits(scan_statement(statement.text, dialect()));
             return {};
         case SessionVerb::set:
         case SessionVerb::set_config: break;
@@ -305,7 +307,7 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
         names_somebody |= is_naming;
         if (is_naming) after.change(change.name, change.value, change.is_local);
     }
-    if (!is_followed) note_traits(scan_statement(statement.text));
+    if (!is_followed) note_traits(scan_statement(statement.text, dialect()));
     if (!names_somebody) return {};
     after.begin();
     return turn_to(after);
@@ -358,7 +360,10 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
     const bool has_path = find_value(after.view().effective, "search_path") != nullptr;
     const bool has_turned = *tenant != tenant_name_ || !visited_.empty();
     const TenantPtr target = tenant->empty() ? nullptr : here.snapshot.find_tenant(*tenant);
-    if (!has_path && has_turned && target && target->placement.kind != PlacementKind::rows) path_to_follow_ = search_path_of(*target);
+    if (!has_path && has_turned && target && target->placement.kind != PlacementKind::rows) {
+        path_to_follow_ = search_path_of(*target);
+        if (!can_spell(*path_to_follow_)) return client_error::unreadable_naming();
+    }
     named_ = after;
     refused_naming_.reset();
     route_is_stale_ = true;
@@ -385,7 +390,7 @@ void Session::send_path_to_follow() {
     if (!path_to_follow_) return;
     const std::string path = *std::exchange(path_to_follow_, std::nullopt);
     if (replies_.ends_with_ready()) {
-        worker_.to_server().put_copy(message::query("SELECT pg_catalog.set_config('search_path', " + sql_literal(path) + ", true)"));
+        worker_.to_server().put_copy(message::query("SELECT pg_catalog.set_config('search_path', " + ascii_sql_literal(path) + ", true)"));
         replies_.sent({Request::query, Handling::swallow});
         return;
     }

@@ -1,5 +1,6 @@
 // What each request means for pooling. In session pooling everything is passed on as it is; in transaction pooling statement names are
 // translated, what a server connection lacks is prepared first, and what needs no server is answered here.
+#include <algorithm>
 #include <charconv>
 
 #include "proxy/session/foreign_tenant.hpp"
@@ -13,10 +14,14 @@
 
 namespace pgporter {
 // A statement that fails with this error.
-std::string Session::raise_sql(const Error& error) {
+std::string Session::raise_sql(const Error& error) const {
     const std::string body = "BEGIN RAISE EXCEPTION USING ERRCODE = " + sql_literal(error.sqlstate) + ", MESSAGE = " + sql_literal(error.message) +
                              ", HINT = " + sql_literal(error.hint) + "; END";
-    return "DO LANGUAGE plpgsql " + sql_literal(body);
+    std::string text = "DO LANGUAGE plpgsql " + sql_literal(body);
+    if (dialect().encoding == SqlEncoding::utf8) return text;
+    // The client never reads it, and in its encoding a quote may be half a character.
+    std::replace_if(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+    return text;
 }
 
 std::uint32_t Session::remember(Operation operation) {
@@ -33,7 +38,8 @@ void Session::note_traits(const StatementTraits& traits) {
     }
     // Where the context is guarded, also a transaction is looked into before its next statement.
     goes_back_ |= traits.goes_back || ((access_.guards_role || access_.guards_setting) && traits.changes_unknown_setting);
-    has_barrier_ |= traits.may_change_settings || traits.deallocate_all || !traits.deallocate_name.empty();
+    dialect_in_doubt_ |= traits.may_change_dialect;
+    has_barrier_ |= traits.may_change_settings || traits.may_change_dialect || traits.deallocate_all || !traits.deallocate_name.empty();
     for (const auto& name : traits.custom_settings) {
         if (custom_settings_.size() < 1000) custom_settings_.insert(name);
     }
@@ -93,8 +99,9 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
             Reader reader(body);
             if (reader.cstring()) {
                 const std::string_view sql = reader.rest().substr(0, reader.rest().find('\0'));
-                const StatementTraits traits = scan_statement(sql);
-                auto guarded = guard_statement(sql, access_);
+                const StatementTraits traits = scan_statement(sql, dialect());
+                auto guarded = guard_statement(sql, access_, dialect());
+                if (!guarded) guarded = doubt_about(sql, traits);
                 if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
                 if (guarded) return refuse_parse(*guarded);
                 note_traits(traits);
@@ -244,7 +251,7 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
 
 Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
-    const StatementTraits traits = scan_statement(sql);
+    const StatementTraits traits = scan_statement(sql, dialect());
     const bool is_held = !server_ && held_.state() != HeldTransaction::State::none;
     if (pool_mode_ == PoolMode::transaction && !is_held) {
         if (!is_pinned() && (traits.discard_all || traits.reset_all)) {
@@ -255,13 +262,14 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     }
     if (names_in_sql() && (traits.of_session || (is_held && held_.state() == HeldTransaction::State::failed))) return on_session_query(sql);
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
+    std::optional<Error> refused = doubt_about(sql, traits);
     note_traits(traits);
     unnamed_serial_ = 0;
     server_->unnamed_statement = 0;
-    std::optional<Error> refused = misplaced_;
+    if (!refused) refused = misplaced_;
     if (!refused && refused_naming_ && !traits.gives_up) refused = refused_naming_;
-    if (!refused) refused = guard_statement(sql, access_);
-    if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+    if (!refused) refused = guard_statement(sql, access_, dialect());
+    if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint(), dialect());
     if (refused) {
         // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
         raise_query(*refused);
@@ -277,16 +285,20 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
 // EXECUTE of a statement that was prepared by a message: the server knows it under our name. False: it is no such EXECUTE.
 bool Session::execute_by_sql(std::string_view sql) {
     if (names_.empty() || pool_mode_ != PoolMode::transaction) return false;
-    SqlLexer lexer(sql);
+    SqlLexer lexer(sql, dialect());
     lexer.next();
     if (lexer.token().kind != SqlToken::Kind::word || !equals_folded(lexer.token().text, "execute")) return false;
     lexer.next();
-    if (!lexer.token().is_name()) return false;
+    if (!lexer.token().is_name() || lexer.token().unicode) return false;
     const bool is_quoted = lexer.token().kind == SqlToken::Kind::quoted;
     const std::string_view spelled = lexer.token().text;
     const auto known = names_.find(statement_key(is_quoted ? std::string(spelled) : folded(spelled)));
     if (known == names_.end()) return false;
     const StatementPtr statement = known->second;
+    if (const auto trouble = trouble_with_spelling(known->first)) {
+        raise_query(*trouble);
+        return true;
+    }
     if (!server_->statements().touch(statement->number)) {
         // With a Sync of its own: should the Parse fail, the Query behind it must not be skipped.
         const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
@@ -295,13 +307,12 @@ bool Session::execute_by_sql(std::string_view sql) {
         replies_.sent({Request::sync, Handling::swallow});
     }
     note_traits(statement->traits);
-    if (const auto guarded = guard_statement(text_of_statement(known->first), access_)) {
+    if (const auto guarded = guard_statement(text_of_statement(known->first), access_, dialect())) {
         raise_query(*guarded);
         return true;
     }
-    const auto begin = static_cast<std::size_t>(spelled.data() - sql.data()) - (is_quoted ? 1 : 0);
-    const auto end = begin + spelled.size() + (is_quoted ? 2 : 0);
-    const std::string text = std::string(sql.substr(0, begin)) + sql_identifier(statement->server_name) + std::string(sql.substr(end));
+    const std::string text =
+        std::string(sql.substr(0, lexer.token().begin)) + sql_identifier(statement->server_name) + std::string(sql.substr(lexer.position()));
     worker_.to_server().put_copy(message::query(text));
     replies_.sent({Request::query});
     return true;
@@ -320,6 +331,7 @@ bool Session::reset_to_beginning(const StatementTraits& traits) {
         if (setting == nullptr) return false;
         value = sql_literal(*setting);
     }
+    if (!can_spell(value)) return false;
     std::string name;
     for (std::string_view rest = traits.reset_name; !rest.empty();) {
         const auto dot = rest.find('.');

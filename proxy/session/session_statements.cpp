@@ -22,9 +22,9 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     const auto name = reader.cstring();
     std::string_view definition = reader.rest();
     const std::string_view sql = definition.substr(0, definition.find('\0'));
-    const StatementTraits traits = scan_statement(sql);
+    const StatementTraits traits = scan_statement(sql, dialect());
     if (!names_in_sql() && (traits.resets_context || !traits.custom_settings.empty())) {
-        const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+        const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint(), dialect());
         if (foreign) return refuse_parse(*foreign);
     }
     // What came before may end the lease: then this one is decided anew.
@@ -38,7 +38,8 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         }
     }
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
-    auto guarded = guard_statement(sql, access_);
+    auto guarded = guard_statement(sql, access_, dialect());
+    if (!guarded) guarded = doubt_about(sql, traits);
     if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
     if (guarded) {
         raise_in_batch(*guarded);
@@ -53,6 +54,10 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
         // The server knows the statement under our name. What it then says about it is heard in on_reply().
         const StatementPtr target = names_.find(traits.deallocate_name)->second;
+        if (const auto trouble = trouble_with_spelling(traits.deallocate_name)) {
+            raise_in_batch(*trouble);
+            return Step::done;
+        }
         ensure_on_server(target);
         deallocating_ = {traits.deallocate_name, target->number};
         translated = "DEALLOCATE " + sql_identifier(target->server_name) + std::string(definition.substr(sql.size()));
@@ -60,9 +65,10 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     }
     if (name->empty()) {
         unnamed_traits_ = std::make_shared<StatementTraits>(traits);
-        unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql) : nullptr;
+        unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql, dialect()) : nullptr;
         if (!unnamed_session_) note_traits(traits);  // else when it is executed
         unnamed_definition_.assign(definition);
+        unnamed_spelling_ = spoken().key;
         unnamed_serial_ = ++last_serial_;
         server_->unnamed_statement = unnamed_serial_;
         const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
@@ -98,6 +104,7 @@ Session::Step Session::refuse_parse(const Error& error) {
 void Session::parse_named(std::string_view name, std::string_view definition) {
     if (const auto known = names_.find(name); known != names_.end()) {
         // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
+        if (const auto trouble = trouble_with_spelling(name)) return raise_in_batch(*trouble);
         ensure_on_server(known->second);
         std::string text;
         const std::size_t mark = begin_message(text, 'P');
@@ -109,7 +116,7 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
         worker_.to_server().put_copy(text);
         return;
     }
-    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition);
+    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken());
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     names_.emplace(std::string(name), statement);
     unsettled_names_[std::string(name)] = batch_;
@@ -181,7 +188,7 @@ std::string Session::statement_for_server(std::string_view name) {
     }
     if (known->second->owner != statement_owner()) {
         // Prepared for another tenant: its plan and its types are not this one's.
-        known->second = worker_.statements().find_or_create(statement_owner(), known->second->definition);
+        known->second = worker_.statements().find_or_create(statement_owner(), known->second->definition, spoken());
     }
     const StatementPtr statement = known->second;
     ensure_on_server(statement);
@@ -217,15 +224,19 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
     if (replies_.is_skipping()) return Step::done;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
-    if (refused_naming_ && !scan_statement(text_of_statement(statement)).gives_up) {
+    if (refused_naming_ && !scan_statement(text_of_statement(statement), dialect()).gives_up) {
         raise_in_batch(*refused_naming_);
         return Step::done;
     }
     if (access_.guards_role || access_.guards_setting) {  // it may have been parsed for another tenant
-        if (const auto guarded = guard_statement(text_of_statement(statement), access_)) {
+        if (const auto guarded = guard_statement(text_of_statement(statement), access_, dialect())) {
             raise_in_batch(*guarded);
             return Step::done;
         }
+    }
+    if (const auto trouble = trouble_with_spelling(statement)) {
+        raise_in_batch(*trouble);
+        return Step::done;
     }
     const std::string server_name = statement_for_server(statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
@@ -244,6 +255,10 @@ Session::Step Session::on_describe(std::string_view body, std::string_view whole
     if (body.size() >= 2 && body[0] == 'S') {
         const std::string_view name = body.substr(1, body.find('\0', 1) - 1);
         if (is_unsettled(statement_key(name))) return Step::wait_for_replies;
+        if (const auto trouble = trouble_with_spelling(name)) {
+            raise_in_batch(*trouble);
+            return Step::done;
+        }
         const std::string server_name = statement_for_server(name);
         worker_.to_server().put_copy(message::describe('S', server_name));
     } else {

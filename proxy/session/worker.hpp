@@ -43,7 +43,7 @@ struct DataPathShared {
     CancelRegistry cancels;
     LoginThrottle login_throttle;
     VerifierCache verifiers;
-    std::string mock_secret;  // random per process: makes unknown users look alike and stable
+    std::string mock_secret;  // makes unknown users look alike and stable
     std::atomic<std::uint64_t> last_session{0};
     std::atomic<std::uint32_t> sessions{0};  // logged in
     std::atomic<std::uint32_t> logins{0};    // not yet

@@ -136,6 +136,7 @@ TEST_CASE("the mover, listeners and ways of naming a tenant have their defaults 
     REQUIRE(config.identify.json_settings.size() == ways.json_settings.size());
     CHECK(config.identify.json_settings[0].name == ways.json_settings[0].name);
     CHECK(config.identify.json_settings[0].path == ways.json_settings[0].path);
+    CHECK(config.identify.json_settings[0].refuse_invalid == ways.json_settings[0].refuse_invalid);
     CHECK(config.identify.shared_schemas == ways.shared_schemas);
     CHECK(config.identify.sni_suffix == ways.sni_suffix);
     CHECK_FALSE(config.home.has_value());

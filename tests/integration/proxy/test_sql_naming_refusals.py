@@ -277,5 +277,97 @@ class Identity(naming_case.Base):
             lone.stop()
 
 
+class NoOracle(naming_case.Base):
+    """User `other` may speak for globex only: who it may not speak for looks to it like what doesn't exist, whatever way is tried."""
+
+    def answer(self, attempt, name):
+        """What is seen of an attempt that names somebody, without the name."""
+        try:
+            seen = attempt(name)
+        except ServerError as error:
+            seen = (error.sqlstate, error.fields['M'], error.fields.get('D'), error.fields.get('H'))
+        return repr(seen).replace(name, '*')
+
+    def same(self, attempt, names=('acme', 'umbrella')):
+        for name in names:
+            self.assertEqual(self.answer(attempt, name), self.answer(attempt, 'nobody'))
+
+    def test_at_login(self):
+        def sees(**more):
+            wire = proxy.wire(**dict({'tenant': None, 'user': 'other'}, **more))
+            seen = wire.run('SHOW search_path')
+            wire.close()
+            return seen
+        password = fixture.PASSWORDS['other']
+        for attempt in (lambda name: sees(tenant=name), lambda name: sees(database=name), lambda name: sees(database='app@' + name),
+                        lambda name: sees(user='other.' + name, password=password), lambda name: sees(params={'app.tenant': name}),
+                        lambda name: sees(params={'search_path': name}), lambda name: sees(params={'search_path': 'public, ' + name}),
+                        lambda name: sees(tenant='globex', params={'search_path': name}), lambda name: sees(tenant='globex', database=name),
+                        lambda name: sees(tenant='globex', params={'app.tenant': name})):
+            self.same(attempt)
+        for attempt in (lambda name: sees(tenant='globex', params={'search_path': name}), lambda name: sees(params={'search_path': name})):
+            with self.assertRaises(ServerError) as caught:
+                attempt('acme')
+            self.assertEqual(caught.exception.sqlstate, '3F000')
+
+    def test_claims_at_login_name_the_tenant(self):
+        """As in SQL: row-level security reads them, so they aren't let through unread."""
+        claims = '{"app_metadata": {"tenant_id": "%s"}}'
+        wire = proxy.wire(None, params={'request.jwt.claims': claims % 'acme'})
+        self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('acme',)])
+        self.same(lambda name: proxy.wire(None, user='other', params={'request.jwt.claims': claims % name}).run('SELECT tenant FROM rls_items'))
+        with self.assertRaises(ServerError) as caught:
+            proxy.wire(None, user='other', params={'request.jwt.claims': claims % 'acme'})
+        self.assertEqual(caught.exception.sqlstate, '3D000')
+        with self.assertRaises(ServerError) as caught:
+            proxy.wire('globex', params={'request.jwt.claims': claims % 'acme'})
+        self.assertEqual(caught.exception.sqlstate, '28000')
+        with self.assertRaises(ServerError) as caught:
+            proxy.wire(None, params={'request.jwt.claims': 'no JSON'})
+        self.assertEqual(caught.exception.sqlstate, '22023')
+
+    def test_in_sql(self):
+        for login in (None, 'globex'):
+            for sql in ('SET search_path TO %s', "SET search_path TO public, '%s'", "SELECT set_config('search_path', '%s, public', false)", "SET app.tenant = '%s'",
+                        "SET pgporter.tenant = '%s'", """SET request.jwt.claims = '{"app_metadata": {"tenant_id": "%s"}}'"""):
+                for inside in (False, True):
+                    def attempt(name, sql=sql, inside=inside, login=login):
+                        wire = self.wire(login, user='other')
+                        if inside:
+                            wire.run('BEGIN')
+                            if login:
+                                wire.run('SELECT 1')
+                        seen = wire.run(sql % name)
+                        return (seen, wire.run('SHOW search_path'), wire.run("SELECT current_user")) if login else seen
+                    self.same(attempt)
+
+    def test_before_the_password_is_known(self):
+        """An unknown user's salt is as stable as a known one's: at every instance, and after a restart."""
+        def first_answer(to, user):
+            wire = w.Wire(to.port)
+            wire.send(w.startup({'user': user, 'database': 'app'}))
+            offer = wire.recv()
+            scram = w.Scram('guess', nonce='fyko+d2lbbFgONRv9qkxdawL')
+            first = scram.client_first()
+            wire.send(w.message('p', w.zero('SCRAM-SHA-256') + len(first).to_bytes(4, 'big') + first))
+            kind, body = wire.recv()
+            parts = dict(part.split('=', 1) for part in body[4:].decode().split(','))
+            wire.send(w.message('p', scram.client_final(body[4:])))
+            refusal = [(k, b.replace(user.encode(), b'*')) for k, b in wire.recv_until('E')]
+            wire.close()
+            return offer, kind, len(body), parts['s'], parts['i'], refusal
+        second = fixture.Pgporter(workspace, server, 'second').start()
+        self.addCleanup(second.stop)
+        unknown = first_answer(proxy, 'nobody')
+        self.assertEqual(first_answer(proxy, 'nobody'), unknown)
+        self.assertEqual(first_answer(second, 'nobody'), unknown)
+        second.stop()
+        second.start()
+        self.assertEqual(first_answer(second, 'nobody'), unknown)
+        self.assertNotEqual(first_answer(proxy, 'nobody2')[3], unknown[3])
+        known = first_answer(proxy, 'app')
+        self.assertEqual(known[:3] + known[4:], unknown[:3] + unknown[4:])
+
+
 if __name__ == '__main__':
     fixture.main(__name__)

@@ -49,3 +49,14 @@ TEST_CASE("the reset batch leaves nothing that a session can have made") {
         CHECK(sql.find(part) != std::string::npos);
     }
 }
+
+TEST_CASE("the prologue is ASCII, whatever the session's encoding is") {
+    CHECK(ascii_sql_literal("it's") == "'it''s'");
+    CHECK(ascii_sql_literal("gr\xc3\xbcn\\") == "E'gr\\U000000fcn\\\\'");
+    CHECK(ascii_sql_literal("\xf0\x9f\x98\x80'") == "E'\\U0001f600'''");
+    CHECK(ascii_sql_literal("\x83\\'") == "E'\\x83\\\\'''");  // no UTF-8: PostgreSQL refuses it
+    const Context context{"", "gr\xc3\xbcn", {}};
+    CHECK(set_sql(context).find("false) OPERATOR(pg_catalog.=) E'gr\\U000000fcn'") != std::string::npos);
+    CHECK(is_proof(context, {"none", "t"}));
+    CHECK_FALSE(is_proof(context, {"none", "f"}));
+}
