@@ -45,8 +45,11 @@ namespace pgporter::client_error {
 [[nodiscard]] Error tenant_while_pinned(std::string_view tenant, std::string_view reason);
 [[nodiscard]] Error types_have_moved(std::string_view tenant);
 [[nodiscard]] Error transaction_aborted();
+[[nodiscard]] Error changed_result();
 
 // The whole 'E' message. An error without SQLSTATE gets one by its kind.
 [[nodiscard]] std::string to_message(const Error& error, std::string_view severity);
+// changed_result() as PostgreSQL says it: drivers that prepare again by themselves know it by its routine.
+[[nodiscard]] std::string changed_result_message();
 
 }  // namespace pgporter::client_error
