@@ -306,7 +306,7 @@ Task<Result<void>> ServerConnection::run_prologue(ContextPtr context) {
     std::string request;
     int queries = 1;
     const std::string* encoding = find_setting(*reported_, "client_encoding");
-    if (needs_discard_all_ || (!untouched_ && statements_.size() <= 1)) {
+    if (needs_discard_all_ || (!untouched_ && statements_.size() <= 1 && !statements_.has_described())) {
         // Next to nothing of ours to keep: the cheapest way, and one write with what follows. Two Queries, because it can't run with others in one.
         request = message::query("DISCARD ALL");
         queries = 2;

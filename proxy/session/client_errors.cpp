@@ -1,6 +1,7 @@
 #include "proxy/session/client_errors.hpp"
 
 #include "proxy/wire/error_response.hpp"
+#include "proxy/wire/writer.hpp"
 
 namespace pgporter::client_error {
 namespace {
@@ -190,6 +191,21 @@ Error dialect_changed() {
 Error statement_spelled_otherwise() {
     return fail(ErrorKind::not_found, "the prepared statement was made under another client_encoding or standard_conforming_strings", {},
                 "prepare it again", "26000");
+}
+Error changed_result() {
+    return fail(ErrorKind::invalid, "cached plan must not change result type", {}, {}, "0A000");
+}
+
+std::string changed_result_message() {
+    std::string text = to_message(changed_result(), "ERROR");
+    text.pop_back();  // the list of fields goes on
+    for (const std::string_view field : {"Fplancache.c", "RRevalidateCachedQuery"}) {
+        text += field;
+        text += '\0';
+    }
+    text += '\0';
+    end_message(text, 1);
+    return text;
 }
 
 std::string to_message(const Error& error, std::string_view severity) {

@@ -53,8 +53,11 @@ namespace pgporter::client_error {
 [[nodiscard]] Error unreadable_statement();
 [[nodiscard]] Error dialect_changed();
 [[nodiscard]] Error statement_spelled_otherwise();
+[[nodiscard]] Error changed_result();
 
 // The whole 'E' message. An error without SQLSTATE gets one by its kind.
 [[nodiscard]] std::string to_message(const Error& error, std::string_view severity);
+// changed_result() as PostgreSQL says it: drivers that prepare again by themselves know it by its routine.
+[[nodiscard]] std::string changed_result_message();
 
 }  // namespace pgporter::client_error

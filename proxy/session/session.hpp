@@ -14,6 +14,7 @@
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
 //   session_statements.cpp  prepared statements: the client's names, what a server connection has of them
+//   session_descriptions.cpp  what the client was told of its statements, and whether that is still so on another server connection
 //   session_downlink.cpp  what each reply means for pooling
 //   session_inspection.cpp  what a transaction has changed in the session's state: settings, pins
 //   session_naming.cpp    the tenant in SQL: what a statement sets, for whom the session speaks then
@@ -85,11 +86,15 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
     // What is undone when the server never did it.
     struct Operation {
-        enum class Kind { name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query, rename_tag, refusal } kind;
+        enum class Kind {
+            name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, describe, local_query, rename_tag, refusal
+        } kind;
         std::string name;
         StatementPtr statement;
         StatementNumber number = 0;
         std::string reply;  // local_query, rename_tag, refusal
+        ParseSerial serial = 0;  // describe: of what this Parse has made
+        Told told = {};          // close_name: of that name
     };
 
     enum class Held { answered, needs_server, refused };
@@ -204,8 +209,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step on_describe(std::string_view body, std::string_view whole);
     Step on_close(std::string_view body, std::string_view whole);
     std::string statement_for_server(std::string_view name);
-    void ensure_on_server(const StatementPtr& statement);
-    void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag);
+    void ensure_on_server(const StatementPtr& statement, const Told& told = {});
+    void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told = {});
     void ensure_unnamed_on_server();
     std::uint32_t remember(Operation operation);
     void note_traits(const StatementTraits& traits);
@@ -221,6 +226,18 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] std::string_view text_of_statement(std::string_view statement_name) const;
     [[nodiscard]] static std::string warning_message(const HeldTransaction::Answer& answer);
     [[nodiscard]] std::string raise_sql(const Error& error) const;
+
+    // session_descriptions.cpp
+    enum class Fit { same, differs, not_known_yet };
+    Fit fit_of(std::string_view statement_name);
+    Fit fit_of_named(NamedStatement& named, std::string_view key);
+    Fit fit_of_unnamed();
+    Fit ask_for_description(PreparedOnServer& prepared, const StatementPtr& statement);
+    [[nodiscard]] std::uint32_t tag_of_description(std::string_view describe_body);
+    void note_portal(std::string_view portal, std::string_view statement);
+    [[nodiscard]] bool on_described(char type, std::string_view body, const Expected& expected);
+    void learn(const Operation& operation, StatementDescription description);
+    void tell_unnamed(char type, std::string_view body);
 
     // session_naming.cpp
     [[nodiscard]] bool names_in_sql() const { return pool_mode_ == PoolMode::transaction && worker_.config().identify.sql; }
@@ -257,7 +274,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool close_locally(std::string_view body);
     void end_local_batch();
     void refuse_locally(const Error& error);
-    void raise_in_batch(const Error& error);
+    void raise_in_batch(const Error& error, const std::string& reply = {});
     void raise_query(const Error& error, std::string_view if_valid = {});
     std::uint32_t remember_refusal(const Error& error);
 
@@ -362,12 +379,17 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     StatementNames names_;
     std::string statement_owner_;
     std::string statement_owner_tenant_;
+    std::string statement_owner_path_;
+    ScopedSettings::Values statement_owner_named_;
     std::string unnamed_definition_;  // Parse body after the name
     std::shared_ptr<const StatementTraits> unnamed_traits_;
     std::string unnamed_spelling_;    // its dialect's key
     std::uint64_t unnamed_serial_ = 0;  // 0: there is no unnamed statement
     std::uint64_t last_serial_ = 0;
     mutable SessionDialect spoken_;   // see spoken()
+    UnnamedTold unnamed_told_;
+    bool unnamed_portal_is_of_unnamed_ = false;  // it was bound from the unnamed statement that there is now
+    std::string portal_of_unnamed_;              // and this one, the last of such portals with a name
     std::shared_ptr<const Settings> client_reported_;  // what the client was told by ParameterStatus
     std::set<std::string> custom_settings_;            // names with a dot that it has set
     std::set<std::string> pins_;
@@ -378,6 +400,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     ReplyQueue replies_;
     std::unordered_map<std::uint32_t, Operation> operations_;
     std::uint32_t last_tag_ = 0;
+    std::string parameters_described_;  // the first half of a statement's description
+    ParseSerial asked_ = 0;             // our own Describe of what this Parse has made is under way
     bool state_is_suspect_ = false;  // this transaction ran something that may change the session's state
     bool context_was_reset_ = false;  // DISCARD ALL ran on the server
     bool inspecting_ = false;

@@ -87,8 +87,8 @@ std::optional<Error> Session::trouble_with_spelling(std::string_view name) {
         return client_error::statement_spelled_otherwise();
     }
     const auto known = names_.find(statement_key(name));
-    if (known == names_.end() || known->second->spelling == spoken().key) return std::nullopt;
-    const bool is_there = known->second->owner == statement_owner() && server_->statements().contains(known->second->number);
+    if (known == names_.end() || known->second.statement->spelling == spoken().key) return std::nullopt;
+    const bool is_there = known->second.statement->owner == statement_owner() && server_->statements().contains(known->second.statement->number);
     if (is_there || !depends_on_dialect(text_of_statement(name))) return std::nullopt;
     return client_error::statement_spelled_otherwise();
 }

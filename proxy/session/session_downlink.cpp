@@ -13,6 +13,8 @@ namespace {
 
 // A reply in pieces that is no longer than this is put together first; a longer one is passed on as it comes.
 constexpr std::uint32_t gathered_reply_bytes_max = 8192;
+// More columns and parameters than PostgreSQL allows.
+constexpr std::uint32_t description_bytes_max = 1U << 20;
 
 std::uint32_t be32(const char* bytes) {
     const auto* p = reinterpret_cast<const unsigned char*>(bytes);
@@ -55,7 +57,9 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
     if (event == FrameReader::Event::bad_length) return false;
     if (event == FrameReader::Event::header) {
         reply_.clear();
-        reply_streams_ = frames.body_length() > gathered_reply_bytes_max;
+        const bool is_description = frames.type() == 'T' || frames.type() == 't';
+        if (is_description && frames.body_length() > description_bytes_max) return false;
+        reply_streams_ = frames.body_length() > gathered_reply_bytes_max && !is_description;
         if (reply_streams_) {
             const char type = frames.type();
             const bool is_asynchronous = type == 'N' || type == 'A' || type == 'S';
@@ -82,6 +86,7 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
     const std::string whole = std::string(header.data(), header.size()) + reply_;
     const bool sound = on_reply(frames.type(), std::string_view(whole).substr(5), whole);
     if (server_ || end_reason_ == EndReason::none) flush_to_client();  // `whole` ends here
+    if (reply_.size() > gathered_reply_bytes_max) std::string().swap(reply_);
     return sound;
 }
 
@@ -104,6 +109,9 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     const ReplyQueue::Outcome outcome = replies_.on_server(type, type == 'Z' && !body.empty() ? body.front() : '\0');
     if (outcome.unexpected) return false;
     if ((type == 'T' || type == 't') && outcome.handling == Handling::forward) note_types(type, body);
+    if (outcome.expected.request == Request::describe && outcome.expected.tag != 0 && type != 'E') {
+        if (!on_described(type, body, outcome.expected)) return false;
+    }
     if (type == 'E') {
         on_error_reply(outcome.expected, body, whole);
         say_simulated();
@@ -134,7 +142,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
             if (tag == "DISCARD ALL") context_was_reset_ = true;
         }
     }
-    if (type == 'C' && changes_tables(body)) worker_.statements().renew(statement_owner());
+    if (type == 'C' && changes_tables(body)) worker_.note_changed_tables(tenant_name_);
     if (outcome.completed) complete(outcome.expected, type);
     say_simulated();
     if (type == 'Z') on_ready();
@@ -157,7 +165,7 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
     // "cached plan must not change result type": whoever changed the table did it where we couldn't see it.
     if (error.sqlstate == "0A000" && body.find("RevalidateCachedQuery") != std::string_view::npos) {
-        worker_.statements().renew(statement_owner());
+        worker_.statements().renew(tenant_name_);
     }
     bool query_was_skipped = false;
     for (const Expected& trimmed : replies_.trimmed()) {
@@ -194,8 +202,8 @@ std::string Session::with_client_names(std::string_view body, std::string_view w
             return rewrite_error_text(body, ours, operation->second.name);
         }
     }
-    for (const auto& [name, statement] : names_) {
-        if (statement->number == number) return rewrite_error_text(body, ours, name);
+    for (const auto& [name, named] : names_) {
+        if (named.statement->number == number) return rewrite_error_text(body, ours, name);
     }
     return std::string(whole);
 }
@@ -213,14 +221,20 @@ void Session::undo(const Expected& expected) {
             break;
         case Operation::Kind::prepare_on_server: server_->statements().remove(operation.number); break;
         case Operation::Kind::close_name:
-            if (operation.statement) names_.try_emplace(operation.name, operation.statement);
+            if (operation.statement) names_.try_emplace(operation.name, NamedStatement{operation.statement, operation.told});
             break;
         case Operation::Kind::evict_from_server:
-            server_->statements().restore(operation.number);  // it is still there
+            server_->statements().restore(operation.number, worker_.statements().next_parse());  // it is still there
             break;
         case Operation::Kind::unnamed_parse:
             unnamed_serial_ = 0;
             server_->unnamed_statement = 0;
+            break;
+        case Operation::Kind::describe:
+            if (asked_ == operation.serial) asked_ = 0;
+            if (const auto named = names_.find(operation.name); named != names_.end() && named->second.told.by == operation.serial) {
+                named->second.told.by = 0;
+            }
             break;
         case Operation::Kind::parse_again:
         case Operation::Kind::local_query:
@@ -236,7 +250,7 @@ void Session::complete(const Expected& expected, char) {
 void Session::forget_operation(std::uint32_t tag) {
     const auto at = operations_.find(tag);
     if (at == operations_.end()) return;
-    if (!unsettled_names_.empty()) unsettled_names_.erase(at->second.name);
+    if (!unsettled_names_.empty() && at->second.kind != Operation::Kind::describe) unsettled_names_.erase(at->second.name);
     if (at->second.number != 0) unsettled_statements_.erase(at->second.number);
     operations_.erase(at);
 }

@@ -203,6 +203,9 @@ void Session::end_lease() {
     unsettled_names_.clear();
     unsettled_statements_.clear();
     portals_.clear();
+    asked_ = 0;
+    unnamed_portal_is_of_unnamed_ = false;
+    portal_of_unnamed_.clear();
     pool_->give_back(server);
     for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
     if (desk_ != nullptr) desk_->end_lease();

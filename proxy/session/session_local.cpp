@@ -118,7 +118,7 @@ std::optional<BoundValues> parse_bind(std::string_view rest, const SessionStatem
 std::shared_ptr<const SessionStatement> Session::session_statement(std::string_view statement_name) const {
     if (statement_name.empty()) return unnamed_serial_ != 0 ? unnamed_session_ : nullptr;
     const auto known = names_.find(statement_key(statement_name));
-    return known == names_.end() ? nullptr : known->second->session;
+    return known == names_.end() ? nullptr : known->second.statement->session;
 }
 
 // False: the server must say what it thinks of this.
@@ -139,10 +139,11 @@ bool Session::parse_locally(std::string_view name, std::string_view definition) 
         unnamed_definition_.assign(definition);
         unnamed_spelling_ = spoken().key;
         unnamed_serial_ = ++last_serial_;
+        unnamed_told_.clear();
     } else {
         const std::string_view key = statement_key(name);
         if (names_.contains(key) || names_.size() >= worker_.config().limits.prepared_statements_max) return false;
-        names_.emplace(std::string(key), worker_.statements().find_or_create(statement_owner(), definition, spoken()));
+        names_.emplace(std::string(key), NamedStatement{worker_.statements().find_or_create(statement_owner(), definition, spoken()), {}});
     }
     say(message::parse_complete());
     return true;
@@ -172,7 +173,7 @@ bool Session::describe_locally(std::string_view body) {
     if (body[0] == 'S') {
         const auto statement = session_statement(name);
         if (!statement || statement->needs_server || statement->verb == SessionVerb::other) return false;
-        const std::string& definition = name.empty() ? unnamed_definition_ : names_.find(statement_key(name))->second->definition;
+        const std::string& definition = name.empty() ? unnamed_definition_ : names_.find(statement_key(name))->second.statement->definition;
         const auto types = parameter_types(*statement, std::string_view(definition).substr(definition.find('\0') + 1));
         if (!types) return false;
         say(message::parameter_description(*types) + row_description_of(*statement, {}));
@@ -224,7 +225,7 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
         return Step::done;
     }
     auto bound = parse_bind(rest, *statement);
-    const std::string& definition = name.empty() ? unnamed_definition_ : names_.find(statement_key(name))->second->definition;
+    const std::string& definition = name.empty() ? unnamed_definition_ : names_.find(statement_key(name))->second.statement->definition;
     const auto types = parameter_types(*statement, std::string_view(definition).substr(definition.find('\0') + 1));
     // PostgreSQL refuses another number of values than there are parameters.
     const bool fits = bound && (statement->needs_server || !types || types->size() == bound->values.size());
@@ -359,10 +360,10 @@ std::uint32_t Session::remember_refusal(const Error& error) {
 
 // A request of an extended batch that must not reach the server: it is made to fail there, so that it fails in its turn, the transaction with
 // it, and what follows is skipped.
-void Session::raise_in_batch(const Error& error) {
+void Session::raise_in_batch(const Error& error, const std::string& reply) {
     std::string name(server_statement_prefix);
     name += "refusal";
-    const std::uint32_t tag = remember_refusal(error);
+    const std::uint32_t tag = reply.empty() ? remember_refusal(error) : remember({Operation::Kind::refusal, error.sqlstate, nullptr, 0, reply});
     worker_.to_server().put_copy(message::close('S', name) + message::parse(name, raise_sql(error)) + message::bind_text("", name, {}) +
                                  message::execute(""));
     replies_.sent({Request::close, Handling::swallow});

@@ -25,7 +25,8 @@ std::string Session::raise_sql(const Error& error) const {
 }
 
 std::uint32_t Session::remember(Operation operation) {
-    if (++last_tag_ == 0) ++last_tag_;
+    last_tag_ = (last_tag_ + 1) % first_unnamed_tag;
+    if (last_tag_ == 0) ++last_tag_;
     if (operation.number != 0) unsettled_statements_[operation.number] = batch_;
     operations_[last_tag_] = std::move(operation);
     return last_tag_;
@@ -59,7 +60,7 @@ bool Session::is_unsettled(std::string_view name) const {
     if (at != unsettled_names_.end() && at->second != batch_) return true;
     const auto known = names_.find(name);  // another name may share the statement
     if (known == names_.end()) return false;
-    const auto statement = unsettled_statements_.find(known->second->number);
+    const auto statement = unsettled_statements_.find(known->second.statement->number);
     return statement != unsettled_statements_.end() && statement->second != batch_;
 }
 
@@ -294,15 +295,15 @@ bool Session::execute_by_sql(std::string_view sql) {
     const std::string_view spelled = lexer.token().text;
     const auto known = names_.find(statement_key(is_quoted ? std::string(spelled) : folded(spelled)));
     if (known == names_.end()) return false;
-    const StatementPtr statement = known->second;
+    const StatementPtr statement = known->second.statement;
     if (const auto trouble = trouble_with_spelling(known->first)) {
         raise_query(*trouble);
         return true;
     }
-    if (!server_->statements().touch(statement->number)) {
+    if (server_->statements().touch(statement->number) == nullptr) {
         // With a Sync of its own: should the Parse fail, the Query behind it must not be skipped.
         const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
-        prepare_on_server(statement, Handling::swallow, tag);
+        prepare_on_server(statement, Handling::swallow, tag, known->second.told);
         worker_.to_server().put_copy(message::sync());
         replies_.sent({Request::sync, Handling::swallow});
     }

@@ -53,12 +53,13 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     std::string translated;
     if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
         // The server knows the statement under our name. What it then says about it is heard in on_reply().
-        const StatementPtr target = names_.find(traits.deallocate_name)->second;
+        const NamedStatement& named = names_.find(traits.deallocate_name)->second;
         if (const auto trouble = trouble_with_spelling(traits.deallocate_name)) {
             raise_in_batch(*trouble);
             return Step::done;
         }
-        ensure_on_server(target);
+        const StatementPtr target = named.statement;
+        ensure_on_server(target, named.told);
         deallocating_ = {traits.deallocate_name, target->number};
         translated = "DEALLOCATE " + sql_identifier(target->server_name) + std::string(definition.substr(sql.size()));
         definition = translated;
@@ -70,7 +71,11 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         unnamed_definition_.assign(definition);
         unnamed_spelling_ = spoken().key;
         unnamed_serial_ = ++last_serial_;
+        unnamed_told_.clear();
+        unnamed_portal_is_of_unnamed_ = false;
+        portal_of_unnamed_.clear();
         server_->unnamed_statement = unnamed_serial_;
+        server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
         const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
         replies_.sent({Request::parse, Handling::forward, tag});
         if (translated.empty()) {
@@ -105,20 +110,21 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
     if (const auto known = names_.find(name); known != names_.end()) {
         // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
         if (const auto trouble = trouble_with_spelling(name)) return raise_in_batch(*trouble);
-        ensure_on_server(known->second);
+        const StatementPtr& statement = known->second.statement;
+        ensure_on_server(statement, known->second.told);
         std::string text;
         const std::size_t mark = begin_message(text, 'P');
-        put_cstring(text, known->second->server_name);
+        put_cstring(text, statement->server_name);
         text += definition;
         end_message(text, mark);
-        const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), known->second, known->second->number, {}});
+        const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), statement, statement->number, {}});
         replies_.sent({Request::parse, Handling::forward, tag});
         worker_.to_server().put_copy(text);
         return;
     }
     StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken());
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
-    names_.emplace(std::string(name), statement);
+    names_.emplace(std::string(name), NamedStatement{statement, {}});
     unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
     if (!server_->statements().touch(statement->number)) {
@@ -140,8 +146,10 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
 }
 
 // Sends the Parse under the server's name, after closing the statement that has to make room.
-void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag) {
-    if (const auto evicted = server_->statements().add(statement->number)) {
+void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told) {
+    constexpr std::size_t kept_bytes_max = 65'536;
+    const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
+    if (const auto evicted = server_->statements().add(statement->number, worker_.statements().next_parse(), kept)) {
         worker_.to_server().put_copy(message::close('S', std::string(server_statement_prefix) + std::to_string(*evicted)));
         const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, nullptr, *evicted, {}});
         replies_.sent({Request::close, Handling::swallow, close_tag});
@@ -149,16 +157,16 @@ void Session::prepare_on_server(const StatementPtr& statement, Handling handling
     std::string text;
     const std::size_t mark = begin_message(text, 'P');
     put_cstring(text, statement->server_name);
-    text += statement->definition;
+    text += told.what ? with_parameters(statement->definition, told.what->parameters) : statement->definition;
     end_message(text, mark);
     worker_.to_server().put_copy(text);
     replies_.sent({Request::parse, handling, tag});
 }
 
-void Session::ensure_on_server(const StatementPtr& statement) {
-    if (server_->statements().touch(statement->number)) return;
+void Session::ensure_on_server(const StatementPtr& statement, const Told& told) {
+    if (server_->statements().touch(statement->number) != nullptr) return;
     const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
-    prepare_on_server(statement, Handling::swallow, tag);
+    prepare_on_server(statement, Handling::swallow, tag, told);
 }
 
 void Session::ensure_unnamed_on_server() {
@@ -166,12 +174,13 @@ void Session::ensure_unnamed_on_server() {
     std::string text;
     const std::size_t mark = begin_message(text, 'P');
     put_cstring(text, "");
-    text += unnamed_definition_;
+    text += unnamed_told_.parameters.empty() ? unnamed_definition_ : with_parameters(unnamed_definition_, unnamed_told_.parameters);
     end_message(text, mark);
     worker_.to_server().put_copy(text);
     const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
     replies_.sent({Request::parse, Handling::swallow, tag});
     server_->unnamed_statement = unnamed_serial_;
+    server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
 }
 
 // The name under which the server knows the client's statement, which is there when this returns. An unknown name stays as it is: PostgreSQL
@@ -186,12 +195,12 @@ std::string Session::statement_for_server(std::string_view name) {
     if (known == names_.end()) {
         return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
     }
-    if (known->second->owner != statement_owner()) {
-        // Prepared for another tenant: its plan and its types are not this one's.
-        known->second = worker_.statements().find_or_create(statement_owner(), known->second->definition, spoken());
+    if (known->second.statement->owner != statement_owner()) {
+        // Prepared for another tenant: its plan and its types are not this one's. What the client was told of it stays what it must be.
+        known->second.statement = worker_.statements().find_or_create(statement_owner(), known->second.statement->definition, spoken());
     }
-    const StatementPtr statement = known->second;
-    ensure_on_server(statement);
+    const StatementPtr statement = known->second.statement;
+    ensure_on_server(statement, known->second.told);
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     return statement->server_name;
 }
@@ -199,23 +208,29 @@ std::string Session::statement_for_server(std::string_view name) {
 bool Session::is_plain(std::string_view statement_name) const {
     if (statement_name.empty()) return unnamed_serial_ != 0 && unnamed_traits_ && unnamed_traits_->plain;
     const auto known = names_.find(statement_key(statement_name));
-    return known != names_.end() && known->second->traits.plain;
+    return known != names_.end() && known->second.statement->traits.plain;
 }
 
 std::string_view Session::text_of_statement(std::string_view statement_name) const {
     std::string_view definition = unnamed_serial_ != 0 ? std::string_view(unnamed_definition_) : std::string_view();
     if (!statement_name.empty()) {
         const auto known = names_.find(statement_key(statement_name));
-        definition = known == names_.end() ? std::string_view() : std::string_view(known->second->definition);
+        definition = known == names_.end() ? std::string_view() : std::string_view(known->second.statement->definition);
     }
     return definition.substr(0, definition.find('\0'));
 }
 
-// Equal texts of two tenants are two statements.
+// Equal texts of two tenants are two statements, and so are those under two paths: PostgreSQL would plan them anew at each change, and refuse
+// them where the tables that the paths lead to differ.
 const std::string& Session::statement_owner() {
-    if (statement_owner_tenant_ != tenant_name_ || statement_owner_.empty()) {
+    const ScopedSettings::Values& named = named_.view().effective;
+    const bool is_current = statement_owner_tenant_ == tenant_name_ && statement_owner_path_ == own_state_.search_path && statement_owner_named_ == named;
+    if (!is_current || statement_owner_.empty()) {
         statement_owner_tenant_ = tenant_name_;
-        statement_owner_ = tenant_name_ + '\n' + identity_.user;
+        statement_owner_path_ = own_state_.search_path;
+        statement_owner_named_ = named;
+        statement_owner_ = tenant_name_ + '\n' + identity_.user + '\n' + own_state_.search_path;
+        for (const auto& [name, value] : named) statement_owner_ += '\n' + name + '=' + value;
     }
     return statement_owner_;
 }
@@ -239,6 +254,15 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
         return Step::done;
     }
     const std::string server_name = statement_for_server(statement);
+    const Fit fit = fit_of(statement);
+    if (fit == Fit::not_known_yet) return Step::wait_for_replies;
+    if (fit == Fit::differs) {
+        worker_.shared().session_metrics.changed_results.inc();
+        worker_.statements().renew(tenant_name_);  // who prepares it again gets what is there now
+        raise_in_batch(client_error::changed_result(), client_error::changed_result_message());
+        return Step::done;
+    }
+    note_portal(portal, statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
     std::string text(header.data(), header.size());
     put_cstring(text, portal);
@@ -264,7 +288,7 @@ Session::Step Session::on_describe(std::string_view body, std::string_view whole
     } else {
         to_server(whole);
     }
-    replies_.sent({Request::describe});
+    replies_.sent({Request::describe, Handling::forward, tag_of_description(body)});
     return Step::done;
 }
 
@@ -286,7 +310,8 @@ Session::Step Session::on_close(std::string_view body, std::string_view whole) {
     if (is_unsettled(key)) return Step::wait_for_replies;
     Operation operation{Operation::Kind::close_name, key, nullptr, 0, {}};
     if (const auto known = names_.find(key); known != names_.end()) {
-        operation.statement = known->second;
+        operation.statement = known->second.statement;
+        operation.told = known->second.told;
         names_.erase(known);
     }
     if (!server_) {

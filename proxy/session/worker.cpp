@@ -79,6 +79,14 @@ const StatementPtr& Worker::local_setter() {
     return local_setter_;
 }
 
+void Worker::note_changed_tables(const std::string& tenant) {
+    statements_.renew(tenant);
+    for (const auto& other : shared_.workers) {
+        if (other.get() == this) continue;
+        other->thread().post([worker = other.get(), tenant] { worker->statements_.renew(tenant); });
+    }
+}
+
 void Worker::add(const std::shared_ptr<Session>& session) {
     sessions_[session->id()] = session;
 }

@@ -80,6 +80,7 @@ class Worker {
     [[nodiscard]] PoolSet& pools() { return pools_; }
     [[nodiscard]] const SnapshotPtr& snapshot() const { return snapshot_; }
     [[nodiscard]] StatementRegistry& statements() { return statements_; }
+    void note_changed_tables(const std::string& tenant);  // all workers are told
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
     [[nodiscard]] const StatementPtr& local_setter();  // until the transaction ends
