@@ -244,7 +244,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] const User* user_entry() const { return user_entry(identity_.user); }
     [[nodiscard]] const User* user_entry(const std::string& user) const;
     [[nodiscard]] HeldTransaction::World world() const;
-    [[nodiscard]] Context startup_state() const;
+    [[nodiscard]] Context startup_state(const Tenant* tenant, const Access& access) const;
     [[nodiscard]] Context session_state() const;
     Step on_session_query(std::string_view sql);
     Held answer_held(const std::vector<SessionStatement>& statements);
@@ -252,15 +252,19 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Result<void> plan_binding(const std::vector<SessionStatement>& statements, std::size_t from);
     Step forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements);
     Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
-    Result<void> turn_to(const ScopedSettings& after);
-    [[nodiscard]] bool may_follow_by_path(const Route& there) const;
     void note_refused_naming(const Error& error);
     void keep_refused_naming(const std::vector<ResolvedChange>& changes);
-    void send_path_to_follow();
     void settle_named();
     void set_again_in_passing();
     void named_changed(const ScopedSettings::View& before);
     void reset_named();
+
+    // session_turns.cpp
+    Result<void> turn_by(const std::vector<ResolvedChange>& changes);
+    Result<void> turn_to(const ScopedSettings& after);
+    [[nodiscard]] bool may_follow_by_path(const Tenant* there, const ScopedSettings& after) const;
+    void follow_with_path(const Tenant* target);
+    void send_to_follow();
 
     // session_local.cpp
     bool parse_locally(std::string_view name, std::string_view definition);
@@ -359,8 +363,15 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::pair<std::uint32_t, Error> naming_in_doubt_;  // refused, unless PostgreSQL has something against it itself: by the refusal's tag
     // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
     std::optional<Error> refused_naming_;
-    // The open transaction has turned to a tenant by a setting: its path is set right behind that.
-    std::optional<std::string> path_to_follow_;
+    // What is set right behind a statement that changes who is named: a path that no setting brings with it, what RESET means for us. An empty
+    // value is the server's default.
+    struct ToFollow {
+        std::string name;
+        std::string value;
+        bool is_local = false;
+    };
+    std::vector<ToFollow> to_follow_;
+    bool has_turned_ = false;                          // the open transaction, to another than its lease's tenant
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found

@@ -162,7 +162,11 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
             left = left_access(self->access_, actual.role.empty() ? self->startup_state_.role : actual.role,
                                find_setting(actual.settings, self->access_.setting));
             const bool in_transaction = self->replies_.status() != 'I';
-            if (has_all_of(*server, actual, self->own_state_)) {
+            // What the transaction has for itself alone isn't the session's, and is left as it is.
+            const bool is_its_own = in_transaction && (self->has_turned_ || self->named_.view().effective != self->named_.view().persistent);
+            if (is_its_own) {
+                // Asked again at its end.
+            } else if (has_all_of(*server, actual, self->own_state_)) {
                 server->adopt_context(self->wanted_context());
             } else if (in_transaction || self->is_pinned()) {
                 // What was reset is set to the session's beginning again, at once: the session stays on this connection.

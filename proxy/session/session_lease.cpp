@@ -109,7 +109,7 @@ Result<void> Session::enter_tenant(const Route& route, Access access) {
         tenant_name_ = name;
         desk_ = tenant_ ? &worker_.desk(name) : nullptr;
     }
-    startup_state_ = startup_state();
+    startup_state_ = startup_state(tenant_.get(), access_);
     own_state_ = session_state();
     context_ = wanted_context();
     if (!names_in_sql()) {
@@ -173,7 +173,8 @@ void Session::start_lease(ServerPtr server) {
     has_barrier_ = binding_ || named_.has_uncommitted() || named_.view().effective != named_.view().persistent;
     saw_error_ = false;
     set_in_passing_ = false;
-    path_to_follow_.reset();
+    to_follow_.clear();
+    has_turned_ = false;
     ended_ = Ended::by_itself;
 }
 

@@ -65,17 +65,17 @@ HeldTransaction::World Session::world() const {
     return {worker_.config().identify, *worker_.snapshot(), asker};
 }
 
-// What the session's tenant and login ask for, before anything was set by SQL.
-Context Session::startup_state() const {
+// What a tenant and the login ask for, before anything was set by SQL. `tenant` null: nobody's.
+Context Session::startup_state(const Tenant* tenant, const Access& access) const {
     Context state;
     put_setting(state.settings, "application_name", "");
-    if (tenant_) {
-        state.role = access_.role;
-        state.search_path = search_path_of(*tenant_);
-        for (const auto& [name, value] : tenant_->settings) put_setting(state.settings, name, value);
+    if (tenant != nullptr) {
+        state.role = access.role;
+        state.search_path = search_path_of(*tenant);
+        for (const auto& [name, value] : tenant->settings) put_setting(state.settings, name, value);
     }
     // What the login said about its own tenant holds for nobody else.
-    const bool is_login_tenant = tenant_name_ == identity_.tenant;
+    const bool is_login_tenant = (tenant != nullptr ? tenant->name : std::string_view()) == identity_.tenant;
     for (const auto& [name, value] : identity_.settings) {
         if (same_name(name, "search_path")) {
             if (is_login_tenant || state.search_path.empty()) state.search_path = value;
@@ -85,7 +85,7 @@ Context Session::startup_state() const {
             put_setting(state.settings, name, value);
         }
     }
-    keep_access(state, access_);
+    keep_access(state, access);
     return state;
 }
 
@@ -257,11 +257,12 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     if (statements.size() - from > 1 && of_transaction && has_changes) state_is_suspect_ = true;  // too tangled to be followed
     if (from == 0 && statements.size() == 1) {
         const StatementTraits traits = scan_statement(sql, dialect());
-        if (!traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
+        const bool is_naming = names_tenants(worker_.config().identify, traits.reset_name);  // then it is followed by what it means
+        if (!traits.reset_name.empty() && !is_naming && reset_to_beginning(traits)) return Step::done;
     }
     replies_.sent({Request::query});
     worker_.to_server().put_copy(message::query(from == 0 ? std::string(sql) : blanked(sql, statements[from].begin)));
-    if (replies_.status() == 'T') send_path_to_follow();
+    send_to_follow();
     return Step::done;
 }
 
@@ -282,13 +283,21 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
                 if (!turned) misplaced_ = turned.error();  // ROLLBACK TO itself must run
                 // Taken before there was a server connection, it doesn't bring the path back.
                 const bool has_path = find_value(named_.view().effective, "search_path") != nullptr;
-                if (turned && tenant_ && !has_path && !named_.is_empty() && !path_to_follow_) path_to_follow_ = search_path_of(*tenant_);
+                if (turned && tenant_ && !has_path && !named_.is_empty() && to_follow_.empty()) follow_with_path(tenant_.get());
             }
             return {};
         case SessionVerb::commit:
         case SessionVerb::rollback: has_barrier_ |= named_.in_transaction() && !named_.is_empty(); return {};
         case SessionVerb::set_transaction: return {};
-        case SessionVerb::reset_all:
+        case SessionVerb::reset_all: {
+            note_traits(scan_statement(statement.text, dialect()));
+            std::vector<ResolvedChange> forgotten;
+            for (const auto* values : {&named_.view().effective, &named_.view().persistent}) {
+                for (const auto& [name, value] : *values) forgotten.push_back({name, std::nullopt, false});
+            }
+            forgotten.push_back({"search_path", std::nullopt, false});
+            return turn_by(forgotten);
+        }
         case SessionVerb::discard_all:
         case SessionVerb::other:
             if (misplaced_) return *misplaced_;
@@ -297,77 +306,15 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
         case SessionVerb::set:
         case SessionVerb::set_config: break;
     }
-    ScopedSettings after = named_;
-    if (replies_.status() == 'I' && replies_.is_empty()) after.begin();
+    std::vector<ResolvedChange> naming;
     bool is_followed = true;
-    bool names_somebody = false;
     for (const ResolvedChange& change : changes) {
         const bool is_naming = names_tenants(config, change.name);
         is_followed &= is_naming && change.value.has_value();
-        names_somebody |= is_naming;
-        if (is_naming) after.change(change.name, change.value, change.is_local);
+        if (is_naming) naming.push_back(change);
     }
     if (!is_followed) note_traits(scan_statement(statement.text, dialect()));
-    if (!names_somebody) return {};
-    after.begin();
-    return turn_to(after);
-}
-
-// Rows tenants share tables and path; a path leads to a schema. From one kind to the other takes a new context.
-bool Session::may_follow_by_path(const Route& there) const {
-    const bool is_rows = there.tenant->placement.kind == PlacementKind::rows;
-    const bool was_rows = tenant_ && tenant_->placement.kind == PlacementKind::rows;
-    return is_rows == was_rows;
-}
-
-// The open transaction goes on for whom these settings name. Only within one database, where that is a matter of search_path alone.
-Result<void> Session::turn_to(const ScopedSettings& after) {
-    const HeldTransaction::World here = world();
-    misplaced_.reset();
-    Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, after.view().effective);
-    if (!tenant) return tenant.error();
-    if (*tenant != tenant_name_) {
-        if (is_pinned()) return client_error::tenant_while_pinned(*tenant, *pins_.begin());
-        Result<Route> there = route(*worker_.snapshot(), worker_.config().home, user_entry(), *tenant, identity_.database);
-        if (!there) return there.error();
-        if (there->tenant && !is_address_allowed(*there->tenant, client_address_.ip)) return client_error::address_not_allowed(*tenant);
-        const bool is_here = there->cluster == here.asker.cluster && there->database == here.asker.database;
-        Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
-        if (there->tenant) access = access_for(worker_.config(), *worker_.snapshot(), *there->tenant, identity_.user);
-        if (!access) return access.error();
-        const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role;
-        const bool is_reached = there->tenant ? may_follow_by_path(*there) : find_value(after.view().effective, "search_path") != nullptr;
-        if (!is_here || !is_same_role || !is_reached) {
-            const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
-            if (there->tenant || !named_.in_transaction()) return elsewhere;
-            // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads.
-            misplaced_ = elsewhere;
-            named_ = after;
-            route_is_stale_ = true;
-            return {};
-        }
-        if (there->tenant) {
-            TenantDesk& desk = worker_.desk(*tenant);
-            if (std::find(visited_.begin(), visited_.end(), &desk) == visited_.end()) {
-                // Who is about to move away is not turned to any more; whoever is turned to counts until the transaction ends.
-                if (desk.is_held() || !desk.take_place(0)) return client_error::tenant_elsewhere(tenant_name_, *tenant);
-                desk.begin_lease();
-                visited_.push_back(&desk);
-            }
-        }
-    }
-    // What the prologue has set for the lease's own tenant doesn't follow a setting by itself.
-    const bool has_path = find_value(after.view().effective, "search_path") != nullptr;
-    const bool has_turned = *tenant != tenant_name_ || !visited_.empty();
-    const TenantPtr target = tenant->empty() ? nullptr : here.snapshot.find_tenant(*tenant);
-    if (!has_path && has_turned && target && target->placement.kind != PlacementKind::rows) {
-        path_to_follow_ = search_path_of(*target);
-        if (!can_spell(*path_to_follow_)) return client_error::unreadable_naming();
-    }
-    named_ = after;
-    refused_naming_.reset();
-    route_is_stale_ = true;
-    return {};
+    return naming.empty() ? Result<void>{} : turn_by(naming);
 }
 
 // The server connection is proven to have this session's context; still, a function may have changed it behind our back, and the client has
@@ -385,26 +332,11 @@ void Session::set_again_in_passing() {
     has_barrier_ = true;
 }
 
-// Sent right behind what made it necessary, so that ROLLBACK TO undoes both together.
-void Session::send_path_to_follow() {
-    if (!path_to_follow_) return;
-    const std::string path = *std::exchange(path_to_follow_, std::nullopt);
-    if (replies_.ends_with_ready()) {
-        worker_.to_server().put_copy(message::query("SELECT pg_catalog.set_config('search_path', " + ascii_sql_literal(path) + ", true)"));
-        replies_.sent({Request::query, Handling::swallow});
-        return;
-    }
-    const StatementPtr setter = worker_.local_setter();
-    ensure_on_server(setter);
-    worker_.to_server().put_copy(message::bind_text("", setter->server_name, {std::string("search_path"), path}) + message::execute(""));
-    replies_.sent({Request::bind, Handling::swallow});
-    replies_.sent({Request::execute, Handling::swallow});
-}
-
 // The transaction is over: what it has set stays, or doesn't.
 void Session::settle_named() {
     portals_.clear();
     const bool was_misplaced = misplaced_.has_value();
+    const bool has_turned = std::exchange(has_turned_, false);
     misplaced_.reset();
     const bool saw_error = std::exchange(saw_error_, false);
     const Ended ended = std::exchange(ended_, Ended::by_itself);
@@ -423,7 +355,7 @@ void Session::settle_named() {
     if (!is_changed) return;
     // The server connection has what was set; whether that is all of what the session's next lease needs is seen when it is got.
     own_state_ = session_state();
-    if (commits && visited_.empty() && !state_is_suspect_ && !was_misplaced) {
+    if (commits && !has_turned && !state_is_suspect_ && !was_misplaced) {
         server_->adopt_context(wanted_context());
     } else if (commits) {
         server_->forget_context();

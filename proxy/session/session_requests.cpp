@@ -136,7 +136,7 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
     }
     const Step begun = begin_stream(type, static_cast<std::uint32_t>(body.size()));
     if (begun == Step::done) to_server(body);
-    if (begun == Step::done && type == 'E') send_path_to_follow();
+    if (begun == Step::done && type == 'E') send_to_follow();
     return begun;
 }
 

@@ -79,6 +79,11 @@ const StatementPtr& Worker::local_setter() {
     return local_setter_;
 }
 
+const StatementPtr& Worker::path_resetter() {
+    if (!path_resetter_) path_resetter_ = statements_.find_or_create("", std::string(path_reset) + std::string(3, '\0'));
+    return path_resetter_;
+}
+
 void Worker::note_changed_tables(const std::string& tenant) {
     statements_.renew(tenant);
     for (const auto& other : shared_.workers) {

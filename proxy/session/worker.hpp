@@ -29,6 +29,8 @@ namespace pgporter {
 class Session;
 class Worker;
 
+inline constexpr std::string_view path_reset = "SET LOCAL search_path TO DEFAULT";
+
 // Shared by all workers; each member is thread-safe by itself.
 struct DataPathShared {
     DataPathShared(const Config& configuration, metrics::Registry& registry);
@@ -83,7 +85,8 @@ class Worker {
     void note_changed_tables(const std::string& tenant);  // all workers are told
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
-    [[nodiscard]] const StatementPtr& local_setter();  // until the transaction ends
+    [[nodiscard]] const StatementPtr& local_setter();   // until the transaction ends
+    [[nodiscard]] const StatementPtr& path_resetter();  // path_reset
     [[nodiscard]] std::size_t index() const { return thread_.index(); }
     [[nodiscard]] Coalescer& to_client() { return to_client_; }
     [[nodiscard]] Coalescer& to_server() { return to_server_; }
@@ -96,6 +99,7 @@ class Worker {
     StatementRegistry statements_;
     StatementPtr setter_;
     StatementPtr local_setter_;
+    StatementPtr path_resetter_;
     SnapshotPtr snapshot_;
     std::unordered_map<std::string, std::unique_ptr<TenantDesk>> desks_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
