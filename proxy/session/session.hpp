@@ -176,7 +176,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void start_lease(ServerPtr server);
     void end_lease();
     void tell_parameter_changes();
-    static Task<> roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks);
+    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::string sql);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
     void abandon_lease();
 

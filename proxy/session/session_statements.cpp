@@ -138,11 +138,13 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
     prepare_on_server(statement, Handling::forward, tag);
 }
 
-// Sends the Parse under the server's name, after closing the statement that has to make room.
+// Sends the Parse under the server's name, after closing the statements that have to make room.
 void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told) {
     constexpr std::size_t kept_bytes_max = 65'536;
     const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
-    if (const auto evicted = server_->statements().add(statement->number, worker_.statements().next_parse(), kept)) {
+    StatementCache& cache = server_->statements();
+    cache.add(statement->number, worker_.statements().next_parse(), kept);
+    while (const auto evicted = cache.evict()) {
         worker_.to_server().put_copy(message::close('S', std::string(server_statement_prefix) + std::to_string(*evicted)));
         const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, nullptr, *evicted, {}});
         replies_.sent({Request::close, Handling::swallow, close_tag});
