@@ -33,6 +33,7 @@ using StatementPtr = std::shared_ptr<const Statement>;
 struct Told {
     ParseSerial by = 0;   // the Parse whose description it was told, or is being told; 0: none
     DescriptionPtr what;  // null: nothing yet
+    bool knows_parameters = false;  // by a Describe of its own; else it was only used, which fixes the result
 };
 
 // The unnamed statement lives for one query mostly: what was told is kept as it came, and looked into if it is needed.

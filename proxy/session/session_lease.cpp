@@ -295,7 +295,7 @@ Task<> Session::watch_client(std::shared_ptr<Session> self) {
     const bool ready = co_await self->client_.readable();
     self->watching_client_ = false;
     if (!ready || self->end_reason_ != EndReason::none) co_return;
-    if (self->current_wait_ == nullptr && !self->terminating_) co_return;
+    if (self->current_wait_ == nullptr && !self->terminating_ && self->asked_ == 0) co_return;
     if (self->client_.is_closed_by_peer()) self->end(EndReason::client_lost, nullptr);
 }
 

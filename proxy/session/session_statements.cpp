@@ -49,6 +49,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         to_server(whole);
         return Step::done;
     }
+    note_types('t', definition.substr(sql.size() + 1));  // whoever declares a type of its database's knows its OID
     std::string translated;
     if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
         // The server knows the statement under our name. What it then says about it is heard in on_reply().
@@ -246,7 +247,10 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     }
     const std::string server_name = statement_for_server(statement);
     const Fit fit = fit_of(statement);
-    if (fit == Fit::not_known_yet) return Step::wait_for_replies;
+    if (fit == Fit::not_known_yet) {
+        begin_watching_client();  // the answer may wait for a lock
+        return Step::wait_for_replies;
+    }
     if (fit == Fit::differs) {
         worker_.shared().session_metrics.changed_results.inc();
         worker_.statements().renew(tenant_name_);  // who prepares it again gets what is there now

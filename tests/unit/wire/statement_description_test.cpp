@@ -45,7 +45,7 @@ TEST_CASE("results are the same by names, types and modifiers, wherever they com
         const auto results = results_of(row_description(other));
         REQUIRE(results);
         CHECK(*results != *plain);
-        CHECK(*results != no_results);
+        CHECK(*results != std::string(no_results));
     }
 }
 
@@ -59,6 +59,23 @@ TEST_CASE("a malformed description is none") {
     CHECK(is_parameter_description(std::string_view("\0\1\0\0\0\x17", 6)));
 }
 
+TEST_CASE("types that aren't built in count within their database only") {
+    const auto described = [](std::uint32_t type, const std::string& place, std::uint32_t parameter = 23) {
+        const std::string row = row_description({{"a", type}});
+        std::string parameters;
+        put_u16(parameters, 1);
+        put_u32(parameters, parameter);
+        return StatementDescription{parameters, *results_of(row), *results_of(row, false), place};
+    };
+    CHECK(is_as_told(described(16'400, "c/d"), described(16'400, "c/d"), true));
+    CHECK_FALSE(is_as_told(described(16'400, "c/d"), described(16'401, "c/d"), true));
+    CHECK(is_as_told(described(16'400, "c/d"), described(16'401, "c/e"), true));
+    CHECK_FALSE(is_as_told(described(16'400, "c/d"), described(23, "c/e"), true));
+    CHECK_FALSE(is_as_told(described(20, "c/d"), described(23, "c/e"), true));
+    CHECK_FALSE(is_as_told(described(23, "c/d"), described(23, "c/d", 20), true));
+    CHECK(is_as_told(described(23, "c/d"), described(23, "c/d", 20), false));
+}
+
 TEST_CASE("a statement is prepared again with the built-in types that were told") {
     using namespace std::string_literals;
     const std::string definition = "SELECT $1, $2\0\0\0"s;
@@ -67,5 +84,6 @@ TEST_CASE("a statement is prepared again with the built-in types that were told"
     put_u32(told, 23);
     put_u32(told, 16'384);
     CHECK(with_parameters(definition, told) == "SELECT $1, $2\0\0\2\0\0\0\x17\0\0\0\0"s);
+    CHECK(with_parameters("SELECT $1, $2\0\0\2\0\0\0\0\0\0\x40\0"s, told) == "SELECT $1, $2\0\0\2\0\0\0\x17\0\0\x40\0"s);
     CHECK(with_parameters("SELECT 1\0\0\1\0\0\0\x17"s, "\0\0"s) == "SELECT 1\0\0\0"s);
 }
