@@ -38,6 +38,7 @@ struct Told {
 
 // The unnamed statement lives for one query mostly: what was told is kept as it came, and looked into if it is needed.
 struct UnnamedTold {
+    static constexpr ParseSerial by_none_that_is_left = ~ParseSerial{0};
     ParseSerial by = 0;
     std::string parameters;  // ParameterDescription's body; empty: not told
     std::string results;     // RowDescription's body, no_results or (is_short) what results_of() makes of it; empty: not told

@@ -346,6 +346,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::optional<Error> refused_naming_;
     // The open transaction has turned to a tenant by a setting: its path is set right behind that.
     std::optional<std::string> path_to_follow_;
+    std::optional<std::string> followed_path_;         // so it was, in this transaction
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
@@ -365,7 +366,6 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string statement_owner_;
     std::string statement_owner_tenant_;
     std::string statement_owner_path_;
-    ScopedSettings::Values statement_owner_named_;
     std::string unnamed_definition_;  // Parse body after the name
     std::shared_ptr<const StatementTraits> unnamed_traits_;
     std::uint64_t unnamed_serial_ = 0;  // 0: there is no unnamed statement

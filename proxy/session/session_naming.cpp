@@ -364,6 +364,7 @@ void Session::set_again_in_passing() {
 void Session::send_path_to_follow() {
     if (!path_to_follow_) return;
     const std::string path = *std::exchange(path_to_follow_, std::nullopt);
+    followed_path_ = path;
     if (replies_.ends_with_ready()) {
         worker_.to_server().put_copy(message::query("SELECT pg_catalog.set_config('search_path', " + sql_literal(path) + ", true)"));
         replies_.sent({Request::query, Handling::swallow});
@@ -379,6 +380,7 @@ void Session::send_path_to_follow() {
 // The transaction is over: what it has set stays, or doesn't.
 void Session::settle_named() {
     portals_.clear();
+    followed_path_.reset();
     const bool was_misplaced = misplaced_.has_value();
     misplaced_.reset();
     const bool saw_error = std::exchange(saw_error_, false);

@@ -219,14 +219,12 @@ std::string_view Session::text_of_statement(std::string_view statement_name) con
 // Equal texts of two tenants are two statements, and so are those under two paths: PostgreSQL would plan them anew at each change, and refuse
 // them where the tables that the paths lead to differ.
 const std::string& Session::statement_owner() {
-    const ScopedSettings::Values& named = named_.view().effective;
-    const bool is_current = statement_owner_tenant_ == tenant_name_ && statement_owner_path_ == own_state_.search_path && statement_owner_named_ == named;
-    if (!is_current || statement_owner_.empty()) {
+    const std::string* named = find_value(named_.view().effective, "search_path");
+    const std::string& path = followed_path_ ? *followed_path_ : named != nullptr ? *named : own_state_.search_path;
+    if (statement_owner_tenant_ != tenant_name_ || statement_owner_path_ != path || statement_owner_.empty()) {
         statement_owner_tenant_ = tenant_name_;
-        statement_owner_path_ = own_state_.search_path;
-        statement_owner_named_ = named;
-        statement_owner_ = tenant_name_ + '\n' + identity_.user + '\n' + own_state_.search_path;
-        for (const auto& [name, value] : named) statement_owner_ += '\n' + name + '=' + value;
+        statement_owner_path_ = path;
+        statement_owner_ = tenant_name_ + '\n' + identity_.user + '\n' + path;
     }
     return statement_owner_;
 }
