@@ -35,16 +35,19 @@ class StatementCache {
         order_.splice(order_.begin(), order_, at->second);
         return &*at->second;
     }
-    // A Parse of it is on its way. Returns the statement that must be closed to stay within the bound.
-    std::optional<StatementNumber> add(StatementNumber number, ParseSerial serial = 0, std::shared_ptr<const void> statement = nullptr) {
+    // A Parse of it is on its way. Then: evict(), until there is nothing more to be closed.
+    void add(StatementNumber number, ParseSerial serial = 0, std::shared_ptr<const void> statement = nullptr) {
         order_.push_front({number, serial, nullptr, std::move(statement)});
         where_[number] = order_.begin();
+    }
+    // A statement that must be closed to stay within the bound.
+    std::optional<StatementNumber> evict() {
         if (order_.size() <= statements_max_) return std::nullopt;
         const StatementNumber oldest = order_.back().number;
         remove(oldest);
         return oldest;
     }
-    // It was to be closed but wasn't. The bound may be passed by it until the next add() brings the size down again.
+    // It was to be closed but wasn't. The bound is passed by it until something is added again.
     void restore(StatementNumber number, ParseSerial serial = 0) {
         if (where_.contains(number)) return;
         order_.push_back({number, serial, nullptr, nullptr});

@@ -34,10 +34,12 @@ using StatementPtr = std::shared_ptr<const Statement>;
 struct Told {
     ParseSerial by = 0;   // the Parse whose description it was told, or is being told; 0: none
     DescriptionPtr what;  // null: nothing yet
+    bool knows_parameters = false;  // by a Describe of its own; else it was only used, which fixes the result
 };
 
 // The unnamed statement lives for one query mostly: what was told is kept as it came, and looked into if it is needed.
 struct UnnamedTold {
+    static constexpr ParseSerial by_none_that_is_left = ~ParseSerial{0};
     ParseSerial by = 0;
     std::string parameters;  // ParameterDescription's body; empty: not told
     std::string results;     // RowDescription's body, no_results or (is_short) what results_of() makes of it; empty: not told

@@ -177,7 +177,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void start_lease(ServerPtr server);
     void end_lease();
     void tell_parameter_changes();
-    static Task<> roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks);
+    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::string sql);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
     void abandon_lease();
 
@@ -372,6 +372,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     };
     std::vector<ToFollow> to_follow_;
     bool has_turned_ = false;                          // the open transaction, to another than its lease's tenant
+    std::optional<std::string> followed_path_;         // what search_path was last made by it, in this transaction
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
@@ -391,7 +392,6 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string statement_owner_;
     std::string statement_owner_tenant_;
     std::string statement_owner_path_;
-    ScopedSettings::Values statement_owner_named_;
     std::string unnamed_definition_;  // Parse body after the name
     std::shared_ptr<const StatementTraits> unnamed_traits_;
     std::string unnamed_spelling_;    // its dialect's key

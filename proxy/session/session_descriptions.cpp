@@ -41,7 +41,7 @@ Session::Fit Session::fit_of_named(NamedStatement& named, std::string_view key) 
         return Fit::same;
     }
     if (!prepared->description) return ask_for_description(*prepared, statement);
-    if (prepared->description != told.what && !(*prepared->description == *told.what)) return Fit::differs;
+    if (prepared->description != told.what && !is_as_told(*told.what, *prepared->description, told.knows_parameters)) return Fit::differs;
     told.by = prepared->serial;
     return Fit::same;
 }
@@ -81,7 +81,9 @@ std::uint32_t Session::tag_of_description(std::string_view describe_body) {
         if (known == names_.end()) return 0;
         NamedStatement& named = known->second;
         const PreparedOnServer* prepared = server_->statements().touch(named.statement->number);
-        if (prepared == nullptr || (named.told.what && named.told.by == prepared->serial)) return 0;
+        if (prepared == nullptr) return 0;
+        named.told.knows_parameters = true;
+        if (named.told.what && named.told.by == prepared->serial) return 0;
         named.told.by = prepared->serial;
         return remember({Operation::Kind::describe, std::string(known->first), named.statement, 0, {}, prepared->serial});
     }
@@ -117,7 +119,8 @@ bool Session::on_described(char type, std::string_view body, const Expected& exp
     }
     const auto results = type == 'n' ? std::optional<std::string>(no_results) : results_of(body);
     if (!results) return false;
-    learn(at->second, {std::move(parameters_described_), *results});
+    const std::string results_elsewhere = type == 'n' ? *results : results_of(body, false).value_or(std::string());
+    learn(at->second, {std::move(parameters_described_), *results, results_elsewhere, pool_->key().address.cluster + '/' + pool_->key().database});
     parameters_described_.clear();
     return true;
 }

@@ -210,6 +210,7 @@ std::string Session::with_client_names(std::string_view body, std::string_view w
 
 // The server never did what this request was to do.
 void Session::undo(const Expected& expected) {
+    if (expected.tag >= first_unnamed_tag && unnamed_told_.by != 0) unnamed_told_.by = UnnamedTold::by_none_that_is_left;
     const auto at = operations_.find(expected.tag);
     if (expected.tag == 0 || at == operations_.end()) return;
     const Operation operation = at->second;  // a copy: what is forgotten next is found by its name

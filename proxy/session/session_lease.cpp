@@ -175,6 +175,7 @@ void Session::start_lease(ServerPtr server) {
     set_in_passing_ = false;
     to_follow_.clear();
     has_turned_ = false;
+    followed_path_.reset();
     ended_ = Ended::by_itself;
 }
 
@@ -221,13 +222,16 @@ void Session::abandon_lease() {
     if (desk_ != nullptr) desks.push_back(desk_);
     const bool nothing_owed = !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
                               partial_ == Partial::none && server->is_between_messages() && server->is_alive();
-    if (nothing_owed && replies_.status() == 'I') {
+    if (nothing_owed && replies_.status() == 'I' && !is_pinned()) {
         server->forget_context();
         pool_->give_back(server);
     } else if (nothing_owed) {
-        // The transaction must be over before the tenant counts as drained.
+        // The transaction must be over before the tenant counts as drained, and what pinned the session (locks that others wait for) must be
+        // gone with it, not with the server connection's next use.
+        std::string sql = replies_.status() == 'I' ? std::string() : "ROLLBACK";
+        if (is_pinned()) sql += (sql.empty() ? "" : "; ") + reset_sql();
         server->take_back();
-        asio::co_spawn(worker_.thread().executor(), roll_back_and_return(server, pool_, std::move(desks)), asio::detached);
+        asio::co_spawn(worker_.thread().executor(), clean_and_return(server, pool_, std::move(desks), std::move(sql)), asio::detached);
         return;
     } else {
         // It runs something for nobody: end that too.
@@ -241,10 +245,10 @@ void Session::abandon_lease() {
     for (TenantDesk* desk : desks) desk->end_lease();
 }
 
-Task<> Session::roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks) {
-    const Result<QueryAnswer> rolled_back = co_await server->query("ROLLBACK", server->options().prologue_ms_max);
+Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::string sql) {
+    const Result<QueryAnswer> cleaned = co_await server->query(std::move(sql), server->options().prologue_ms_max);
     server->forget_context();
-    if (rolled_back) {
+    if (cleaned) {
         pool->give_back(server);
     } else {
         server->close();
@@ -311,7 +315,7 @@ Task<> Session::watch_client(std::shared_ptr<Session> self) {
     const bool ready = co_await self->client_.readable();
     self->watching_client_ = false;
     if (!ready || self->end_reason_ != EndReason::none) co_return;
-    if (self->current_wait_ == nullptr && !self->terminating_) co_return;
+    if (self->current_wait_ == nullptr && !self->terminating_ && self->asked_ == 0) co_return;
     if (self->client_.is_closed_by_peer()) self->end(EndReason::client_lost, nullptr);
 }
 

@@ -335,6 +335,7 @@ void Session::set_again_in_passing() {
 // The transaction is over: what it has set stays, or doesn't.
 void Session::settle_named() {
     portals_.clear();
+    followed_path_.reset();
     const bool was_misplaced = misplaced_.has_value();
     const bool has_turned = std::exchange(has_turned_, false);
     misplaced_.reset();

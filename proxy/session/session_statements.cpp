@@ -50,6 +50,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         to_server(whole);
         return Step::done;
     }
+    note_types('t', definition.substr(sql.size() + 1));  // whoever declares a type of its database's knows its OID
     std::string translated;
     if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
         // The server knows the statement under our name. What it then says about it is heard in on_reply().
@@ -145,11 +146,13 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
     prepare_on_server(statement, Handling::forward, tag);
 }
 
-// Sends the Parse under the server's name, after closing the statement that has to make room.
+// Sends the Parse under the server's name, after closing the statements that have to make room.
 void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told) {
     constexpr std::size_t kept_bytes_max = 65'536;
     const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
-    if (const auto evicted = server_->statements().add(statement->number, worker_.statements().next_parse(), kept)) {
+    StatementCache& cache = server_->statements();
+    cache.add(statement->number, worker_.statements().next_parse(), kept);
+    while (const auto evicted = cache.evict()) {
         worker_.to_server().put_copy(message::close('S', std::string(server_statement_prefix) + std::to_string(*evicted)));
         const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, nullptr, *evicted, {}});
         replies_.sent({Request::close, Handling::swallow, close_tag});
@@ -223,14 +226,12 @@ std::string_view Session::text_of_statement(std::string_view statement_name) con
 // Equal texts of two tenants are two statements, and so are those under two paths: PostgreSQL would plan them anew at each change, and refuse
 // them where the tables that the paths lead to differ.
 const std::string& Session::statement_owner() {
-    const ScopedSettings::Values& named = named_.view().effective;
-    const bool is_current = statement_owner_tenant_ == tenant_name_ && statement_owner_path_ == own_state_.search_path && statement_owner_named_ == named;
-    if (!is_current || statement_owner_.empty()) {
+    const std::string* named = find_value(named_.view().effective, "search_path");
+    const std::string& path = followed_path_ ? *followed_path_ : named != nullptr ? *named : own_state_.search_path;
+    if (statement_owner_tenant_ != tenant_name_ || statement_owner_path_ != path || statement_owner_.empty()) {
         statement_owner_tenant_ = tenant_name_;
-        statement_owner_path_ = own_state_.search_path;
-        statement_owner_named_ = named;
-        statement_owner_ = tenant_name_ + '\n' + identity_.user + '\n' + own_state_.search_path;
-        for (const auto& [name, value] : named) statement_owner_ += '\n' + name + '=' + value;
+        statement_owner_path_ = path;
+        statement_owner_ = tenant_name_ + '\n' + identity_.user + '\n' + path;
     }
     return statement_owner_;
 }
@@ -255,7 +256,10 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     }
     const std::string server_name = statement_for_server(statement);
     const Fit fit = fit_of(statement);
-    if (fit == Fit::not_known_yet) return Step::wait_for_replies;
+    if (fit == Fit::not_known_yet) {
+        begin_watching_client();  // the answer may wait for a lock
+        return Step::wait_for_replies;
+    }
     if (fit == Fit::differs) {
         worker_.shared().session_metrics.changed_results.inc();
         worker_.statements().renew(tenant_name_);  // who prepares it again gets what is there now

@@ -88,6 +88,7 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
     if (!has_path && has_turned_) follow_with_path(target.get());
     if (!to_follow_.empty() && !can_spell(to_follow_.back().value)) return client_error::unreadable_naming();
     named_ = after;
+    followed_path_.reset();
     refused_naming_.reset();
     route_is_stale_ = true;
     return {};
@@ -102,6 +103,9 @@ void Session::follow_with_path(const Tenant* target) {
 // Sent right behind what made it necessary, so that ROLLBACK TO undoes both together.
 void Session::send_to_follow() {
     const std::vector<ToFollow> all = std::exchange(to_follow_, {});
+    for (const ToFollow& next : all) {
+        if (next.name == "search_path") followed_path_ = next.value;
+    }
     if (all.empty() || (replies_.ends_with_ready() && replies_.status() != 'T')) return;
     if (replies_.ends_with_ready()) {
         std::string sql;
