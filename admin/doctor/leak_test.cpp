@@ -72,7 +72,9 @@ class Trial {
                 session.exec_params("SELECT 1 FROM " + table + " WHERE " + column + "::text <> $1 LIMIT 1", {tenant_key(*expected.tenant)});
             read += rows ? 1 : 0;
             if (rows && !rows->empty()) fail_with("tenant " + expected.tenant->name + " sees rows of others in " + table);
-            if (!rows && !is_nothing_to_see(rows.error().sqlstate)) fail_with("tenant " + expected.tenant->name + ", " + table + ": " + rows.error().message);
+            if (!rows && !is_nothing_to_see(rows.error().sqlstate)) {
+                fail_with("tenant " + expected.tenant->name + ", " + table + ": " + rows.error().message);
+            }
         }
         out_.tables_read = looked_ ? std::min(out_.tables_read, read) : read;
         looked_ = true;
