@@ -31,9 +31,12 @@ Error cluster_is_missing(std::string_view whose, std::string_view cluster) {
 
 Result<void> check_database(const Snapshot& snapshot, const std::optional<HomeConfig>& home, const User* user, std::string_view database) {
     const bool is_home = home && home->database == database;
-    if (database.empty() || is_home || snapshot.knows_database(database)) return {};
+    const bool is_narrow = user != nullptr && !user->all_tenants;
+    // Called like somebody's tenant, and no claim of it: to this user it isn't there.
+    const bool is_others = is_narrow && snapshot.find_tenant(database) != nullptr && !may_speak_for(*user, database);
+    if (database.empty() || is_home || (!is_others && snapshot.knows_database(database))) return {};
     std::string message = "database \"" + std::string(database) + "\" does not exist";
-    if (user != nullptr && !user->all_tenants) message += ", or is a tenant that user \"" + user->name + "\" may not speak for";
+    if (is_narrow) message += ", or is a tenant that user \"" + user->name + "\" may not speak for";
     return fail(ErrorKind::not_found, std::move(message), {}, {}, std::string(unknown_database));
 }
 

@@ -36,7 +36,8 @@ bool may_speak(const Asker& asker, const Tenant& tenant) {
 Error no_such_tenant(const Asker& asker, std::string_view setting, std::string_view value) {
     std::string message = "tenant \"" + std::string(value) + "\" doesn't exist";
     if (asker.user != nullptr) message += " or user \"" + asker.user->name + "\" may not speak for it";
-    return fail(ErrorKind::not_found, std::move(message), "named by parameter \"" + std::string(setting) + "\"", {}, "3D000");
+    return fail(ErrorKind::not_found, std::move(message), "named by parameter \"" + std::string(setting) + "\"",
+                "name a tenant, or take the parameter out of identify.tenant_settings if it means something else", "3D000");
 }
 
 Error no_such_schema(const Asker& asker, std::string_view schema) {
@@ -60,6 +61,8 @@ bool is_alone(const Snapshot& snapshot, std::string_view tenant) {
 // An application whose tenant was named at login may use such a setting for something else, unless row-level security reads it there.
 bool may_mean_nobody(const Snapshot& snapshot, const Asker& asker, std::string_view setting) {
     if (asker.login_tenant.empty()) return false;
+    // A policy may read it where others live. Refusing only what is somebody's would tell who exists.
+    if (is_narrow(asker) && !is_alone(snapshot, asker.login_tenant)) return false;
     const TenantPtr tenant = snapshot.find_tenant(asker.login_tenant);
     const Database* database = snapshot.find_database(asker.cluster, asker.database);
     const bool is_guarded = database != nullptr && same_setting(database->tenant_setting, setting);
@@ -198,12 +201,13 @@ Result<std::string> tenant_in_force(const IdentifyConfig& config, const Snapshot
         named_by = setting;
     }
     if (!tenant.empty() && tenant != asker.login_tenant && is_alone(snapshot, asker.login_tenant) && !is_alone(snapshot, tenant)) {
-        // What the login's tenant may call its further schemas, it may not where others live.
+        // What means nobody where the login's tenant lives alone may be somebody where others live.
         Asker asked = asker;
         asked.login_tenant = {};
         asked.current_tenant = tenant;
-        const std::string* path = find_value(effective, "search_path");
-        if (path != nullptr && is_narrow(asker)) PP_TRY(named_by_path(config, snapshot, asked, *path));
+        for (const auto& [setting, value] : effective) {
+            if (is_narrow(asker)) PP_TRY(tenant_named_by(config, snapshot, asked, setting, value));
+        }
     }
     return tenant.empty() ? std::string(asker.login_tenant) : tenant;
 }

@@ -109,7 +109,9 @@ std::string set_sql(const Context& context) {
     std::string sql;
     if (!context.role.empty()) sql += "SET SESSION ROLE " + sql_identifier(context.role) + "; ";
     sql += "SELECT pg_catalog.current_setting('role')";
-    if (context.search_path.empty()) {
+    if (context.has_empty_path) {
+        sql += ", pg_catalog.set_config('search_path', '', false)";
+    } else if (context.search_path.empty()) {
         sql += ", pg_catalog.current_setting('search_path')";
     } else {
         const std::string path = ascii_sql_literal(context.search_path);
@@ -129,6 +131,7 @@ bool is_proof(const Context& context, const std::vector<std::optional<std::strin
     if (!row[0] || *row[0] != wanted_role) return false;
     const std::string_view wanted_path = is_ascii_text(context.search_path) ? std::string_view(context.search_path) : "t";
     if (!row[1] || (!context.search_path.empty() && *row[1] != wanted_path)) return false;
+    if (context.has_empty_path && !row[1]->empty()) return false;
     return std::all_of(row.begin() + 2, row.end(), [](const auto& value) { return value.has_value(); });
 }
 

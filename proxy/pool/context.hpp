@@ -19,8 +19,9 @@ using Settings = std::vector<std::pair<std::string, std::string>>;  // name, val
 
 struct Context {
     std::string role;         // empty: the login's own
-    std::string search_path;  // empty: the server's default
+    std::string search_path;  // empty: the server's default, unless has_empty_path
     Settings settings;        // without role and search_path
+    bool has_empty_path = false;  // set_config('search_path', '', ..), which is another thing than '""'
     friend bool operator==(const Context&, const Context&) = default;
 };
 using ContextPtr = std::shared_ptr<const Context>;

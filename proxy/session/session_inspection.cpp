@@ -15,6 +15,7 @@ namespace {
 // Both have the same role and path, and every setting of either is in the other.
 bool has_all_of(const ServerConnection& server, const Context& actual, const Context& wanted) {
     if (actual.role != wanted.role || actual.search_path != wanted.search_path) return false;
+    if (actual.has_empty_path != wanted.has_empty_path) return false;
     const auto is_wanted = [&](const auto& setting) { return find_setting(wanted.settings, setting.first) != nullptr; };
     if (!std::all_of(actual.settings.begin(), actual.settings.end(), is_wanted)) return false;
     for (const auto& [name, value] : wanted.settings) {
@@ -89,7 +90,9 @@ Context Session::adopt_inspection(const QueryAnswer& answer) {
             if (value != "none" && value != startup_state_.role) own.role = value;
         } else if (name == "search_path") {
             actual.search_path = value;
-            if (value != startup_state_.search_path || find_value(named_.view().persistent, name) != nullptr) named.emplace_back(name, value);
+            actual.has_empty_path = value.empty();
+            const bool is_as_it_began = value == startup_state_.search_path && actual.has_empty_path == startup_state_.has_empty_path;
+            if (!is_as_it_began || find_value(named_.view().persistent, name) != nullptr) named.emplace_back(name, value);
         } else {
             put_setting(actual.settings, name, value);
             const std::string* began = find_setting(startup_state_.settings, name);

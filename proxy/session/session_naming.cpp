@@ -78,7 +78,9 @@ Context Session::startup_state(const Tenant* tenant, const Access& access) const
     const bool is_login_tenant = (tenant != nullptr ? tenant->name : std::string_view()) == identity_.tenant;
     for (const auto& [name, value] : identity_.settings) {
         if (same_name(name, "search_path")) {
-            if (is_login_tenant || state.search_path.empty()) state.search_path = value;
+            if (!is_login_tenant && !state.search_path.empty()) continue;
+            state.search_path = value;
+            state.has_empty_path = value.empty();
         } else if (same_name(name, "client_encoding") && is_utf8_name(value)) {
             continue;  // what server connections have anyway
         } else if (is_login_tenant || !names_tenants(worker_.config().identify, folded(name))) {
@@ -96,7 +98,8 @@ Context Session::session_state() const {
     const bool is_held_back = held_.state() == HeldTransaction::State::open;
     for (const auto& [name, value] : is_held_back ? named_.committed() : named_.view().persistent) {
         if (name == "search_path") {
-            state.search_path = value.empty() ? "\"\"" : value;  // empty means the default here
+            state.search_path = value;
+            state.has_empty_path = value.empty();
         } else {
             put_setting(state.settings, name, value);
         }

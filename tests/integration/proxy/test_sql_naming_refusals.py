@@ -333,12 +333,15 @@ class NoOracle(naming_case.Base):
                 for inside in (False, True):
                     def attempt(name, sql=sql, inside=inside, login=login):
                         wire = self.wire(login, user='other')
-                        if inside:
-                            wire.run('BEGIN')
-                            if login:
-                                wire.run('SELECT 1')
-                        seen = wire.run(sql % name)
-                        return (seen, wire.run('SHOW search_path'), wire.run("SELECT current_user")) if login else seen
+                        try:
+                            if inside:
+                                wire.run('BEGIN')
+                                if login:
+                                    wire.run('SELECT 1')
+                            seen = wire.run(sql % name)
+                            return (seen, wire.run('SHOW search_path'), wire.run("SELECT current_user")) if login else seen
+                        finally:
+                            wire.close()
                     self.same(attempt)
 
     def test_before_the_password_is_known(self):

@@ -60,3 +60,13 @@ TEST_CASE("the prologue is ASCII, whatever the session's encoding is") {
     CHECK(is_proof(context, {"none", "t"}));
     CHECK_FALSE(is_proof(context, {"none", "f"}));
 }
+
+TEST_CASE("an empty path is neither the default nor a path with a schema of no name") {
+    Context context;
+    context.has_empty_path = true;
+    CHECK(set_sql(context).find("set_config('search_path', '', false)") != std::string::npos);
+    CHECK(is_proof(context, {"none", ""}));
+    CHECK_FALSE(is_proof(context, {"none", "\"$user\", public"}));
+    CHECK_FALSE(is_proof(context, {"none", "\"\""}));
+    CHECK_FALSE(context == Context{});
+}

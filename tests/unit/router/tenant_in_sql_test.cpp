@@ -164,7 +164,7 @@ TEST_CASE("with a tenant of the login's, settings may be the application's own")
     CHECK(who.by("pgporter.tenant", "anything") == "3D000");
     who.asker.user = who.catalog->find_user("narrow");
     CHECK(who.by("search_path", "globex") == "3F000");
-    CHECK(who.by("app.workspace_id", "globex") == "acme");  // the application's own, like any other value
+    CHECK(who.by("app.workspace_id", "globex") == "3D000");
 }
 
 TEST_CASE("with a tenant of the login's, who may not be spoken for can't be told from who doesn't exist either") {
@@ -185,6 +185,8 @@ TEST_CASE("with a tenant of the login's, who may not be spoken for can't be told
     CHECK(who.by({{"app.tenant", "acme"}, {"search_path", "globex"}}) == "3F000");
     CHECK(who.by({{"app.tenant", "acme"}, {"search_path", "nobody"}}) == "3F000");
     CHECK(who.by({{"app.tenant", "acme"}, {"search_path", "public"}}) == "acme");
+    CHECK(who.by("app.tenant", "globex") == "alone");
+    CHECK(who.by({{"app.workspace_id", "globex"}, {"search_path", "acme"}}) == "3D000");
     who.asker.login_tenant = who.asker.current_tenant = "acme";
     CHECK(who.by("search_path", "globex") == "3F000");
     CHECK(who.by("search_path", "lookup, nobody") == "3F000");  // each schema counts, not the first
