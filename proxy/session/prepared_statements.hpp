@@ -14,6 +14,7 @@
 #include "proxy/session/session_dialect.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "router/session_statement.hpp"
+#include "router/sql_lexer.hpp"
 
 namespace pgporter {
 
