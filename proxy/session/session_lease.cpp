@@ -156,6 +156,7 @@ void Session::start_lease(ServerPtr server) {
     saw_error_ = false;
     set_in_passing_ = false;
     path_to_follow_.reset();
+    has_ended_ = false;
     ended_ = Ended::by_itself;
 }
 

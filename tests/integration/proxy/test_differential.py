@@ -5,8 +5,10 @@ import os
 import unittest
 
 import conversation
+import conversations_answered_here
 import conversations_extended
 import conversations_generated
+import conversations_pipelined
 import conversations_recorded
 import conversations_simple
 import fixture
@@ -14,7 +16,8 @@ import wire_client
 
 DIRECT_ONLY = os.environ.get('PGPORTER_TEST_DIRECT') == '1'  # both sides are PostgreSQL: checks the conversations themselves
 WRITTEN = list(conversations_simple.conversations()) + list(conversations_extended.conversations())
-GENERATED = list(conversations_generated.conversations())
+WRITTEN += list(conversations_answered_here.conversations())
+GENERATED = list(conversations_generated.conversations()) + list(conversations_pipelined.conversations())
 RECORDED = list(conversations_recorded.conversations())
 ALL = WRITTEN + GENERATED + RECORDED
 
@@ -139,16 +142,16 @@ class Differential(unittest.TestCase):
     def test_recorded_dribble(self):
         self.compare('dribble', RECORDED)
 
-    def known_defect_generated_whole(self):
+    def test_generated_whole(self):
         self.compare('whole', GENERATED)
 
-    def known_defect_generated_dribble(self):
+    def test_generated_dribble(self):
         self.compare('dribble', [case for case in GENERATED if not case.big])
 
-    def known_defect_generated_coalesced(self):
+    def test_generated_coalesced(self):
         self.compare('coalesced', GENERATED)
 
-    def known_defect_generated_with_sessions_in_between(self):
+    def test_generated_with_sessions_in_between(self):
         self.compare_shared(GENERATED)
 
     def test_login_messages(self):
