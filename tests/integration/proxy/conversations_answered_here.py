@@ -114,7 +114,7 @@ def _transactions():
     yield C('SET TRANSACTION in every place', [
         q('BEGIN'), q('SET TRANSACTION READ ONLY'), q('SAVEPOINT s'), q('SET TRANSACTION READ WRITE'), q('ROLLBACK'), q('BEGIN'), q('SELECT 1'),
         q('SET TRANSACTION ISOLATION LEVEL SERIALIZABLE'), q('ROLLBACK'), q('BEGIN'), q("SET TRANSACTION SNAPSHOT 'x'"), q('ROLLBACK')])
-    yield C('DISCARD ALL in a transaction', [q('BEGIN'), q('DISCARD ALL'), q('ROLLBACK'), x(run('BEGIN')), x(run('DISCARD ALL')), q('ROLLBACK'),
+    yield C('DISCARD in a transaction, and parts of it', [q('BEGIN'), q('DISCARD ALL'), q('ROLLBACK'), x(run('BEGIN')), x(run('DISCARD ALL')), q('ROLLBACK'),
                                              q('DISCARD PLANS'), q('DISCARD SEQUENCES'), q('DISCARD TEMP')])
     yield C('Sync twice, and alone', [t(w.sync(), w.sync(), ready=2), t(run('BEGIN'), w.sync(), w.sync(), ready=2), x(run('COMMIT')), x()])
     yield C('an empty statement in a failed transaction', [q('BEGIN'), q('SELECT 1/0'), x(run('')), q(';'), x(run('ROLLBACK'))])
@@ -133,7 +133,7 @@ def _others():
         q('BEGIN'), x(w.parse('', 'SELECT n FROM items ORDER BY id'), w.bind('cur'), w.execute('cur', 1)), q('FETCH 2 FROM cur'),
         x(w.execute('cur', 1)), q('CLOSE cur'), pipeline(w.execute('cur', 1)), q('ROLLBACK')])
     yield C('NOTIFY', [q('BEGIN'), q("NOTIFY diff_channel, 'x'"), q('COMMIT'), x(run('SELECT pg_notify($1, $2)', ['diff_channel', 'y'])), q('NOTIFY "a b"')])
-    yield C('LISTEN and NOTIFY', [q('LISTEN diff_own'), q("NOTIFY diff_own, 'one'"), q('BEGIN'), q("NOTIFY diff_own, 'two'"), q('ROLLBACK'),
+    yield C('LISTEN, and NOTIFY of its own', [q('LISTEN diff_own'), q("NOTIFY diff_own, 'one'"), q('BEGIN'), q("NOTIFY diff_own, 'two'"), q('ROLLBACK'),
                                   x(run('NOTIFY diff_own')), q('UNLISTEN *'), q("NOTIFY diff_own, 'three'")], pooled=False)
     yield C('rows without columns', [q('SELECT FROM items'), x(run('SELECT FROM items')), x(w.parse('', 'SELECT FROM items'), w.bind(), w.execute('', 3))])
     yield C('format codes, none, one, each', [

@@ -1,6 +1,7 @@
 """Plays every conversation against PostgreSQL directly and through pgporter and compares the answers message by message: sent whole, a byte
 at a time, all at once, and with other sessions on the only server connection between its transactions.
 """
+import dataclasses
 import os
 import unittest
 
@@ -30,8 +31,9 @@ def setUpModule():
     server.make_world()
     proxy = None
     if not DIRECT_ONLY:
-        proxy = fixture.Pgporter(workspace, server, limits={'wait_ms_max': 3000, 'statement_bytes_max': 33554432,
-                                                            'pending_replies_max': 60000}).start()
+        proxy = fixture.Pgporter(workspace, server, limits={'wait_ms_max': 3000, 'statement_bytes_max': 33554432, 'pending_replies_max': 60000})
+        proxy.config['home'] = {'cluster': 'main', 'database': 'app'}
+        proxy.start()
         proxy.apply(fixture.document({'main': server}, {name: {} for name in fixture.TENANTS},
                                      databases=[{'cluster': 'main', 'name': 'app', 'server_connections_max': 1}]))
 
@@ -41,7 +43,7 @@ def tearDownModule():
 
 
 def direct(params=None, tenant='acme'):
-    sent = dict({'search_path': tenant + ', public'}, **(params or {}))
+    sent = dict({'search_path': tenant + ', public'} if tenant else {}, **(params or {}))
     return wire_client.Wire(server.port).login('app', fixture.PASSWORDS['app'], 'app', sent)
 
 
@@ -76,20 +78,28 @@ class Interloper:
             wire.close()
 
 
+def named_in_sql(case):
+    """The same conversation of a session that logs in without a tenant and names it in SQL. None: it goes back to what the session began with."""
+    text = b''.join(turn.data for turn in case.turns).lower()
+    if any(word in text for word in (b'reset', b'default', b'discard', b'search_path', b'show all')) or 'search_path' in case.params:
+        return None
+    return dataclasses.replace(case, turns=[conversation.q('SET search_path TO acme, public')] + list(case.turns))
+
+
 class Differential(unittest.TestCase):
     maxDiff = None
 
-    def compare(self, mode, cases, between=None, play_direct_as=None):
+    def compare(self, mode, cases, between=None, play_direct_as=None, tenant='acme'):
         failures, played, silent = [], 0, 0
         for case in cases:
             try:
-                wire = direct(case.params)
+                wire = direct(case.params, tenant)
                 expected = conversation.play(wire, case, play_direct_as or mode)
                 wire.close()
             except wire_client.WireError as error:
                 self.fail('the conversation "%s" does not work with PostgreSQL itself: %s' % (case.name, error))
             try:
-                wire = proxied(case.params)
+                wire = proxied(case.params, tenant)
                 wire.timeout = 30.0 if case.big else 5.0  # PostgreSQL answers the small ones in milliseconds
                 got = conversation.play(wire, case, mode, between)
                 wire.close()
@@ -133,6 +143,18 @@ class Differential(unittest.TestCase):
         between = Interloper()
         try:
             self.compare('shared', [case for case in cases if case.pooled], between, play_direct_as='whole')
+        finally:
+            between.close()
+
+    def test_named_in_sql(self):
+        cases = [named for named in map(named_in_sql, WRITTEN) if named]
+        self.assertGreater(len(cases), 150)
+        self.compare('whole', cases, tenant='')
+
+    def test_named_in_sql_with_sessions_in_between(self):
+        between = Interloper()
+        try:
+            self.compare('shared', [named for named in map(named_in_sql, WRITTEN) if named and named.pooled], between, 'whole', '')
         finally:
             between.close()
 
