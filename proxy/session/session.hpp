@@ -295,7 +295,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::optional<Step> replace_portal(std::string_view portal, bool is_known_statement);
     std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
     std::optional<Step> execute_session_statement(std::string_view body);
-    std::optional<Step> execute_here(std::string_view name, Portal& portal, std::uint32_t rows_max);
+    std::optional<Step> execute_here(Portal& portal, std::uint32_t rows_max);
     void note_savepoint_of_portals(const SessionStatement& statement);
     void run_again(std::string_view name, const Portal& portal);
     bool bind_on_server(std::string_view name, Portal& portal);

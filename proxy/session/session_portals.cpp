@@ -185,7 +185,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
     Portal& portal = at->second;
     if (!portal.is_on_server) {
         if (!server_) {
-            if (const auto step = execute_here(*name, portal, *rows_max)) return step;
+            if (const auto step = execute_here(portal, *rows_max)) return step;
             if (!portal.has_run && !portal.changes.empty()) {
                 const Result<void> planned = plan_binding(portal.changes);
                 if (!planned) {
@@ -219,7 +219,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
 }
 
 // Nullopt: it takes a server.
-std::optional<Session::Step> Session::execute_here(std::string_view name, Portal& portal, std::uint32_t rows_max) {
+std::optional<Session::Step> Session::execute_here(Portal& portal, std::uint32_t rows_max) {
     if (portal.has_run) {
         if (portal.statement->verb != SessionVerb::set_config) return std::nullopt;  // can't be run twice
         say(message::command_complete("SELECT 0"));

@@ -81,7 +81,7 @@ class Interloper:
 def named_in_sql(case):
     """The same conversation of a session that logs in without a tenant and names it in SQL. None: it goes back to what the session began with."""
     text = b''.join(turn.data for turn in case.turns).lower()
-    if any(word in text for word in (b'reset', b'default', b'discard', b'search_path', b'show all')) or 'search_path' in case.params:
+    if any(word in text for word in (b'reset', b'default', b'discard', b'search_path', b'show all', b'current_company_id')) or 'search_path' in case.params:
         return None
     return dataclasses.replace(case, turns=[conversation.q('SET search_path TO acme, public')] + list(case.turns))
 
