@@ -325,7 +325,12 @@ bool Session::execute_by_sql(std::string_view sql) {
 bool Session::reset_to_beginning(const StatementTraits& traits) {
     std::string value;
     if (traits.reset_name == "search_path") {
-        const auto schemas = split_search_path(startup_state_.search_path);
+        // Of the tenant in force now, which the open transaction may have turned to.
+        const HeldTransaction::World here = world();
+        const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, named_.view().effective);
+        const TenantPtr target = names_in_sql() && tenant && !tenant->empty() ? here.snapshot.find_tenant(*tenant) : nullptr;
+        const auto schemas = split_search_path(target ? path_to_begin_with(*target) : startup_state_.search_path);
+        path_to_follow_.reset();
         if (!schemas || schemas->empty()) return false;
         for (const auto& schema : *schemas) value += (value.empty() ? "" : ", ") + sql_literal(schema);
     } else {
