@@ -18,7 +18,8 @@
 //   session_downlink.cpp  what each reply means for pooling
 //   session_inspection.cpp  what a transaction has changed in the session's state: settings, pins
 //   session_naming.cpp    the tenant in SQL: what a statement sets, for whom the session speaks then
-//   session_local.cpp     requests of the extended protocol that are answered without a server
+//   session_local.cpp     statements about the session that are parsed without a server
+//   session_portals.cpp   what is bound to them
 #pragma once
 
 #include <functional>
@@ -84,27 +85,53 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
   private:
     enum class Step { done, need_server, server_blocked, client_blocked, wait_for_replies, ended };
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
+    // The unnamed statement, put aside.
+    struct UnnamedStatement {
+        std::shared_ptr<const StatementTraits> traits;
+        std::shared_ptr<const SessionStatement> session;
+        std::string definition;
+        std::uint64_t serial = 0;
+        std::uint64_t serial_on_server = 0;
+        std::string spelling = {};
+        UnnamedTold told = {};
+    };
     // What is undone when the server never did it.
     struct Operation {
         enum class Kind {
-            name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, describe, local_query, rename_tag, refusal
+            name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, drop_unnamed, describe, local_query,
+            local_answer, rename_tag, refusal
         } kind;
         std::string name;
         StatementPtr statement;
         StatementNumber number = 0;
-        std::string reply;  // local_query, rename_tag, refusal
-        ParseSerial serial = 0;  // describe: of what this Parse has made
-        Told told = {};          // close_name: of that name
+        std::string reply;                         // local_query, local_answer, rename_tag, refusal
+        std::optional<UnnamedStatement> replaced;  // unnamed_parse, drop_unnamed: what comes back if PostgreSQL skips this
+        ParseSerial serial = 0;                    // describe: of what this Parse has made
+        Told told = {};                            // close_name: of that name
     };
 
     enum class Held { answered, needs_server, refused };
+    // What stands behind a statement before the server is idle: more of its Query, or of its batch of the extended protocol.
+    enum class Behind { nothing, query, batch };
     // A portal of a statement about the session.
     struct Portal {
         std::shared_ptr<const SessionStatement> statement;
         std::vector<ResolvedChange> changes;
         std::vector<std::uint16_t> result_formats;
+        std::string definition;  // of the statement: a Parse message's body after the name
+        std::string values;      // a Bind message's body after the names
+        std::size_t depth = 0;   // savepoints when it was bound
         bool is_on_server = false;
-        bool is_exhausted = false;
+        bool has_run = false;    // here
+    };
+    // What a Query of several statements finds.
+    struct Before {
+        HeldTransaction held;
+        ScopedSettings named;
+        bool must_set_again;
+        bool route_is_stale;
+        std::optional<Error> refused_naming;
+        std::unordered_map<std::string, Portal> portals;
     };
     // What the session has set by SQL and no statement about tenants did.
     struct OwnSettings {
@@ -212,6 +239,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void ensure_on_server(const StatementPtr& statement, const Told& told = {});
     void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told = {});
     void ensure_unnamed_on_server();
+    UnnamedStatement take_unnamed();
+    std::uint32_t drop_unnamed();
+    Step settle();
     std::uint32_t remember(Operation operation);
     void note_traits(const StatementTraits& traits);
     Step begin_stream(char type, std::uint32_t body_length);
@@ -248,10 +278,13 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] Context session_state() const;
     Step on_session_query(std::string_view sql);
     Held answer_held(const std::vector<SessionStatement>& statements);
+    Held answer_held(const std::vector<SessionStatement>& statements, std::string& text);
+    [[nodiscard]] bool may_go_along(const std::vector<SessionStatement>& statements, const ScopedSettings& before) const;
     void refuse_query(const Error& error);
     Result<void> plan_binding(const std::vector<SessionStatement>& statements, std::size_t from);
     Step forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements);
-    Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
+    Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes, Behind behind);
+    void note_end_of_transaction(const SessionStatement& statement, Behind behind);
     void note_refused_naming(const Error& error);
     void keep_refused_naming(const std::vector<ResolvedChange>& changes);
     void settle_named();
@@ -268,26 +301,38 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_local.cpp
     bool parse_locally(std::string_view name, std::string_view definition);
+    [[nodiscard]] static std::optional<std::vector<std::uint32_t>> parameter_types(const SessionStatement& statement, std::string_view declarations);
+    [[nodiscard]] std::string_view definition_of(std::string_view statement_name) const;
+    bool describe_statement_here(std::string_view name);
     [[nodiscard]] std::string row_description_of(const SessionStatement& statement, const std::vector<std::uint16_t>& formats) const;
     [[nodiscard]] std::shared_ptr<const SessionStatement> session_statement(std::string_view statement_name) const;
-    std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
     Result<void> plan_binding(const std::vector<ResolvedChange>& changes);
-    std::optional<Step> execute_session_statement(std::string_view body);
-    [[nodiscard]] bool is_portal_of_session(std::string_view execute_body) const;
-    bool describe_locally(std::string_view body);
-    bool close_locally(std::string_view body);
     void end_local_batch();
     void refuse_locally(const Error& error);
     void raise_in_batch(const Error& error, const std::string& reply = {});
     void raise_query(const Error& error, std::string_view if_valid = {});
     std::uint32_t remember_refusal(const Error& error);
 
+    // session_portals.cpp
+    [[nodiscard]] static bool ends_transaction(const SessionStatement& statement);
+    std::optional<Step> replace_portal(std::string_view portal, bool is_known_statement);
+    std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
+    std::optional<Step> execute_session_statement(std::string_view body);
+    std::optional<Step> execute_here(Portal& portal, std::uint32_t rows_max);
+    void note_savepoint_of_portals(const SessionStatement& statement);
+    void run_again(std::string_view name, const Portal& portal);
+    bool bind_on_server(std::string_view name, Portal& portal);
+    std::optional<Step> describe_here(std::string_view body);
+    void answer_in_turn(Request request, std::string text);
+    bool close_locally(std::string_view body);
+    [[nodiscard]] bool is_portal_of_session(std::string_view execute_body) const;
+
     // session_downlink.cpp
     bool on_reply(char type, std::string_view body, std::string_view whole);
     bool on_partial_reply(ServerConnection& server, std::string_view& input);
     void on_error_reply(const Expected& expected, std::string_view body, std::string_view whole);
     void on_ready();
-    void undo(const Expected& expected);
+    void undo(const Expected& expected, bool has_failed);
     void complete(const Expected& expected, char type);
     void say_simulated();
     void flush_to_client();
@@ -361,6 +406,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     HeldTransaction held_;                             // while there is no server connection
     std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
     std::pair<std::uint32_t, Error> naming_in_doubt_;  // refused, unless PostgreSQL has something against it itself: by the refusal's tag
+    Error refused_held_;                               // why answer_held() has refused one, and what that would have changed
+    std::vector<ResolvedChange> refused_changes_;
     // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
     std::optional<Error> refused_naming_;
     // What is set right behind a statement that changes who is named: a path that no setting brings with it, what RESET means for us. An empty
@@ -379,6 +426,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already
     bool set_in_passing_ = false;                      // so it was, in this lease
     bool saw_error_ = false;                           // in this transaction
+    bool has_ended_ = false;                           // in this batch a transaction has ended already
     enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
     std::unordered_map<std::string, Portal> portals_;  // of statements about the session
     std::shared_ptr<const SessionStatement> unnamed_session_;  // the unnamed statement, if it is one

@@ -67,7 +67,7 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
             if (!is_asynchronous) outcome = replies_.on_server(type);
             if (outcome.unexpected) return false;
             for (const Expected& expected : replies_.trimmed()) {
-                if (type == 'E') undo(expected);
+                if (type == 'E') undo(expected, &expected == &replies_.trimmed().back());
             }
             reply_forwarded_ = outcome.handling == Handling::forward;
             const auto header = frame_header(type, frames.body_length());
@@ -169,7 +169,7 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     }
     bool query_was_skipped = false;
     for (const Expected& trimmed : replies_.trimmed()) {
-        undo(trimmed);
+        undo(trimmed, &trimmed == &replies_.trimmed().back());  // the oldest is the one that failed
         query_was_skipped |= trimmed.request == Request::query && trimmed.handling == Handling::forward;
     }
     if (query_was_skipped && set_in_passing_ && expected.handling == Handling::swallow && replies_.is_empty() && server_) {
@@ -208,12 +208,12 @@ std::string Session::with_client_names(std::string_view body, std::string_view w
     return std::string(whole);
 }
 
-// The server never did what this request was to do.
-void Session::undo(const Expected& expected) {
+// The server never did what this request was to do: it skipped it, unless this is the one that has failed.
+void Session::undo(const Expected& expected, bool has_failed) {
     if (expected.tag >= first_unnamed_tag && unnamed_told_.by != 0) unnamed_told_.by = UnnamedTold::by_none_that_is_left;
     const auto at = operations_.find(expected.tag);
     if (expected.tag == 0 || at == operations_.end()) return;
-    const Operation operation = at->second;  // a copy: what is forgotten next is found by its name
+    Operation operation = at->second;  // a copy: what is forgotten next is found by its name
     forget_operation(expected.tag);
     switch (operation.kind) {
         case Operation::Kind::name_statement:
@@ -228,8 +228,19 @@ void Session::undo(const Expected& expected) {
             server_->statements().restore(operation.number, worker_.statements().next_parse());  // it is still there
             break;
         case Operation::Kind::unnamed_parse:
-            unnamed_serial_ = 0;
-            server_->unnamed_statement = 0;
+        case Operation::Kind::drop_unnamed:
+            if (has_failed) {  // a failed Parse has dropped the one before; the client's own has left none
+                if (expected.handling == Handling::forward) unnamed_serial_ = 0;
+                server_->unnamed_statement = 0;
+            } else if (operation.replaced) {
+                UnnamedStatement& replaced = *operation.replaced;
+                server_->unnamed_statement = replaced.serial_on_server;
+                if (expected.handling != Handling::forward) break;
+                unnamed_traits_ = std::move(replaced.traits);
+                unnamed_session_ = std::move(replaced.session);
+                unnamed_definition_ = std::move(replaced.definition);
+                unnamed_serial_ = replaced.serial;
+            }
             break;
         case Operation::Kind::describe:
             if (asked_ == operation.serial) asked_ = 0;
@@ -239,6 +250,7 @@ void Session::undo(const Expected& expected) {
             break;
         case Operation::Kind::parse_again:
         case Operation::Kind::local_query:
+        case Operation::Kind::local_answer:
         case Operation::Kind::rename_tag:
         case Operation::Kind::refusal: break;
     }
@@ -267,9 +279,11 @@ void Session::say_simulated() {
                 if (at != operations_.end()) worker_.to_client().put_copy(at->second.reply);
                 worker_.to_client().put_copy(message::ready_for_query(replies_.status()));
                 break;
-            case Request::bind:
             case Request::describe:
             case Request::execute:
+                if (at != operations_.end()) worker_.to_client().put_copy(at->second.reply);
+                break;
+            case Request::bind:
             case Request::function_call:
             case Request::sync:
             case Request::copy_end: break;  // never simulated

@@ -176,6 +176,7 @@ void Session::start_lease(ServerPtr server) {
     to_follow_.clear();
     has_turned_ = false;
     followed_path_.reset();
+    has_ended_ = false;
     ended_ = Ended::by_itself;
 }
 

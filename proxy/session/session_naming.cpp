@@ -14,13 +14,10 @@
 namespace pgporter {
 namespace {
 
-bool sets(const SessionStatement& statement) {
-    return statement.verb == SessionVerb::set || statement.verb == SessionVerb::set_config;
-}
-
-bool is_of_transaction(const SessionStatement& statement) {
-    return statement.verb != SessionVerb::other && !sets(statement) && statement.verb != SessionVerb::reset_all &&
-           statement.verb != SessionVerb::discard_all;
+// What is followed statement by statement is no tangle; what takes settings back, within one Query, is.
+bool ends_something(const SessionStatement& statement) {
+    return statement.verb == SessionVerb::commit || statement.verb == SessionVerb::rollback || statement.verb == SessionVerb::rollback_to ||
+           statement.verb == SessionVerb::release;
 }
 
 // The text with as many blanks instead of its beginning: positions in errors stay what they are.
@@ -140,8 +137,35 @@ void Session::keep_refused_naming(const std::vector<ResolvedChange>& changes) {
     route_is_stale_ = true;
 }
 
-// Statements that need no server, from the first one on.
+// Statements that need no server, from the first one on. PostgreSQL parses all of a Query before it runs any of it: where one of several needs the
+// server, all of them go there, if what stands in front can be said there as well.
 Session::Held Session::answer_held(const std::vector<SessionStatement>& statements) {
+    const bool is_first = answered_ == 0 && statements.size() > 1;
+    const std::optional<Before> before = is_first ? std::optional<Before>(Before{held_, named_, must_set_again_, route_is_stale_, refused_naming_, portals_})
+                                                  : std::nullopt;
+    std::string text;
+    const Held held = answer_held(statements, text);
+    if (held == Held::needs_server && before && may_go_along(statements, before->named)) {
+        held_ = before->held;
+        named_ = before->named;
+        must_set_again_ = before->must_set_again;
+        route_is_stale_ = before->route_is_stale;
+        refused_naming_ = before->refused_naming;
+        portals_ = before->portals;
+        answered_ = 0;
+        return held;
+    }
+    if (held == Held::refused) {
+        if (!text.empty()) say(text);
+        refuse_query(refused_held_);
+        keep_refused_naming(refused_changes_);
+    } else if (!text.empty()) {
+        say(text);
+    }
+    return held;
+}
+
+Session::Held Session::answer_held(const std::vector<SessionStatement>& statements, std::string& text) {
     if (statements.size() > 1) named_.begin();  // they succeed or fail together
     for (; answered_ < statements.size(); ++answered_) {
         const SessionStatement& statement = statements[answered_];
@@ -151,20 +175,38 @@ Session::Held Session::answer_held(const std::vector<SessionStatement>& statemen
         HeldTransaction::Answer answer = held_.perform(statement, *changes, world(), named_);
         if (answer.kind == HeldTransaction::Answer::Kind::needs_server) return Held::needs_server;
         if (answer.kind == HeldTransaction::Answer::Kind::refused) {
-            refuse_query(answer.error);
-            keep_refused_naming(*changes);
+            refused_held_ = answer.error;
+            refused_changes_ = *changes;
             return Held::refused;
         }
+        if (ends_transaction(statement)) portals_.clear();
+        note_savepoint_of_portals(statement);
         if (!statement.changes.empty() || named_.view() != before) named_changed(before);
-        std::string text = warning_message(answer);
+        text += warning_message(answer);
         if (!answer.row.empty()) {
             std::vector<message::TextColumn> columns;
             for (const SettingChange& change : statement.changes) columns.push_back({change.column});
             text += message::row_description(columns) + message::data_row({answer.row.begin(), answer.row.end()});
         }
-        say(text + message::command_complete(answer.tag));
+        text += message::command_complete(answer.tag);
     }
     return Held::answered;
+}
+
+// May the statements that were answered here go to the server with the rest of their Query? What they set must hold there as it does here: no
+// end of a transaction between (the server goes back to its own context there), nothing that goes back to the session's beginning.
+bool Session::may_go_along(const std::vector<SessionStatement>& statements, const ScopedSettings& before) const {
+    bool has_changes = before.has_uncommitted() || before.view().effective != before.view().persistent;
+    bool has_end = false;
+    for (std::size_t i = 0; i < answered_; ++i) {
+        const SessionStatement& statement = statements[i];
+        has_end |= ends_transaction(statement) || statement.verb == SessionVerb::rollback_to || statement.verb == SessionVerb::release;
+        for (const SettingChange& change : statement.changes) {
+            has_changes = true;
+            if (change.value.kind == SettingOperand::Kind::null) return false;
+        }
+    }
+    return !has_end || !has_changes;
 }
 
 // A Query that fails without a server.
@@ -204,11 +246,12 @@ Session::Step Session::on_session_query(std::string_view sql) {
     if (server_ && answered_ == 0 && replies_.ends_with_ready()) return Step::wait_for_replies;
     if (server_) return forward_session_query(sql, statements);
     unnamed_serial_ = 0;
-    portals_.clear();
+    if (!statements.empty()) portals_.erase(std::string());
     const Held held = answer_held(statements);
     if (held == Held::refused) return end_reason_ == EndReason::none ? Step::done : Step::ended;
     if (held == Held::answered) {
         held_.end_implicit(named_);
+        if (held_.state() == HeldTransaction::State::none) portals_.clear();
         answered_ = 0;
         say((statements.empty() ? message::empty_query_response() : std::string()) + message::ready_for_query(held_.status()));
         return Step::done;
@@ -236,9 +279,10 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
     for (std::size_t i = from; i < statements.size(); ++i) {
         const SessionStatement& statement = statements[i];
         const auto changes = resolve(statement, {});
+        const Behind behind = i + 1 < statements.size() ? Behind::query : Behind::nothing;
         const bool is_over_at_once = statements.size() == 1 && replies_.status() == 'I' && changes && !changes->empty() &&
                                      std::all_of(changes->begin(), changes->end(), [](const ResolvedChange& change) { return change.is_local; });
-        Result<void> noted = changes && !is_over_at_once ? note_session_statement(statement, *changes) : Result<void>{};
+        Result<void> noted = changes && !is_over_at_once ? note_session_statement(statement, *changes, behind) : Result<void>{};
         if (!noted) {
             const bool is_in_doubt = statements.size() == 1 && !statement.computed.empty();
             const bool would_last = replies_.status() == 'I';
@@ -251,26 +295,26 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
             }
             return Step::done;
         }
-        of_transaction |= is_of_transaction(statement);
+        of_transaction |= ends_something(statement);
         has_changes |= !statement.changes.empty();
     }
     has_barrier_ |= has_changes || !named_.is_empty();
-    unnamed_serial_ = 0;
-    server_->unnamed_statement = 0;
+    if (!statements.empty()) portals_.erase(std::string());
+    const std::uint32_t tag = drop_unnamed();
     if (statements.size() - from > 1 && of_transaction && has_changes) state_is_suspect_ = true;  // too tangled to be followed
     if (from == 0 && statements.size() == 1) {
         const StatementTraits traits = scan_statement(sql, dialect());
         const bool is_naming = names_tenants(worker_.config().identify, traits.reset_name);  // then it is followed by what it means
         if (!traits.reset_name.empty() && !is_naming && reset_to_beginning(traits)) return Step::done;
     }
-    replies_.sent({Request::query});
+    replies_.sent({Request::query, Handling::forward, tag});
     worker_.to_server().put_copy(message::query(from == 0 ? std::string(sql) : blanked(sql, statements[from].begin)));
     send_to_follow();
     return Step::done;
 }
 
 // What a statement that goes to the server means for the session; an error: it must not go.
-Result<void> Session::note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes) {
+Result<void> Session::note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes, Behind behind) {
     const IdentifyConfig& config = worker_.config().identify;
     for (const std::string& name : statement.computed) {
         if (names_tenants(config, name)) return client_error::computed_setting(name);
@@ -290,7 +334,10 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
             }
             return {};
         case SessionVerb::commit:
-        case SessionVerb::rollback: has_barrier_ |= named_.in_transaction() && !named_.is_empty(); return {};
+        case SessionVerb::rollback:
+            has_barrier_ |= named_.in_transaction() && !named_.is_empty();
+            note_end_of_transaction(statement, behind);
+            return {};
         case SessionVerb::set_transaction: return {};
         case SessionVerb::reset_all: {
             note_traits(scan_statement(statement.text, dialect()));
@@ -318,6 +365,36 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
     }
     if (!is_followed) note_traits(scan_statement(statement.text, dialect()));
     return naming.empty() ? Result<void>{} : turn_by(naming);
+}
+
+// The server goes back to its connection's own context, which is what the tenant that this transaction has named begins with. What is read behind
+// that, before the lease ends, must be of the tenant in force then.
+void Session::note_end_of_transaction(const SessionStatement& statement, Behind behind) {
+    if (behind == Behind::nothing && !statement.chain) return;
+    has_ended_ = true;
+    const bool commits = statement.verb == SessionVerb::commit && replies_.status() != 'E';
+    ScopedSettings after = named_;
+    if (commits) {
+        after.commit();
+    } else {
+        after.rollback();
+    }
+    const bool has_path = commits && find_value(after.view().persistent, "search_path") != nullptr;
+    if (has_path && after.view().effective == named_.view().effective) return;  // it stays as it is
+    const HeldTransaction::World here = world();
+    const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, after.view().effective);
+    if (tenant && *tenant == tenant_name_) {
+        misplaced_.reset();
+        return;
+    }
+    state_is_suspect_ = true;
+    Result<void> turned = tenant ? Result<void>{} : Result<void>(tenant.error());
+    if (tenant && behind == Behind::query) turned = client_error::tenant_elsewhere(tenant_name_, *tenant);  // nothing can be said in between
+    if (turned) {
+        after.begin();  // the chain's, or the batch's
+        turned = turn_to(after);
+    }
+    if (!turned) misplaced_ = turned.error();
 }
 
 // The server connection is proven to have this session's context; still, a function may have changed it behind our back, and the client has

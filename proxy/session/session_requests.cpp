@@ -169,9 +169,8 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
     switch (type) {
         case 'Q':
             state_is_suspect_ = true;  // too long to be looked at
-            unnamed_serial_ = 0;
-            server_->unnamed_statement = 0;
-            replies_.sent({Request::query});
+            portals_.erase(std::string());
+            replies_.sent({Request::query, Handling::forward, drop_unnamed()});
             break;
         case 'P':
             if (pool_mode_ == PoolMode::transaction && partial_ != Partial::none) {
@@ -222,8 +221,20 @@ bool Session::answer_locally(const StatementTraits& traits) {
         flush_to_client();
         return true;
     }
+    unnamed_serial_ = 0;
+    held_.end_implicit(named_);  // a Query ends the batch that it stands in
+    portals_.clear();
     say(reply + message::ready_for_query('I'));
     return true;
+}
+
+// Everything that was sent is answered before what comes next is decided. Without a Sync behind it, the server is asked for its answers.
+Session::Step Session::settle() {
+    if (!replies_.ends_with_ready()) {
+        const auto flush = frame_header('H', 0);
+        worker_.to_server().put_copy(std::string_view(flush.data(), flush.size()));
+    }
+    return Step::wait_for_replies;
 }
 
 // DISCARD ALL and RESET ALL between transactions: the session's state becomes what it was at its start, tenant and all, which is not
@@ -232,10 +243,10 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
     if (!resetting_) {
         const bool changes = !own_.settings.empty() || (traits.discard_all && own_.role) || !named_.is_empty();
         own_.settings.clear();
+        unnamed_serial_ = 0;
         if (traits.discard_all) {  // RESET ALL leaves the role and prepared statements alone
             own_.role.reset();
             names_.clear();
-            unnamed_serial_ = 0;
             custom_settings_.clear();
         }
         reset_named();
@@ -259,14 +270,16 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
             if (server_ && !resetting_ && replies_.ends_with_ready()) return Step::wait_for_replies;
             if (!server_ || resetting_) return reset_session(traits);
         }
+        const bool is_known = !traits.deallocate_name.empty() && names_.contains(traits.deallocate_name);
+        if (server_ && is_known && !replies_.is_empty() && !replies_.is_copying_in()) return settle();
         if (answer_locally(traits)) return Step::done;
     }
     if (names_in_sql() && (traits.of_session || (is_held && held_.state() == HeldTransaction::State::failed))) return on_session_query(sql);
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
     std::optional<Error> refused = doubt_about(sql, traits);
     note_traits(traits);
-    unnamed_serial_ = 0;
-    server_->unnamed_statement = 0;
+    if (!traits.empty) portals_.erase(std::string());
+    const std::uint32_t tag = drop_unnamed();
     if (!refused) refused = misplaced_;
     if (!refused && refused_naming_ && !traits.gives_up) refused = refused_naming_;
     if (!refused) refused = guard_statement(sql, access_, dialect());
@@ -278,7 +291,7 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     }
     if (!names_in_sql() && !traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     if (execute_by_sql(sql)) return Step::done;
-    replies_.sent({Request::query});
+    replies_.sent({Request::query, Handling::forward, tag});
     to_server(whole);
     return Step::done;
 }

@@ -66,6 +66,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         definition = translated;
     }
     if (name->empty()) {
+        Operation operation{Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, take_unnamed()};
         unnamed_traits_ = std::make_shared<StatementTraits>(traits);
         unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql, dialect()) : nullptr;
         if (!unnamed_session_) note_traits(traits);  // else when it is executed
@@ -77,7 +78,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         portal_of_unnamed_.clear();
         server_->unnamed_statement = unnamed_serial_;
         server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
-        const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+        const std::uint32_t tag = remember(std::move(operation));
         replies_.sent({Request::parse, Handling::forward, tag});
         if (translated.empty()) {
             to_server(whole);
@@ -172,18 +173,45 @@ void Session::ensure_on_server(const StatementPtr& statement, const Told& told) 
     prepare_on_server(statement, Handling::swallow, tag, told);
 }
 
+// The unnamed statement, or its absence.
 void Session::ensure_unnamed_on_server() {
-    if (unnamed_serial_ == 0 || server_->unnamed_statement == unnamed_serial_) return;
+    if (server_->unnamed_statement == unnamed_serial_) return;
+    UnnamedStatement replaced;
+    replaced.serial_on_server = server_->unnamed_statement;
+    if (unnamed_serial_ == 0) {  // what the server has is gone for the client
+        const std::uint32_t dropped = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)});
+        worker_.to_server().put_copy(message::close('S', ""));
+        replies_.sent({Request::close, Handling::swallow, dropped});
+        server_->unnamed_statement = 0;
+        return;
+    }
     std::string text;
     const std::size_t mark = begin_message(text, 'P');
     put_cstring(text, "");
     text += unnamed_told_.parameters.empty() ? unnamed_definition_ : with_parameters(unnamed_definition_, unnamed_told_.parameters);
     end_message(text, mark);
     worker_.to_server().put_copy(text);
-    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced)});
     replies_.sent({Request::parse, Handling::swallow, tag});
     server_->unnamed_statement = unnamed_serial_;
     server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
+}
+
+// There is no unnamed statement any more.
+Session::UnnamedStatement Session::take_unnamed() {
+    UnnamedStatement taken{std::move(unnamed_traits_), std::move(unnamed_session_), std::move(unnamed_definition_), unnamed_serial_,
+                           server_ ? server_->unnamed_statement : 0};
+    unnamed_serial_ = 0;
+    return taken;
+}
+
+// A Query that goes to the server, or Close, drops the unnamed statement. The tag for its request: in an open batch PostgreSQL may skip it.
+std::uint32_t Session::drop_unnamed() {
+    if (unnamed_serial_ == 0 && server_->unnamed_statement == 0) return 0;
+    const bool may_be_skipped = replies_.has_open_batch();
+    UnnamedStatement replaced = take_unnamed();
+    server_->unnamed_statement = 0;
+    return may_be_skipped ? remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)}) : 0;
 }
 
 // The name under which the server knows the client's statement, which is there when this returns. An unknown name stays as it is: PostgreSQL
@@ -238,20 +266,15 @@ const std::string& Session::statement_owner() {
 
 Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
     if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
-    if (replies_.is_skipping()) return Step::done;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
-    if (refused_naming_ && !scan_statement(text_of_statement(statement), dialect()).gives_up) {
-        raise_in_batch(*refused_naming_);
-        return Step::done;
-    }
-    if (access_.guards_role || access_.guards_setting) {  // it may have been parsed for another tenant
-        if (const auto guarded = guard_statement(text_of_statement(statement), access_, dialect())) {
-            raise_in_batch(*guarded);
-            return Step::done;
-        }
-    }
-    if (const auto trouble = trouble_with_spelling(statement)) {
-        raise_in_batch(*trouble);
+    std::optional<Error> refused;
+    if (refused_naming_ && !scan_statement(text_of_statement(statement), dialect()).gives_up) refused = refused_naming_;
+    // It may have been parsed for another tenant.
+    if (!refused && (access_.guards_role || access_.guards_setting)) refused = guard_statement(text_of_statement(statement), access_, dialect());
+    if (!refused) refused = trouble_with_spelling(statement);
+    if (refused || replies_.is_skipping()) {
+        if (!replies_.is_skipping()) raise_in_batch(*refused);
+        if (partial_ != Partial::none) partial_ = Partial::drop;  // the rest of it is still to come
         return Step::done;
     }
     const std::string server_name = statement_for_server(statement);
@@ -278,7 +301,7 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
 }
 
 Session::Step Session::on_describe(std::string_view body, std::string_view whole) {
-    if (!server_ && describe_locally(body)) return Step::done;
+    if (const auto step = describe_here(body)) return *step;
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (body.size() >= 2 && body[0] == 'S') {
         const std::string_view name = body.substr(1, body.find('\0', 1) - 1);
@@ -301,11 +324,9 @@ Session::Step Session::on_close(std::string_view body, std::string_view whole) {
     const std::string name = body.size() >= 2 ? std::string(body.substr(1, body.find('\0', 1) - 1)) : std::string();
     if (body.empty() || body[0] != 'S' || name.empty()) {
         if (!server_ && !try_begin_lease()) return Step::need_server;
-        if (!body.empty() && body[0] == 'S') {
-            unnamed_serial_ = 0;
-            server_->unnamed_statement = 0;
-        }
-        replies_.sent({Request::close});
+        if (!body.empty() && body[0] == 'P') portals_.erase(name);
+        const std::uint32_t tag = !body.empty() && body[0] == 'S' ? drop_unnamed() : 0;
+        replies_.sent({Request::close, Handling::forward, tag});
         to_server(whole);
         return Step::done;
     }

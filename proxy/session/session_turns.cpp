@@ -24,6 +24,7 @@ Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
     if (replies_.status() == 'I' && replies_.is_empty()) after.begin();
     for (const ResolvedChange& change : changes) after.change(change.name, change.value, change.is_local);
     after.begin();
+    if (has_ended_) state_is_suspect_ = true;  // too tangled to be followed
     PP_TRY(turn_to(after));
     if (misplaced_ || std::all_of(changes.begin(), changes.end(), [](const ResolvedChange& change) { return change.value.has_value(); })) return {};
     const HeldTransaction::World here = world();

@@ -244,9 +244,19 @@ Session::Step Session::start_bind() {
     const std::string_view all = gathered_;
     const auto portal_end = all.find('\0');
     const auto statement_end = all.find('\0', portal_end + 1);
-    const Step step = on_bind(all.substr(0, portal_end), all.substr(portal_end + 1, statement_end - portal_end - 1),
-                              all.substr(statement_end + 1), client_frames_.body_length());
-    if (step != Step::done) return step;
+    const std::string_view portal = all.substr(0, portal_end);
+    const std::string_view statement = all.substr(portal_end + 1, statement_end - portal_end - 1);
+    if (const auto replaced = portals_.empty() ? std::nullopt : replace_portal(portal, !text_of_statement(statement).empty())) {
+        if (*replaced == Step::done) partial_ = Partial::drop;
+        if (*replaced != Step::done) return *replaced;
+    } else {
+        const Step step = on_bind(portal, statement, all.substr(statement_end + 1), client_frames_.body_length());
+        if (step != Step::done) return step;
+    }
+    if (partial_ == Partial::drop) {  // refused: what is still to come of it must not reach the server
+        gathered_.clear();
+        return flush_to_server() ? Step::done : Step::server_blocked;
+    }
     const bool sent = flush_to_server();  // `gathered_` ends here
     const bool complete = client_frames_.body_complete();
     finish_partial();
