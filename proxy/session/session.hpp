@@ -188,7 +188,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void finish_partial();
     void to_server(std::string_view bytes);
     bool flush_to_server();
-    void say(std::string_view bytes);  // to the client; only without a lease
+    // To the client; only without a lease. Leaves with the rest of what this event says, before anything else can be said to anybody.
+    void say(std::string_view bytes);
+    void flush_said();
     void fail_request(const Error& error, std::string_view& input);
 
     // session_requests.cpp
@@ -386,6 +388,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string reply_;            // a reply that came in pieces
     bool reply_streams_ = false;   // its pieces are passed on as they come
     bool reply_forwarded_ = false;
+    bool has_said_ = false;      // the worker's buffer has something of this session's own
     bool skip_to_sync_ = false;  // an extended request failed without a server: skip as PostgreSQL does
 };
 
