@@ -181,12 +181,32 @@ Result<void> Session::plan_binding(const std::vector<SessionStatement>& statemen
     return {};
 }
 
+// SET to what is set already, in words that were understood before: a client that names its tenant again before each request. Nothing changes
+// but that it is to be set again; whom it names was decided with the route, which still holds. False: it takes a closer look.
+bool Session::answer_known_set(std::string_view sql) {
+    const bool may_be_set = sql.size() > 3 && (sql[0] | 0x20) == 's' && (sql[1] | 0x20) == 'e' && (sql[2] | 0x20) == 't';
+    if (!may_be_set || server_ || !names_in_sql() || held_.state() != HeldTransaction::State::none || answered_ != 0 || binding_) return false;
+    const KnownSet* known = worker_.known_sets().find(sql);
+    if (known == nullptr || named_.in_transaction()) return false;
+    const SnapshotPtr& snapshot = worker_.snapshot();
+    if (!has_route_ || route_is_stale_ || refused_naming_ || snapshot == nullptr || route_version_ != snapshot->version()) return false;
+    const std::string* value = find_value(named_.view().persistent, known->name);
+    if (value == nullptr || *value != known->value || named_.view().effective != named_.view().persistent) return false;
+    unnamed_serial_ = 0;
+    portals_.clear();
+    must_set_again_ = true;
+    static const std::string answer = message::command_complete("SET") + message::ready_for_query('I');
+    say(answer);
+    return true;
+}
+
 // A simple Query with statements about the session or its transaction, or any in a held transaction that has failed.
 Session::Step Session::on_session_query(std::string_view sql) {
     const std::vector<SessionStatement> statements = recognise(sql);
     // What came before may end the lease: then this one is decided anew.
     if (server_ && answered_ == 0 && replies_.ends_with_ready()) return Step::wait_for_replies;
     if (server_) return forward_session_query(sql, statements);
+    worker_.known_sets().note(sql, statements);
     unnamed_serial_ = 0;
     portals_.clear();
     const Held held = answer_held(statements);

@@ -250,6 +250,7 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
 
 Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
+    if (answer_known_set(sql)) return Step::done;
     const StatementTraits traits = scan_statement(sql);
     const bool is_held = !server_ && held_.state() != HeldTransaction::State::none;
     if (pool_mode_ == PoolMode::transaction && !is_held) {
