@@ -101,6 +101,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         bool is_on_server = false;
         bool is_exhausted = false;
     };
+    // What sets one of the session's settings again. `statement`: SET of it, prepared; null: it takes set_config.
+    struct Setter {
+        StatementPtr statement;
+        std::string bind_and_execute;
+    };
     // What the session has set by SQL and no statement about tenants did.
     struct OwnSettings {
         std::optional<std::string> role;
@@ -242,6 +247,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void send_path_to_follow();
     void settle_named();
     void set_again_in_passing();
+    [[nodiscard]] Setter setter_for(const std::string& name, const std::string& value);
     void named_changed(const ScopedSettings::View& before);
     void reset_named();
 
@@ -337,6 +343,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
     bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already
     bool set_in_passing_ = false;                      // so it was, in this lease
+    ScopedSettings::Values setters_of_;                // and by these: made for what was set again last
+    std::vector<Setter> setters_;
     bool saw_error_ = false;                           // in this transaction
     enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
     std::unordered_map<std::string, Portal> portals_;  // of statements about the session

@@ -6,6 +6,7 @@
 #include "catalog/allowed_addresses.hpp"
 #include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/set_statement.hpp"
 #include "proxy/session/tenant_context.hpp"
 #include "router/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
@@ -369,15 +370,38 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
 // just set it again. That goes out in front of the statement, in the same transaction and without a Sync: if it fails, PostgreSQL skips the
 // statement.
 void Session::set_again_in_passing() {
-    const StatementPtr setter = worker_.setter();
-    ensure_on_server(setter);
-    for (const auto& [name, value] : named_.view().persistent) {
-        worker_.to_server().put_copy(message::bind_text("", setter->server_name, {name, value}) + message::execute(""));
+    if (setters_of_ != named_.view().persistent) {
+        setters_of_ = named_.view().persistent;
+        setters_.clear();
+        for (const auto& [name, value] : setters_of_) setters_.push_back(setter_for(name, value));
+    }
+    for (std::size_t i = 0; i < setters_.size(); ++i) {
+        const Setter& setter = setters_[i];
+        // Statements of our own must not crowd out the client's.
+        const bool has_room = server_->statements().size() * 2 <= worker_.config().limits.server_statements_max;
+        if (setter.statement && (has_room || server_->statements().touch(setter.statement->number))) {
+            ensure_on_server(setter.statement);
+            worker_.to_server().put_copy(setter.bind_and_execute);
+        } else {
+            ensure_on_server(worker_.setter());
+            const auto& [name, value] = setters_of_[i];
+            worker_.to_server().put_copy(message::bind_text("", worker_.setter()->server_name, {name, value}) + message::execute(""));
+        }
         replies_.sent({Request::bind, Handling::swallow});
         replies_.sent({Request::execute, Handling::swallow});
     }
     set_in_passing_ = true;
     has_barrier_ = true;
+}
+
+// SET costs PostgreSQL half of what a SELECT of set_config costs.
+Session::Setter Session::setter_for(const std::string& name, const std::string& value) {
+    Setter setter;
+    const std::string sql = set_statement_sql(name, value);
+    if (sql.empty()) return setter;
+    setter.statement = worker_.statements().find_or_create("", sql + std::string("\0\0\0", 3));
+    setter.bind_and_execute = message::bind_text("", setter.statement->server_name, {}) + message::execute("");
+    return setter;
 }
 
 // Sent right behind what made it necessary, so that ROLLBACK TO undoes both together.
