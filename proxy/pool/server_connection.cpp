@@ -136,8 +136,12 @@ Task<> ServerConnection::downlink(ServerPtr self) {
         } else if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
             break;
         }
-        const IoStatus wanted = result.status == IoStatus::want_write ? IoStatus::want_write : IoStatus::want_read;
-        const bool ready = co_await self->stream_->ready_for(wanted);
+        bool ready = false;
+        if (result.status == IoStatus::want_write) {
+            ready = co_await self->stream_->writable();
+        } else {
+            ready = co_await self->stream_->readable();
+        }
         if (!ready) break;
     }
     self->lost();

@@ -133,6 +133,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         std::optional<Error> refused_naming;
         std::unordered_map<std::string, Portal> portals;
     };
+    // What sets one of the session's settings again. `statement`: SET of it, prepared; null: it takes set_config.
+    struct Setter {
+        StatementPtr statement;
+        std::string bind_and_execute;
+    };
     // What the session has set by SQL and no statement about tenants did.
     struct OwnSettings {
         std::optional<std::string> role;
@@ -221,7 +226,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void finish_partial();
     void to_server(std::string_view bytes);
     bool flush_to_server();
-    void say(std::string_view bytes);  // to the client; only without a lease
+    // To the client; only without a lease. Leaves with the rest of what this event says, before anything else can be said to anybody.
+    void say(std::string_view bytes);
+    void flush_said();
     void fail_request(const Error& error, std::string_view& input);
 
     // session_requests.cpp
@@ -276,6 +283,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] HeldTransaction::World world() const;
     [[nodiscard]] Context startup_state(const Tenant* tenant, const Access& access) const;
     [[nodiscard]] Context session_state() const;
+    bool answer_known_set(std::string_view sql);
     Step on_session_query(std::string_view sql);
     Held answer_held(const std::vector<SessionStatement>& statements);
     Held answer_held(const std::vector<SessionStatement>& statements, std::string& text);
@@ -289,6 +297,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void keep_refused_naming(const std::vector<ResolvedChange>& changes);
     void settle_named();
     void set_again_in_passing();
+    [[nodiscard]] Setter setter_for(const std::string& name, const std::string& value);
     void named_changed(const ScopedSettings::View& before);
     void reset_named();
 
@@ -425,6 +434,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
     bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already
     bool set_in_passing_ = false;                      // so it was, in this lease
+    ScopedSettings::Values setters_of_;                // and by these: made for what was set again last
+    std::vector<Setter> setters_;
     bool saw_error_ = false;                           // in this transaction
     bool has_ended_ = false;                           // in this batch a transaction has ended already
     enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
@@ -488,6 +499,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string reply_;            // a reply that came in pieces
     bool reply_streams_ = false;   // its pieces are passed on as they come
     bool reply_forwarded_ = false;
+    bool has_said_ = false;      // the worker's buffer has something of this session's own
     bool skip_to_sync_ = false;  // an extended request failed without a server: skip as PostgreSQL does
 };
 

@@ -235,11 +235,14 @@ void Session::undo(const Expected& expected, bool has_failed) {
             } else if (operation.replaced) {
                 UnnamedStatement& replaced = *operation.replaced;
                 server_->unnamed_statement = replaced.serial_on_server;
+                server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
                 if (expected.handling != Handling::forward) break;
                 unnamed_traits_ = std::move(replaced.traits);
                 unnamed_session_ = std::move(replaced.session);
                 unnamed_definition_ = std::move(replaced.definition);
                 unnamed_serial_ = replaced.serial;
+                unnamed_spelling_ = std::move(replaced.spelling);
+                unnamed_told_ = std::move(replaced.told);
             }
             break;
         case Operation::Kind::describe:

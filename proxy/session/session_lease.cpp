@@ -193,6 +193,7 @@ void Session::tell_parameter_changes() {
         if (known == nullptr || *known != value) changes += message::parameter_status(name, value);
     }
     client_reported_ = server_->reported();
+    flush_said();
     if (!changes.empty()) client_out_.write(client_, changes);
 }
 

@@ -6,6 +6,7 @@
 #include "catalog/allowed_addresses.hpp"
 #include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/session/set_statement.hpp"
 #include "proxy/session/tenant_context.hpp"
 #include "router/sql_lexer.hpp"
 #include "proxy/wire/messages.hpp"
@@ -239,12 +240,32 @@ Result<void> Session::plan_binding(const std::vector<SessionStatement>& statemen
     return {};
 }
 
+// SET to what is set already, in words that were understood before: a client that names its tenant again before each request. Nothing changes
+// but that it is to be set again; whom it names was decided with the route, which still holds. False: it takes a closer look.
+bool Session::answer_known_set(std::string_view sql) {
+    const bool may_be_set = sql.size() > 3 && (sql[0] | 0x20) == 's' && (sql[1] | 0x20) == 'e' && (sql[2] | 0x20) == 't';
+    if (!may_be_set || server_ || !names_in_sql() || held_.state() != HeldTransaction::State::none || answered_ != 0 || binding_) return false;
+    const KnownSet* known = worker_.known_sets().find(sql);
+    if (known == nullptr || named_.in_transaction()) return false;
+    const SnapshotPtr& snapshot = worker_.snapshot();
+    if (!has_route_ || route_is_stale_ || refused_naming_ || snapshot == nullptr || route_version_ != snapshot->version()) return false;
+    const std::string* value = find_value(named_.view().persistent, known->name);
+    if (value == nullptr || *value != known->value || named_.view().effective != named_.view().persistent) return false;
+    unnamed_serial_ = 0;
+    portals_.erase(std::string());
+    must_set_again_ = true;
+    static const std::string answer = message::command_complete("SET") + message::ready_for_query('I');
+    say(answer);
+    return true;
+}
+
 // A simple Query with statements about the session or its transaction, or any in a held transaction that has failed.
 Session::Step Session::on_session_query(std::string_view sql) {
     const std::vector<SessionStatement> statements = recognise(sql, dialect());
     // What came before may end the lease: then this one is decided anew.
     if (server_ && answered_ == 0 && replies_.ends_with_ready()) return Step::wait_for_replies;
     if (server_) return forward_session_query(sql, statements);
+    if (!depends_on_dialect(sql)) worker_.known_sets().note(sql, statements);
     unnamed_serial_ = 0;
     if (!statements.empty()) portals_.erase(std::string());
     const Held held = answer_held(statements);
@@ -401,15 +422,38 @@ void Session::note_end_of_transaction(const SessionStatement& statement, Behind 
 // just set it again. That goes out in front of the statement, in the same transaction and without a Sync: if it fails, PostgreSQL skips the
 // statement.
 void Session::set_again_in_passing() {
-    const StatementPtr setter = worker_.setter();
-    ensure_on_server(setter);
-    for (const auto& [name, value] : named_.view().persistent) {
-        worker_.to_server().put_copy(message::bind_text("", setter->server_name, {name, value}) + message::execute(""));
+    if (setters_of_ != named_.view().persistent) {
+        setters_of_ = named_.view().persistent;
+        setters_.clear();
+        for (const auto& [name, value] : setters_of_) setters_.push_back(setter_for(name, value));
+    }
+    for (std::size_t i = 0; i < setters_.size(); ++i) {
+        const Setter& setter = setters_[i];
+        // Statements of our own must not crowd out the client's.
+        const bool has_room = server_->statements().size() * 2 <= worker_.config().limits.server_statements_max;
+        if (setter.statement && (has_room || server_->statements().touch(setter.statement->number))) {
+            ensure_on_server(setter.statement);
+            worker_.to_server().put_copy(setter.bind_and_execute);
+        } else {
+            ensure_on_server(worker_.setter());
+            const auto& [name, value] = setters_of_[i];
+            worker_.to_server().put_copy(message::bind_text("", worker_.setter()->server_name, {name, value}) + message::execute(""));
+        }
         replies_.sent({Request::bind, Handling::swallow});
         replies_.sent({Request::execute, Handling::swallow});
     }
     set_in_passing_ = true;
     has_barrier_ = true;
+}
+
+// SET costs PostgreSQL half of what a SELECT of set_config costs.
+Session::Setter Session::setter_for(const std::string& name, const std::string& value) {
+    Setter setter;
+    const std::string sql = set_statement_sql(name, value);
+    if (sql.empty()) return setter;
+    setter.statement = worker_.statements().find_or_create("", sql + std::string("\0\0\0", 3));
+    setter.bind_and_execute = message::bind_text("", setter.statement->server_name, {}) + message::execute("");
+    return setter;
 }
 
 // The transaction is over: what it has set stays, or doesn't.

@@ -254,15 +254,22 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
     }
     if (resetting_ && !server_ && !try_begin_lease()) return Step::need_server;
     resetting_ = false;
-    client_out_.write(client_, message::command_complete(traits.discard_all ? "DISCARD ALL" : "RESET"));
-    if (server_) tell_parameter_changes();
+    const std::string done = message::command_complete(traits.discard_all ? "DISCARD ALL" : "RESET");
+    if (!server_) {
+        say(done + message::ready_for_query('I'));
+        return Step::done;
+    }
+    flush_said();
+    client_out_.write(client_, done);
+    tell_parameter_changes();
     client_out_.write(client_, message::ready_for_query('I'));
-    if (server_) finish_transaction();
+    finish_transaction();
     return Step::done;
 }
 
 Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
+    if (answer_known_set(sql)) return Step::done;
     const StatementTraits traits = scan_statement(sql, dialect());
     const bool is_held = !server_ && held_.state() != HeldTransaction::State::none;
     if (pool_mode_ == PoolMode::transaction && !is_held) {

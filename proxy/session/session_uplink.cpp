@@ -106,7 +106,9 @@ Session::Step Session::process(std::string_view& input) {
     // The thread's buffer must never carry one session's bytes into another's stream.
     PP_ASSERT(worker_.to_server().bytes().empty());
     const Step step = process_all(input);
+    flush_said();
     const bool sent = flush_to_server();
+    if (step == Step::done && is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
     return sent || step == Step::ended ? step : Step::server_blocked;
 }
 
@@ -114,9 +116,10 @@ Session::Step Session::process_all(std::string_view& input) {
     while (true) {
         if (end_reason_ != EndReason::none) return Step::ended;
         if (terminating_) return terminate();
-        if (server_ && must_wait()) return Step::wait_for_replies;
+        const bool has_more = !input.empty() || has_ready_partial();
+        if (has_more && server_ && must_wait()) return Step::wait_for_replies;
         if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
-        if (input.empty() && !has_ready_partial()) break;
+        if (!has_more) break;
         Step step = Step::done;
         if (partial_ != Partial::none) {
             step = continue_partial(input);
@@ -287,9 +290,15 @@ bool Session::flush_to_server() {
 }
 
 void Session::say(std::string_view bytes) {
-    PP_ASSERT(!server_);
-    if (desk_ != nullptr) desk_->counters().sent_bytes.inc(bytes.size());
-    if (!client_out_.write(client_, bytes)) end(EndReason::client_lost, nullptr);
+    constexpr std::size_t staged_bytes_max = 65'536;
+    PP_ASSERT(!server_ && (has_said_ || worker_.to_client().bytes().empty()));
+    has_said_ = true;
+    worker_.to_client().put_copy(bytes);
+    if (worker_.to_client().bytes().size() > staged_bytes_max) flush_said();
+}
+
+void Session::flush_said() {
+    if (std::exchange(has_said_, false)) flush_to_client();
 }
 
 // A request that could get no server connection: answered as PostgreSQL answers a failed request of that protocol, and skipped.
@@ -312,6 +321,7 @@ void Session::fail_request(const Error& error, std::string_view& input) {
         skip_to_sync_ = true;
     }
     say(text);
+    flush_said();
 }
 
 }  // namespace pgporter

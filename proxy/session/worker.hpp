@@ -17,6 +17,7 @@
 #include "proxy/pool/pool.hpp"
 #include "proxy/session/cancel_registry.hpp"
 #include "proxy/session/coalescer.hpp"
+#include "proxy/session/known_sets.hpp"
 #include "proxy/session/login_throttle.hpp"
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/session_metrics.hpp"
@@ -83,6 +84,7 @@ class Worker {
     [[nodiscard]] const SnapshotPtr& snapshot() const { return snapshot_; }
     [[nodiscard]] StatementRegistry& statements() { return statements_; }
     void note_changed_tables(const std::string& tenant);  // all workers are told
+    [[nodiscard]] KnownSets& known_sets() { return known_sets_; }
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
     [[nodiscard]] const StatementPtr& local_setter();   // until the transaction ends
@@ -97,6 +99,7 @@ class Worker {
     IoThread thread_;
     PoolSet pools_;
     StatementRegistry statements_;
+    KnownSets known_sets_;
     StatementPtr setter_;
     StatementPtr local_setter_;
     StatementPtr path_resetter_;
