@@ -36,7 +36,7 @@ Session::Fit Session::fit_of_named(NamedStatement& named, std::string_view key) 
         told.what = prepared->description;
         if (told.what) return Fit::same;
         worker_.to_server().put_copy(message::describe('S', statement->server_name));
-        const std::uint32_t tag = remember({Operation::Kind::describe, std::string(key), statement, 0, {}, prepared->serial});
+        const std::uint32_t tag = remember({Operation::Kind::describe, std::string(key), statement, 0, {}, {}, prepared->serial});
         replies_.sent({Request::describe, Handling::swallow, tag});
         return Fit::same;
     }
@@ -66,7 +66,7 @@ Session::Fit Session::ask_for_description(PreparedOnServer& prepared, const Stat
     if (asked_ == prepared.serial) return Fit::not_known_yet;
     asked_ = prepared.serial;
     worker_.to_server().put_copy(message::describe('S', statement ? statement->server_name : std::string()) + message::flush());
-    const std::uint32_t tag = remember({Operation::Kind::describe, {}, statement, 0, {}, prepared.serial});
+    const std::uint32_t tag = remember({Operation::Kind::describe, {}, statement, 0, {}, {}, prepared.serial});
     replies_.sent({Request::describe, Handling::swallow, tag});
     return Fit::not_known_yet;
 }
@@ -85,7 +85,7 @@ std::uint32_t Session::tag_of_description(std::string_view describe_body) {
         named.told.knows_parameters = true;
         if (named.told.what && named.told.by == prepared->serial) return 0;
         named.told.by = prepared->serial;
-        return remember({Operation::Kind::describe, std::string(known->first), named.statement, 0, {}, prepared->serial});
+        return remember({Operation::Kind::describe, std::string(known->first), named.statement, 0, {}, {}, prepared->serial});
     }
     const bool is_of_unnamed = is_statement || (name.empty() ? unnamed_portal_is_of_unnamed_ : name == portal_of_unnamed_);
     if (!is_of_unnamed || unnamed_serial_ == 0 || server_->unnamed_statement != unnamed_serial_) return 0;
