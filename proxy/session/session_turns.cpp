@@ -1,6 +1,7 @@
 // A transaction that has begun at a server turns to another tenant, or back: the naming has changed, the server connection stays.
 #include <algorithm>
 
+#include "catalog/allowed_addresses.hpp"
 #include "proxy/session/client_errors.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/session/tenant_context.hpp"
