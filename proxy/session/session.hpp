@@ -228,6 +228,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] HeldTransaction::World world() const;
     [[nodiscard]] Context startup_state() const;
     [[nodiscard]] Context session_state() const;
+    [[nodiscard]] Result<void> check_startup_naming(const Settings& asked, const Asker& asker) const;
     Step on_session_query(std::string_view sql);
     Held answer_held(const std::vector<SessionStatement>& statements);
     void refuse_query(const Error& error);
