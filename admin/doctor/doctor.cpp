@@ -69,7 +69,7 @@ Result<std::vector<std::string>> tenant_tables(PgConnection& sql, const Patient&
         "JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $1 AND a.attnum > 0 AND NOT a.attisdropped "
         "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
         "AND NOT n.nspname = ANY ($2::text[]) "
-        "ORDER BY pg_catalog.array_position('{r,p,v,m,f}', c.relkind::text), 1 LIMIT $3::bigint",
+        "ORDER BY pg_catalog.array_position('{r,p,v,m,f}'::text[], c.relkind::text), 1 LIMIT $3::bigint",
         {patient.database.tenant_column, to_array_literal(patient.schemas()), looked_at_max});
     if (!rows) return rows.error();
     for (int i = 0; i < rows->rows(); ++i) tables.push_back(rows->string(i, 0));

@@ -284,6 +284,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] Context startup_state(const Tenant* tenant, const Access& access) const;
     [[nodiscard]] Context session_state() const;
     bool answer_known_set(std::string_view sql);
+    [[nodiscard]] Result<void> check_startup_naming(const Settings& asked, const Asker& asker) const;
     Step on_session_query(std::string_view sql);
     Held answer_held(const std::vector<SessionStatement>& statements);
     Held answer_held(const std::vector<SessionStatement>& statements, std::string& text);

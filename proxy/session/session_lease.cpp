@@ -55,12 +55,7 @@ Result<void> Session::refresh_route() {
         std::erase_if(asked, [this](const auto& setting) { return names_tenants(worker_.config().identify, folded(setting.first)); });
     }
     if (const auto trouble = startup_settings_trouble(*access, asked)) return *trouble;
-    // A path that named nobody at login is looked at as one that SQL sets.
-    if (const std::string* path = find_setting(asked, "search_path"); path != nullptr && !has_route_) {
-        Asker asker{user_entry(), identity_.tenant, tenant, found->cluster, found->database};
-        const Result<std::string> named = tenant_named_by(worker_.config().identify, *snapshot, asker, "search_path", *path);
-        if (!named && asker.user != nullptr && !asker.user->all_tenants) return named.error();
-    }
+    PP_TRY(check_startup_naming(asked, {user_entry(), identity_.tenant, tenant, found->cluster, found->database}));
     if (const auto trouble = trouble_with_past(*access)) return *trouble;
     PP_TRY(enter_tenant(*found, *std::move(access)));
     route_version_ = snapshot->version();

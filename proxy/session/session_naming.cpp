@@ -89,6 +89,20 @@ Context Session::startup_state(const Tenant* tenant, const Access& access) const
     return state;
 }
 
+// What named nobody at login, because its user may not speak for whom it names or nobody is called so, is judged as SQL that sets it would be:
+// it is going to be set.
+Result<void> Session::check_startup_naming(const Settings& asked, const Asker& asker) const {
+    const IdentifyConfig& config = worker_.config().identify;
+    if (asker.user == nullptr || asker.user->all_tenants) return {};
+    for (const auto& [name, value] : asked) {
+        const std::string setting = folded(name);
+        if (setting != "search_path" && !(config.sql && names_tenants(config, setting))) continue;
+        const Result<std::string> named = tenant_named_by(config, *worker_.snapshot(), asker, setting, value);
+        if (!named) return named.error();
+    }
+    return {};
+}
+
 Context Session::session_state() const {
     Context state = startup_state_;
     if (own_.role) state.role = *own_.role;

@@ -305,10 +305,15 @@ class NoOracle(naming_case.Base):
                         lambda name: sees(tenant='globex', params={'search_path': name}), lambda name: sees(tenant='globex', database=name),
                         lambda name: sees(tenant='globex', params={'app.tenant': name})):
             self.same(attempt)
-        for attempt in (lambda name: sees(tenant='globex', params={'search_path': name}), lambda name: sees(params={'search_path': name})):
-            with self.assertRaises(ServerError) as caught:
-                attempt('acme')
-            self.assertEqual(caught.exception.sqlstate, '3F000')
+        # And nobody's row is seen by what couldn't name its owner.
+        claims = '{"app_metadata": {"tenant_id": "acme"}}'
+        for more, sqlstate in (({'search_path': 'acme'}, '3F000'), ({'search_path': 'public, acme'}, '3F000'), ({'app.tenant': 'acme'}, '3D000'),
+                               ({'APP.Tenant': 'acme'}, '3D000'), ({'request.jwt.claims': claims}, '3D000'), ({'pgporter.tenant': 'acme'}, None),
+                               ({'options': '-c pgporter.tenant=globex -c app.tenant=acme'}, '3D000')):
+            for tenant in ('globex', None):
+                with self.assertRaises(ServerError) as caught:
+                    sees(tenant=tenant, params=more)
+                self.assertIn(caught.exception.sqlstate, (sqlstate,) if sqlstate else ('3D000', '28000'), more)
 
     def test_claims_at_login_name_the_tenant(self):
         """As in SQL: row-level security reads them, so they aren't let through unread."""
