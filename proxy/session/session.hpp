@@ -235,6 +235,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
     Result<void> turn_to(const ScopedSettings& after);
     [[nodiscard]] bool may_follow_by_path(const Route& there) const;
+    [[nodiscard]] bool is_the_logins() const;
     void note_refused_naming(const Error& error);
     void keep_refused_naming(const std::vector<ResolvedChange>& changes);
     void send_path_to_follow();
