@@ -49,9 +49,11 @@ class FailClosed(naming_case.Base):
 
     def test_nobody_reads_on_behind_a_refused_naming(self):
         """PostgreSQL would have obeyed. A framework that takes no notice of our refusal (django-tenants) must not read on as the tenant before."""
-        refused = (('SET search_path TO nosuch', '3F000'), ("SET SCHEMA 'nosuch'", '3F000'), ("SELECT set_config('search_path', 'nosuch', false)", '3F000'),
-                   ('SET search_path TO acme, globex', '0A000'), ("SET app.tenant = 'nosuch'", '3D000'), ("SET pgporter.tenant = 'nosuch'", '3D000'),
-                   ("SELECT set_config('search_path', 'glo' || 'bex', false)", '0A000'), ('SET statement_timeout = 0; SET search_path TO nosuch', '3F000'))
+        refused = (('SET search_path TO nosuch', '3F000'), ("SET SCHEMA 'nosuch'", '3F000'),
+                   ("SELECT set_config('search_path', 'nosuch', false)", '3F000'), ('SET search_path TO acme, globex', '0A000'),
+                   ("SET app.tenant = 'nosuch'", '3D000'), ("SET pgporter.tenant = 'nosuch'", '3D000'),
+                   ("SELECT set_config('search_path', 'glo' || 'bex', false)", '0A000'),
+                   ('SET statement_timeout = 0; SET search_path TO nosuch', '3F000'))
         for sql, state in refused:
             for prepared in (False, True):
                 if prepared and ';' in sql:
