@@ -376,6 +376,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
     bool obtaining_ = false;  // the lease has begun, and its context is being made
+    bool cancel_asked_ = false;  // meanwhile
     bool lease_ends_after_flush_ = false;
     bool server_said_fatal_ = false;
     PoolWaiter* current_wait_ = nullptr;
