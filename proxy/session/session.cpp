@@ -114,6 +114,10 @@ void Session::cancel_request(std::function<void()> handled) {
         current_wait_->done.notify();
         return handled();
     }
+    if (obtaining_) {  // its request waits behind what we ask of the server connection first
+        cancel_asked_ = true;
+        return handled();
+    }
     // Only what the session runs now may be hit; between transactions the server connection isn't its own any more.
     const bool runs = server_ && !inspecting_ && !replies_.is_empty();
     if (!runs && !relay_) return handled();

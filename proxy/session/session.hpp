@@ -294,6 +294,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements);
     Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes, Behind behind);
     void note_end_of_transaction(const SessionStatement& statement, Behind behind);
+    [[nodiscard]] bool is_the_logins() const;
     void note_refused_naming(const Error& error);
     void keep_refused_naming(const std::vector<ResolvedChange>& changes);
     void settle_named();
@@ -487,6 +488,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool has_dependent_in_flight_ = false;  // a text that depends on it was sent behind others that may change it
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
     bool obtaining_ = false;  // the lease has begun, and its context is being made
+    bool cancel_asked_ = false;  // meanwhile
     bool lease_ends_after_flush_ = false;
     bool server_said_fatal_ = false;
     PoolWaiter* current_wait_ = nullptr;

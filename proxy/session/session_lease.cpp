@@ -380,6 +380,7 @@ Task<Result<void>> Session::obtain_server() {
     constexpr int lost_connections_max = 3;
     int lost_connections = 0;
     bool has_place = false;  // under the tenant's cap, handed over by whoever had it
+    cancel_asked_ = false;
     while (true) {
         if (has_place && (end_reason_ != EndReason::none || desk_->is_held())) {
             desk_->drop_place();
@@ -436,12 +437,12 @@ Task<Result<void>> Session::obtain_server() {
             proven = co_await server->establish_again(context, id_);
         }
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
-        if (proven && server_ == server) {
+        if (proven && server_ == server && !cancel_asked_) {
             proven = co_await begin_held_back();
             if (end_reason_ != EndReason::none) co_return client_error::cancelled();
         }
         obtaining_ = false;
-        if (proven && server_ == server) {
+        if (proven && server_ == server && !cancel_asked_) {
             must_set_again_ = false;
             binding_.reset();
             const bool is_read_otherwise = answered_ != 0 && !speaks_alike(*server);
@@ -461,6 +462,7 @@ Task<Result<void>> Session::obtain_server() {
             if (was_hit || (proven.has_error() && proven.error().kind != ErrorKind::invalid)) server->close();
             end_lease();
         }
+        if (cancel_asked_) co_return client_error::cancelled();
         // Not a byte of the client's was sent: another connection may be tried.
         if (was_lost && ++lost_connections < lost_connections_max) continue;
         if (proven.has_error()) co_return proven.error();
@@ -485,6 +487,7 @@ Task<Result<void>> Session::begin_held_back() {
         server->close();
         co_return begun.error();
     }
+    if (cancel_asked_) co_return client_error::cancelled();
     held_.hand_over();
     replies_.begin_in_transaction();
     co_return Result<void>{};

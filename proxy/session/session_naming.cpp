@@ -134,16 +134,20 @@ void Session::reset_named() {
     route_is_stale_ = true;
 }
 
+bool Session::is_the_logins() const {
+    return !identity_.tenant.empty() && named_.is_empty();
+}
+
 // PostgreSQL would have let the session turn to that tenant. A client that takes no notice of our refusal must not read on as the tenant
 // before: what needs a server is refused until somebody is named. What PostgreSQL's own SET would refuse changes nothing, and who logged in
 // for one tenant, and named nobody else since, stays that one's.
 void Session::note_refused_naming(const Error& error) {
-    if (is_pinned() || !named_.is_empty()) refused_naming_ = error;
+    if (is_pinned() || !is_the_logins()) refused_naming_ = error;
 }
 
 // The same where the value is known and no server has the session: it counts as set, with PostgreSQL's rules of scope.
 void Session::keep_refused_naming(const std::vector<ResolvedChange>& changes) {
-    if (held_.state() != HeldTransaction::State::none || named_.is_empty()) return;
+    if (held_.state() != HeldTransaction::State::none || is_the_logins()) return;
     named_.begin();
     for (const ResolvedChange& change : changes) {
         if (change.value && !change.is_local) named_.change(change.name, change.value, false);
