@@ -139,7 +139,10 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
             left = left_access(self->access_, actual.role.empty() ? self->startup_state_.role : actual.role,
                                find_setting(actual.settings, self->access_.setting));
             const bool in_transaction = self->replies_.status() != 'I';
-            if (has_all_of(*server, actual, self->own_state_)) {
+            const ScopedSettings::View& view = self->named_.view();
+            if (in_transaction && (!self->visited_.empty() || view.effective != view.persistent)) {
+                // Its path is not the session's own: what was reset waits for the end of the transaction.
+            } else if (has_all_of(*server, actual, self->own_state_)) {
                 server->adopt_context(self->wanted_context());
             } else if (in_transaction || self->is_pinned()) {
                 // What was reset is set to the session's beginning again, at once: the session stays on this connection.
