@@ -132,8 +132,8 @@ void Session::note_refused_naming(const Error& error) {
 // server, all of them go there, if what stands in front can be said there as well.
 Session::Held Session::answer_held(const std::vector<SessionStatement>& statements) {
     const bool is_first = answered_ == 0 && statements.size() > 1;
-    const std::optional<Before> before = is_first ? std::optional<Before>(Before{held_, named_, must_set_again_, route_is_stale_, refused_naming_, portals_})
-                                                  : std::nullopt;
+    std::optional<Before> before;
+    if (is_first) before = Before{held_, named_, must_set_again_, route_is_stale_, refused_naming_, portals_};
     std::string text;
     const Held held = answer_held(statements, text);
     if (held == Held::needs_server && before && may_go_along(statements, before->named)) {

@@ -123,7 +123,8 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
     const bool fits = bound && (statement->needs_server || !types || types->size() == bound->values.size());
     const auto changes = fits ? resolve(*statement, bound->values) : std::nullopt;
     if (portals_.size() >= local_portals_max) {
-        const Error error = fail(ErrorKind::limit, "too many portals of statements about the session are open", {}, "close them, or send Sync", "53400");
+        const Error error =
+            fail(ErrorKind::limit, "too many portals of statements about the session are open", {}, "close them, or send Sync", "53400");
         end(EndReason::limit, &error);
         return Step::ended;
     }
