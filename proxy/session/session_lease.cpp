@@ -157,6 +157,7 @@ void Session::start_lease(ServerPtr server) {
     set_in_passing_ = false;
     path_to_follow_.reset();
     has_ended_ = false;
+    ended_statement_.reset();
     ended_ = Ended::by_itself;
 }
 
