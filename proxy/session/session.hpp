@@ -330,6 +330,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
     std::optional<Step> execute_session_statement(std::string_view body);
     std::optional<Step> execute_here(Portal& portal, std::uint32_t rows_max);
+    void go_on_behind_end(char type);
     void note_savepoint_of_portals(const SessionStatement& statement);
     void run_again(std::string_view name, const Portal& portal);
     bool bind_on_server(std::string_view name, Portal& portal);
@@ -440,6 +441,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::vector<Setter> setters_;
     bool saw_error_ = false;                           // in this transaction
     bool has_ended_ = false;                           // in this batch a transaction has ended already
+    std::shared_ptr<const SessionStatement> ended_statement_;  // COMMIT or ROLLBACK in the extended protocol, the last that was run
     enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
     std::unordered_map<std::string, Portal> portals_;  // of statements about the session
     std::shared_ptr<const SessionStatement> unnamed_session_;  // the unnamed statement, if it is one

@@ -172,6 +172,7 @@ void Session::start_lease(ServerPtr server) {
     has_turned_ = false;
     followed_path_.reset();
     has_ended_ = false;
+    ended_statement_.reset();
     ended_ = Ended::by_itself;
 }
 

@@ -160,8 +160,8 @@ void Session::keep_refused_naming(const std::vector<ResolvedChange>& changes) {
 // server, all of them go there, if what stands in front can be said there as well.
 Session::Held Session::answer_held(const std::vector<SessionStatement>& statements) {
     const bool is_first = answered_ == 0 && statements.size() > 1;
-    const std::optional<Before> before = is_first ? std::optional<Before>(Before{held_, named_, must_set_again_, route_is_stale_, refused_naming_, portals_})
-                                                  : std::nullopt;
+    std::optional<Before> before;
+    if (is_first) before = Before{held_, named_, must_set_again_, route_is_stale_, refused_naming_, portals_};
     std::string text;
     const Held held = answer_held(statements, text);
     if (held == Held::needs_server && before && may_go_along(statements, before->named)) {
@@ -411,6 +411,8 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
 void Session::note_end_of_transaction(const SessionStatement& statement, Behind behind) {
     if (behind == Behind::nothing && !statement.chain) return;
     has_ended_ = true;
+    if (!named_.has_uncommitted() && named_.view().effective == named_.view().persistent) return;
+    state_is_suspect_ = route_is_stale_ = true;
     const bool commits = statement.verb == SessionVerb::commit && replies_.status() != 'E';
     ScopedSettings after = named_;
     if (commits) {
@@ -418,21 +420,19 @@ void Session::note_end_of_transaction(const SessionStatement& statement, Behind 
     } else {
         after.rollback();
     }
+    after.begin();  // the chain's, or the batch's
     const bool has_path = commits && find_value(after.view().persistent, "search_path") != nullptr;
-    if (has_path && after.view().effective == named_.view().effective) return;  // it stays as it is
+    const bool stays = has_path && after.view().effective == named_.view().effective;
     const HeldTransaction::World here = world();
     const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, after.view().effective);
-    if (tenant && *tenant == tenant_name_) {
-        misplaced_.reset();
+    if (stays || (tenant && *tenant == tenant_name_)) {
+        named_ = after;
+        if (!stays) misplaced_.reset();
         return;
     }
-    state_is_suspect_ = true;
     Result<void> turned = tenant ? Result<void>{} : Result<void>(tenant.error());
     if (tenant && behind == Behind::query) turned = client_error::tenant_elsewhere(tenant_name_, *tenant);  // nothing can be said in between
-    if (turned) {
-        after.begin();  // the chain's, or the batch's
-        turned = turn_to(after);
-    }
+    if (turned) turned = turn_to(after);
     if (!turned) misplaced_ = turned.error();
 }
 

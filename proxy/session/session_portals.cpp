@@ -2,6 +2,7 @@
 // there is a server connection stays what PostgreSQL would have of it: one that was only bound is bound there too as soon as it is run, one
 // that has run is described here, and can't be run again.
 #include <algorithm>
+#include <utility>
 
 #include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
@@ -132,7 +133,8 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
         return Step::done;
     }
     if (portals_.size() >= local_portals_max) {
-        const Error error = fail(ErrorKind::limit, "too many portals of statements about the session are open", {}, "close them, or send Sync", "53400");
+        const Error error =
+            fail(ErrorKind::limit, "too many portals of statements about the session are open", {}, "close them, or send Sync", "53400");
         end(EndReason::limit, &error);
         return Step::ended;
     }
@@ -212,9 +214,11 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         if (!bind_on_server(*name, portal)) return Step::done;
     }
     if (!server_) return std::nullopt;
-    const Result<void> noted = note_session_statement(*portal.statement, portal.changes, Behind::batch);
+    const bool is_end = ends_transaction(*portal.statement) && !portal.statement->chain;
+    const Result<void> noted = note_session_statement(*portal.statement, portal.changes, is_end ? Behind::nothing : Behind::batch);
     has_barrier_ |= !portal.changes.empty();
     if (noted) {
+        if (is_end) ended_statement_ = portal.statement;
         if (ends_transaction(*portal.statement)) {  // whatever was bound before
             std::erase_if(portals_, [](const auto& entry) { return !entry.second.is_on_server; });
         } else {
@@ -259,6 +263,15 @@ std::optional<Session::Step> Session::execute_here(Portal& portal, std::uint32_t
     if (ends_transaction(*statement)) portals_.clear();
     note_savepoint_of_portals(*statement);
     return Step::done;
+}
+
+// Behind the end of a transaction something else comes in the same batch: only then does it matter whose data is seen there.
+void Session::go_on_behind_end(char type) {
+    if (!ended_statement_ || type == 'H' || type == 'C') return;
+    const std::shared_ptr<const SessionStatement> ended = std::exchange(ended_statement_, nullptr);
+    if (type == 'S' || !server_) return;
+    note_end_of_transaction(*ended, Behind::batch);
+    send_path_to_follow();
 }
 
 // What was bound behind a savepoint ends when the transaction goes back to it; when it is released, it belongs to what is around it.

@@ -91,6 +91,7 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
     } else if (replies_.is_skipping() && type != 'S') {
         return Step::done;  // the server would skip it too
     }
+    go_on_behind_end(type);
     const bool translates = pool_mode_ == PoolMode::transaction;
     bool is_of_session_portal = false;
     switch (type) {
@@ -161,6 +162,7 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
         return Step::done;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (partial_ == Partial::stream_start) go_on_behind_end(type);
     const bool is_unseen = type == 'F' || ((type == 'Q' || type == 'P') && partial_ == Partial::stream_start);
     if (const auto guarded = is_unseen ? guard_unseen(access_) : std::nullopt) {
         end(EndReason::protocol_violation, &*guarded);

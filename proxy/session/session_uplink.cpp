@@ -244,6 +244,7 @@ Session::Step Session::start_bind() {
         gathered_.clear();
         return Step::done;
     }
+    go_on_behind_end('B');
     const std::string_view all = gathered_;
     const auto portal_end = all.find('\0');
     const auto statement_end = all.find('\0', portal_end + 1);

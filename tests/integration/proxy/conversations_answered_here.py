@@ -99,6 +99,20 @@ def _ends():
         yield C('batch, chain: ' + name, [pipeline(run('BEGIN'), run(begin), run(READ), run(end + ' AND CHAIN'), run(READ), run('COMMIT'), run(READ)), q(READ)])
 
 
+    # Found as a read of another tenant's row.
+    yield C('RESET in a transaction of a tenant that was named before', [q('SET search_path TO initech, public'), q('BEGIN'), q('SELECT 1'),
+                                                                        q('RESET search_path'), q(READ), q('COMMIT'), q(READ), q('SHOW search_path')])
+    for default in ('RESET search_path', 'SET search_path TO DEFAULT', 'SET LOCAL search_path TO DEFAULT'):
+        yield C('SET LOCAL, then ' + default, [q('BEGIN'), q(LOCAL_GLOBEX), q('SELECT 1'), q(default), q(READ), q('SHOW search_path'), q('COMMIT'), q(READ)])
+        yield C('x: SET LOCAL, then ' + default, [q('BEGIN'), q(LOCAL_GLOBEX), x(run('SELECT 1')), x(run(default)), x(run(READ)), q('COMMIT'), q(READ)])
+    yield C('RESET of another setting while a tenant is named locally', [q('BEGIN'), q('SELECT 1'), q(LOCAL_GLOBEX), q(READ), q('RESET work_mem'), q(READ),
+                                                                         q('COMMIT'), q(READ)])
+    for end in ('ROLLBACK', 'COMMIT'):
+        yield C('what COMMIT AND CHAIN has kept, then ' + end, [
+            q('SET search_path TO initech, public'), q('BEGIN'), q('SELECT 1'), q('SET search_path TO acme, public'), q('COMMIT AND CHAIN'), q(READ),
+            q(end), q(READ), q('SHOW search_path')])
+
+
 def _transactions():
     for begin in ('BEGIN', 'BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE', 'START TRANSACTION ISOLATION LEVEL REPEATABLE READ'):
         yield C('SHOW behind ' + begin, [q(begin), q('SHOW transaction_isolation'), q('SHOW transaction_read_only'), q('SHOW transaction_deferrable'),

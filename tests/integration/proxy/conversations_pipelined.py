@@ -15,8 +15,8 @@ TRANSACTION = ('BEGIN', 'BEGIN', 'BEGIN ISOLATION LEVEL SERIALIZABLE', 'START TR
                'SET TRANSACTION ISOLATION LEVEL REPEATABLE READ', 'SHOW transaction_isolation')
 READING = ('SELECT tenant FROM whoami', 'SELECT 1', 'SHOW search_path', 'SELECT 1/0', 'SELEKT', '', 'SELECT n FROM items ORDER BY id',
            "INSERT INTO unique_n (n) VALUES (1)", 'SELECT * FROM not_there', 'SET LOCAL DateStyle = SQL', "SET DateStyle = 'German'", 'RESET DateStyle')
-PREPARED = ('PREPARE a AS SELECT 7', 'PREPARE b (int) AS SELECT $1 + 1', 'EXECUTE a', 'EXECUTE b (2)', 'EXECUTE c', 'DEALLOCATE a', 'DEALLOCATE b',
-            'DEALLOCATE PREPARE c', 'DEALLOCATE ALL')
+# By a name of the protocol's. EXECUTE and what stands with others in one Query is an exception that docs/applications.md names.
+DEALLOCATING = ('DEALLOCATE a', 'DEALLOCATE b', 'DEALLOCATE PREPARE c', 'DEALLOCATE ALL')
 
 
 def _naming(chance):
@@ -27,21 +27,22 @@ def _naming(chance):
                           ("SELECT set_config('search_path', $1, false)", [name + ', public'])))
 
 
-def _statement(chance, names_tenants):
+def _statement(chance, names_tenants, alone=True):
     pick = chance.random()
     if pick < 0.45:
-        return chance.choice(TRANSACTION), ()
+        return chance.choice([text for text in TRANSACTION if alone or not names_tenants or not text.startswith(('COMMIT', 'ROLLBACK'))]), ()
     if pick < 0.60 and names_tenants:
-        return _naming(chance)
-    if pick < 0.66:
-        return chance.choice(PREPARED[2:] if not names_tenants else PREPARED[5:8]), ()
-    return chance.choice(READING), ()
+        sql, values = _naming(chance)
+        return ('SELECT 2', ()) if not alone and sql.startswith('RESET') else (sql, values)
+    if pick < 0.66 and alone:
+        return chance.choice(DEALLOCATING), ()
+    return chance.choice([text for text in READING if alone or not text.startswith('RESET')]), ()
 
 
 def _texts(chance, names_tenants):
     """One Query's text."""
     count = 1 if chance.random() < 0.7 else chance.randrange(2, 5)
-    texts = [_statement(chance, names_tenants) for _ in range(count)]
+    texts = [_statement(chance, names_tenants, count == 1) for _ in range(count)]
     return '; '.join(text for text, values in texts if not values)
 
 
