@@ -271,7 +271,7 @@ void Session::go_on_behind_end(char type) {
     const std::shared_ptr<const SessionStatement> ended = std::exchange(ended_statement_, nullptr);
     if (type == 'S' || !server_) return;
     note_end_of_transaction(*ended, Behind::batch);
-    send_path_to_follow();
+    send_to_follow();
 }
 
 // What was bound behind a savepoint ends when the transaction goes back to it; when it is released, it belongs to what is around it.
