@@ -314,6 +314,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool parse_locally(std::string_view name, std::string_view definition);
     [[nodiscard]] static std::optional<std::vector<std::uint32_t>> parameter_types(const SessionStatement& statement, std::string_view declarations);
     [[nodiscard]] std::string_view definition_of(std::string_view statement_name) const;
+    std::optional<std::string> description_of_statement(std::string_view name) const;
     bool describe_statement_here(std::string_view name);
     [[nodiscard]] std::string row_description_of(const SessionStatement& statement, const std::vector<std::uint16_t>& formats) const;
     [[nodiscard]] std::shared_ptr<const SessionStatement> session_statement(std::string_view statement_name) const;
@@ -486,6 +487,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::uint32_t batch_ = 0;   // Syncs sent in this lease
     std::unordered_map<std::string, std::uint32_t> unsettled_names_;  // a Parse or Close of it is under way, since which batch
     std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
+    struct UnnamedChange {
+        std::uint32_t tag;
+        std::uint32_t batch;
+    };
+    std::optional<UnnamedChange> unnamed_change_;  // the same for the unnamed statement
     bool dialect_in_doubt_ = false;         // what was sent in this batch may change it
     bool has_dependent_in_flight_ = false;  // a text that depends on it was sent behind others that may change it
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection

@@ -266,6 +266,7 @@ void Session::complete(const Expected& expected, char) {
 void Session::forget_operation(std::uint32_t tag) {
     const auto at = operations_.find(tag);
     if (at == operations_.end()) return;
+    if (unnamed_change_ && unnamed_change_->tag == tag) unnamed_change_.reset();
     if (!unsettled_names_.empty() && at->second.kind != Operation::Kind::describe) unsettled_names_.erase(at->second.name);
     if (at->second.number != 0) unsettled_statements_.erase(at->second.number);
     operations_.erase(at);

@@ -173,6 +173,7 @@ void Session::start_lease(ServerPtr server) {
     followed_path_.reset();
     has_ended_ = false;
     ended_statement_.reset();
+    unnamed_change_.reset();
     ended_ = Ended::by_itself;
 }
 

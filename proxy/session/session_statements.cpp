@@ -79,6 +79,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         server_->unnamed_statement = unnamed_serial_;
         server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
         const std::uint32_t tag = remember(std::move(operation));
+        unnamed_change_ = {tag, batch_};
         replies_.sent({Request::parse, Handling::forward, tag});
         if (translated.empty()) {
             to_server(whole);
@@ -183,6 +184,7 @@ void Session::ensure_unnamed_on_server() {
         worker_.to_server().put_copy(message::close('S', ""));
         replies_.sent({Request::close, Handling::swallow, dropped});
         server_->unnamed_statement = 0;
+        unnamed_change_ = {dropped, batch_};
         return;
     }
     std::string text;
@@ -194,6 +196,7 @@ void Session::ensure_unnamed_on_server() {
     const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced)});
     replies_.sent({Request::parse, Handling::swallow, tag});
     server_->unnamed_statement = unnamed_serial_;
+    unnamed_change_ = {tag, batch_};
     server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
 }
 
@@ -213,7 +216,10 @@ std::uint32_t Session::drop_unnamed() {
     const bool may_be_skipped = replies_.has_open_batch();
     UnnamedStatement replaced = take_unnamed();
     server_->unnamed_statement = 0;
-    return may_be_skipped ? remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)}) : 0;
+    if (!may_be_skipped) return 0;
+    const std::uint32_t tag = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)});
+    unnamed_change_ = {tag, batch_};
+    return tag;
 }
 
 // The name under which the server knows the client's statement, which is there when this returns. An unknown name stays as it is: PostgreSQL

@@ -22,9 +22,8 @@ bool Session::may_follow_by_path(const Tenant* there, const ScopedSettings& afte
 // whoever is named then, which the server doesn't know as its default.
 Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
     ScopedSettings after = named_;
-    if (replies_.status() == 'I' && replies_.is_empty()) after.begin();
+    after.begin();  // the batch's own, if there is no other
     for (const ResolvedChange& change : changes) after.change(change.name, change.value, change.is_local);
-    after.begin();
     if (has_ended_) state_is_suspect_ = true;  // too tangled to be followed
     PP_TRY(turn_to(after));
     if (misplaced_ || std::all_of(changes.begin(), changes.end(), [](const ResolvedChange& change) { return change.value.has_value(); })) return {};
@@ -125,9 +124,12 @@ void Session::send_to_follow() {
         ensure_on_server(setter);
         std::vector<std::optional<std::string>> parameters;
         if (!value.empty()) parameters = {name, value};
-        worker_.to_server().put_copy(message::bind_text("", setter->server_name, parameters) + message::execute(""));
+        // The client may still ask for its own unnamed portal.
+        const std::string portal = std::string(server_statement_prefix) + "follow";
+        worker_.to_server().put_copy(message::bind_text(portal, setter->server_name, parameters) + message::execute(portal) + message::close('P', portal));
         replies_.sent({Request::bind, Handling::swallow});
         replies_.sent({Request::execute, Handling::swallow});
+        replies_.sent({Request::close, Handling::swallow});
     }
 }
 

@@ -230,12 +230,12 @@ class Transactions(naming_case.Base):
 
     def test_commit_and_chain(self):
         self.both('AND CHAIN', [q('SET search_path TO acme'), q('BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY'),
-            q('SET LOCAL search_path TO umbrella'),
+            q('SET LOCAL search_path TO globex'),
                                 q('SELECT tenant FROM whoami'), q('COMMIT AND CHAIN'), q('SHOW transaction_isolation'),
                                 q('SHOW transaction_read_only'),
                                 q('SHOW search_path'), q('ROLLBACK AND CHAIN'), q('SHOW transaction_isolation'), q('COMMIT AND NO CHAIN'),
                                 q('SELECT 1')],
-                  reads=['umbrella'])
+                  reads=['globex'])
         self.both('AND CHAIN with nothing between', [q('BEGIN ISOLATION LEVEL SERIALIZABLE'), q('COMMIT AND CHAIN'), q('COMMIT AND CHAIN'),
                                                      q('SHOW transaction_isolation'), q('ROLLBACK'), q('COMMIT AND CHAIN'), q('ROLLBACK AND CHAIN')])
 
