@@ -229,6 +229,7 @@ void Session::undo(const Expected& expected, bool has_failed) {
             break;
         case Operation::Kind::unnamed_parse:
         case Operation::Kind::drop_unnamed:
+            if (server_->unnamed_statement != operation.serial) break;  // another one has come since
             if (has_failed) {  // a failed Parse has dropped the one before; the client's own has left none
                 if (expected.handling == Handling::forward) unnamed_serial_ = 0;
                 server_->unnamed_statement = 0;

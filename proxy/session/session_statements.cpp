@@ -78,6 +78,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         portal_of_unnamed_.clear();
         server_->unnamed_statement = unnamed_serial_;
         server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
+        operation.serial = unnamed_serial_;
         const std::uint32_t tag = remember(std::move(operation));
         unnamed_change_ = {tag, batch_};
         replies_.sent({Request::parse, Handling::forward, tag});
@@ -193,7 +194,7 @@ void Session::ensure_unnamed_on_server() {
     text += unnamed_told_.parameters.empty() ? unnamed_definition_ : with_parameters(unnamed_definition_, unnamed_told_.parameters);
     end_message(text, mark);
     worker_.to_server().put_copy(text);
-    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced)});
+    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced), unnamed_serial_});
     replies_.sent({Request::parse, Handling::swallow, tag});
     server_->unnamed_statement = unnamed_serial_;
     unnamed_change_ = {tag, batch_};
