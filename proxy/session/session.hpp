@@ -94,6 +94,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         std::uint64_t serial_on_server = 0;
         std::string spelling = {};
         UnnamedTold told = {};
+        std::uint64_t state = 0;
     };
     // What is undone when the server never did it.
     struct Operation {
@@ -106,7 +107,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         StatementNumber number = 0;
         std::string reply;                         // local_query, local_answer, rename_tag, refusal
         std::optional<UnnamedStatement> replaced;  // unnamed_parse, drop_unnamed: what comes back if PostgreSQL skips this
-        ParseSerial serial = 0;                    // describe: of what this Parse has made
+        ParseSerial serial = 0;                    // describe: of what this Parse has made; unnamed_parse, drop_unnamed: the state it leads to
         Told told = {};                            // close_name: of that name
     };
 
@@ -238,7 +239,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool answer_locally(const StatementTraits& traits);
     Step reset_session(const StatementTraits& traits);
     Step on_parse(std::string_view body, std::string_view whole);
-    void parse_named(std::string_view name, std::string_view definition);
+    Step parse_named(std::string_view name, std::string_view definition);
     Step on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length);
     Step on_describe(std::string_view body, std::string_view whole);
     Step on_close(std::string_view body, std::string_view whole);
@@ -461,6 +462,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string unnamed_spelling_;    // its dialect's key
     std::uint64_t unnamed_serial_ = 0;  // 0: there is no unnamed statement
     std::uint64_t last_serial_ = 0;
+    std::uint64_t unnamed_state_ = 0;  // another one after each change, the one before when that is undone
     mutable SessionDialect spoken_;   // see spoken()
     UnnamedTold unnamed_told_;
     bool unnamed_portal_is_of_unnamed_ = false;  // it was bound from the unnamed statement that there is now

@@ -229,11 +229,12 @@ void Session::undo(const Expected& expected, bool has_failed) {
             break;
         case Operation::Kind::unnamed_parse:
         case Operation::Kind::drop_unnamed:
-            if (server_->unnamed_statement != operation.serial) break;  // another one has come since
+            if (unnamed_state_ != operation.serial || !operation.replaced) break;  // another one has come since
+            unnamed_state_ = operation.replaced->state;
             if (has_failed) {  // a failed Parse has dropped the one before; the client's own has left none
                 if (expected.handling == Handling::forward) unnamed_serial_ = 0;
                 server_->unnamed_statement = 0;
-            } else if (operation.replaced) {
+            } else {
                 UnnamedStatement& replaced = *operation.replaced;
                 server_->unnamed_statement = replaced.serial_on_server;
                 server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};

@@ -78,7 +78,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         portal_of_unnamed_.clear();
         server_->unnamed_statement = unnamed_serial_;
         server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
-        operation.serial = unnamed_serial_;
+        operation.serial = ++unnamed_state_;
         const std::uint32_t tag = remember(std::move(operation));
         unnamed_change_ = {tag, batch_};
         replies_.sent({Request::parse, Handling::forward, tag});
@@ -95,8 +95,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         raise_in_batch(client_error::too_many_statements(worker_.config().limits.prepared_statements_max));
         return Step::done;
     }
-    parse_named(key, definition);
-    return Step::done;
+    return parse_named(key, definition);
 }
 
 // A Parse that must not reach the server, answered as PostgreSQL answers a failed one.
@@ -110,10 +109,13 @@ Session::Step Session::refuse_parse(const Error& error) {
     return Step::done;
 }
 
-void Session::parse_named(std::string_view name, std::string_view definition) {
+Session::Step Session::parse_named(std::string_view name, std::string_view definition) {
     if (const auto known = names_.find(name); known != names_.end()) {
         // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
-        if (const auto trouble = trouble_with_spelling(name)) return raise_in_batch(*trouble);
+        if (const auto trouble = trouble_with_spelling(name)) {
+            raise_in_batch(*trouble);
+            return Step::done;
+        }
         const StatementPtr& statement = known->second.statement;
         ensure_on_server(statement, known->second.told);
         std::string text;
@@ -124,22 +126,24 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
         const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), statement, statement->number, {}});
         replies_.sent({Request::parse, Handling::forward, tag});
         worker_.to_server().put_copy(text);
-        return;
+        return Step::done;
     }
     StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken());
+    const auto unsettled = unsettled_statements_.find(statement->number);  // under another name
+    if (unsettled != unsettled_statements_.end() && unsettled->second != batch_) return Step::wait_for_replies;
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     names_.emplace(std::string(name), NamedStatement{statement, {}});
     unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
     if (!server_->statements().touch(statement->number)) {
         prepare_on_server(statement, Handling::forward, tag);
-        return;
+        return Step::done;
     }
     if (replies_.is_empty() && replies_.status() != 'E') {
         replies_.sent({Request::parse, Handling::simulate, tag});
         say_simulated();
         flush_to_client();
-        return;
+        return Step::done;
     }
     // What is under way may fail, and then PostgreSQL would refuse this Parse as well: it has to see it.
     worker_.to_server().put_copy(message::close('S', statement->server_name));
@@ -147,6 +151,7 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
     replies_.sent({Request::close, Handling::swallow, close_tag});
     server_->statements().remove(statement->number);
     prepare_on_server(statement, Handling::forward, tag);
+    return Step::done;
 }
 
 // Sends the Parse under the server's name, after closing the statements that have to make room.
@@ -180,8 +185,9 @@ void Session::ensure_unnamed_on_server() {
     if (server_->unnamed_statement == unnamed_serial_) return;
     UnnamedStatement replaced;
     replaced.serial_on_server = server_->unnamed_statement;
+    replaced.state = unnamed_state_;
     if (unnamed_serial_ == 0) {  // what the server has is gone for the client
-        const std::uint32_t dropped = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)});
+        const std::uint32_t dropped = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced), ++unnamed_state_});
         worker_.to_server().put_copy(message::close('S', ""));
         replies_.sent({Request::close, Handling::swallow, dropped});
         server_->unnamed_statement = 0;
@@ -194,7 +200,7 @@ void Session::ensure_unnamed_on_server() {
     text += unnamed_told_.parameters.empty() ? unnamed_definition_ : with_parameters(unnamed_definition_, unnamed_told_.parameters);
     end_message(text, mark);
     worker_.to_server().put_copy(text);
-    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced), unnamed_serial_});
+    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced), ++unnamed_state_});
     replies_.sent({Request::parse, Handling::swallow, tag});
     server_->unnamed_statement = unnamed_serial_;
     unnamed_change_ = {tag, batch_};
@@ -204,7 +210,7 @@ void Session::ensure_unnamed_on_server() {
 // There is no unnamed statement any more.
 Session::UnnamedStatement Session::take_unnamed() {
     UnnamedStatement taken{std::move(unnamed_traits_), std::move(unnamed_session_), std::move(unnamed_definition_), unnamed_serial_,
-                           server_ ? server_->unnamed_statement : 0, std::move(unnamed_spelling_), std::move(unnamed_told_)};
+                           server_ ? server_->unnamed_statement : 0, std::move(unnamed_spelling_), std::move(unnamed_told_), unnamed_state_};
     unnamed_serial_ = 0;
     unnamed_spelling_.clear();
     unnamed_told_.clear();
@@ -213,12 +219,13 @@ Session::UnnamedStatement Session::take_unnamed() {
 
 // A Query that goes to the server, or Close, drops the unnamed statement. The tag for its request: in an open batch PostgreSQL may skip it.
 std::uint32_t Session::drop_unnamed() {
-    if (unnamed_serial_ == 0 && server_->unnamed_statement == 0) return 0;
+    if (unnamed_serial_ == 0 && server_->unnamed_statement == 0 && !unnamed_change_) return 0;
     const bool may_be_skipped = replies_.has_open_batch();
     UnnamedStatement replaced = take_unnamed();
     server_->unnamed_statement = 0;
+    ++unnamed_state_;
     if (!may_be_skipped) return 0;
-    const std::uint32_t tag = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)});
+    const std::uint32_t tag = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced), unnamed_state_});
     unnamed_change_ = {tag, batch_};
     return tag;
 }
