@@ -239,6 +239,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool answer_locally(const StatementTraits& traits);
     Step reset_session(const StatementTraits& traits);
     Step on_parse(std::string_view body, std::string_view whole);
+    void plan_to_give_up(bool gives_up);
     Step parse_named(std::string_view name, std::string_view definition);
     Step on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length);
     Step on_describe(std::string_view body, std::string_view whole);
@@ -432,6 +433,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         bool is_local = false;
     };
     std::vector<ToFollow> to_follow_;
+    std::optional<std::string> path_of_reset_;         // what RESET search_path was made to mean on this lease's server connection
     bool has_turned_ = false;                          // the open transaction, to another than its lease's tenant
     std::optional<std::string> followed_path_;         // what search_path was last made by it, in this transaction
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so

@@ -147,6 +147,7 @@ Result<void> Session::plan_binding(const std::vector<ResolvedChange>& changes) {
 void Session::refuse_locally(const Error& error) {
     held_.fail(named_);
     binding_.reset();
+    misplaced_.reset();
     route_is_stale_ = true;
     portals_.clear();
     skip_to_sync_ = true;

@@ -233,6 +233,7 @@ void Session::refuse_query(const Error& error) {
     held_.fail(named_);
     answered_ = 0;
     binding_.reset();
+    misplaced_.reset();
     route_is_stale_ = true;
     say(client_error::to_message(error, "ERROR") + message::ready_for_query(held_.status()));
 }
@@ -389,7 +390,7 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
         }
         case SessionVerb::discard_all:
         case SessionVerb::other:
-            if (misplaced_) return *misplaced_;
+            if (misplaced_ && statement.verb == SessionVerb::other) return *misplaced_;
             note_traits(scan_statement(statement.text, dialect()));
             return {};
         case SessionVerb::set:

@@ -163,6 +163,7 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
                 return Step::done;
             }
         }
+        plan_to_give_up(statement->verb == SessionVerb::reset_all || statement->verb == SessionVerb::discard_all);
         if (!try_begin_lease()) return Step::need_server;
     }
     if (!changes) {
@@ -226,8 +227,12 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         }
         return std::nullopt;
     }
-    if (replies_.status() == 'I') note_refused_naming(noted.error());
+    const bool would_last = replies_.status() == 'I';
     raise_in_batch(noted.error());
+    if (would_last) {  // unless PostgreSQL has something else against this batch
+        naming_in_doubt_ = {last_tag_, noted.error()};
+        has_barrier_ = true;
+    }
     return Step::done;
 }
 

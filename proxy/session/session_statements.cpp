@@ -37,6 +37,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
             return Step::done;
         }
     }
+    plan_to_give_up(traits.reset_all || traits.discard_all);
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
     auto guarded = guard_statement(sql, access_, dialect());
     if (!guarded) guarded = doubt_about(sql, traits);
@@ -284,7 +285,10 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
     std::optional<Error> refused;
-    if (refused_naming_ && !scan_statement(text_of_statement(statement), dialect()).gives_up) refused = refused_naming_;
+    if (refused_naming_) {
+        const StatementTraits traits = scan_statement(text_of_statement(statement), dialect());
+        if (!traits.gives_up && !traits.reset_all) refused = refused_naming_;
+    }
     // It may have been parsed for another tenant.
     if (!refused && (access_.guards_role || access_.guards_setting)) refused = guard_statement(text_of_statement(statement), access_, dialect());
     if (!refused) refused = trouble_with_spelling(statement);

@@ -18,6 +18,24 @@ bool Session::may_follow_by_path(const Tenant* there, const ScopedSettings& afte
     return find_value(after.view().effective, "search_path") != nullptr || (!was_rows && access_.setting.empty());
 }
 
+// RESET ALL and DISCARD ALL lead back to whom the session began with, so they need that one's lease, also where nobody can be served for what is
+// named. Until one of them has run, nothing else may read there.
+void Session::plan_to_give_up(bool gives_up) {
+    if (server_ || binding_ || !gives_up || !names_in_sql() || held_.state() != HeldTransaction::State::none) return;
+    const HeldTransaction::World here = world();
+    const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, named_.view().effective);
+    if (refused_naming_) {
+        misplaced_ = refused_naming_;
+    } else if (!tenant) {
+        misplaced_ = refused_naming_ = tenant.error();
+    } else if (*tenant != identity_.tenant) {
+        misplaced_ = client_error::tenant_elsewhere(identity_.tenant, *tenant);
+    } else {
+        return;
+    }
+    binding_ = ScopedSettings::Values{};
+}
+
 // Settings that name tenants, in a statement that goes to the server. What one of them is brought back to is what the session began with for
 // whoever is named then, which the server doesn't know as its default.
 Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
@@ -42,6 +60,7 @@ Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
         if (value == nullptr || value->empty()) continue;
         if (!can_spell(*value)) return client_error::unreadable_naming();
         to_follow_.push_back({change.name, *value, change.is_local});
+        if (is_path) path_of_reset_ = *value;
     }
     return {};
 }
