@@ -307,7 +307,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_turns.cpp
     Result<void> turn_by(const std::vector<ResolvedChange>& changes);
-    Result<void> turn_to(const ScopedSettings& after);
+    Result<void> turn_to(const ScopedSettings& after, bool goes_back = false);
     [[nodiscard]] bool may_follow_by_path(const Tenant* there, const ScopedSettings& after) const;
     void follow_with_path(const Tenant* target);
     void send_to_follow();

@@ -43,7 +43,8 @@ Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
     after.begin();  // the batch's own, if there is no other
     for (const ResolvedChange& change : changes) after.change(change.name, change.value, change.is_local);
     if (has_ended_) state_is_suspect_ = true;  // too tangled to be followed
-    PP_TRY(turn_to(after));
+    const bool goes_back = std::none_of(changes.begin(), changes.end(), [](const ResolvedChange& change) { return change.value.has_value(); });
+    PP_TRY(turn_to(after, goes_back));
     if (misplaced_ || std::all_of(changes.begin(), changes.end(), [](const ResolvedChange& change) { return change.value.has_value(); })) return {};
     const HeldTransaction::World here = world();
     const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, named_.view().effective);
@@ -66,7 +67,7 @@ Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
 }
 
 // The open transaction goes on for whom these settings name. Only within one database, where that is a matter of search_path alone.
-Result<void> Session::turn_to(const ScopedSettings& after) {
+Result<void> Session::turn_to(const ScopedSettings& after, bool goes_back) {
     const HeldTransaction::World here = world();
     misplaced_.reset();
     to_follow_.clear();
@@ -84,8 +85,9 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
         const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role;
         if (!is_here || !is_same_role || !may_follow_by_path(there->tenant.get(), after)) {
             const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
-            if (there->tenant || !named_.in_transaction()) return elsewhere;
-            // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads.
+            if (!goes_back && (there->tenant || !named_.in_transaction())) return elsewhere;
+            // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads; pools of
+            // connections do so last of all (RESET ALL).
             misplaced_ = elsewhere;
             named_ = after;
             route_is_stale_ = true;
