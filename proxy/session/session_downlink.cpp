@@ -83,10 +83,12 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
     }
     if (reply_streams_ || !frames.body_complete()) return true;
     const auto header = frame_header(frames.type(), frames.body_length());
-    const std::string whole = std::string(header.data(), header.size()) + reply_;
+    std::string whole;
+    whole.reserve(header.size() + reply_.size());
+    whole.append(header.data(), header.size()).append(reply_);
     const bool sound = on_reply(frames.type(), std::string_view(whole).substr(5), whole);
     if (server_ || end_reason_ == EndReason::none) flush_to_client();  // `whole` ends here
-    if (reply_.size() > gathered_reply_bytes_max) std::string().swap(reply_);
+    if (reply_.capacity() > 2 * gathered_reply_bytes_max) reply_ = std::string();
     return sound;
 }
 
