@@ -215,6 +215,21 @@ class Transactions(naming_case.Base):
                                 self.assertEqual(self.who_is_nobody(wire), '42P01')
                             wire.close()
 
+    def test_a_reset_that_is_only_prepared(self):
+        """It asks for the lease of the login's tenant; what stands behind it in the batch must not read there as long as somebody else is named."""
+        for login in ('acme', 'umbrella'):
+            for reset in ('RESET ALL', 'DISCARD ALL'):
+                wire = self.wire(login)
+                wire.run('SET search_path TO globex, public')
+                wire.send(w.parse('r', reset) + run('SELECT current_database()') + w.sync())
+                with self.assertRaises(ServerError) as caught:
+                    wire._rows(wire.recv_until('Z'))
+                self.assertEqual(caught.exception.sqlstate, '0A000')
+                self.assertEqual(self.who(wire), 'globex')
+                wire.send(w.bind('', 'r') + w.execute() + w.sync())
+                wire.recv_until('Z')
+                self.assertEqual(self.who(wire), login)
+
     def test_wrong_begin(self):
         self.both('wrong BEGIN', [q('BEGIN ISOLATION LEVEL CHAOS'), q('BEGIN READ'), q('BEGIN,'), q('BEGIN READ ONLY,'), q('START'),
             q('BEGIN DEFERRED'),
