@@ -24,11 +24,13 @@ class MoveJournal {
     // conflict: the tenant already has an unfinished move. not_found: no such tenant.
     virtual Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch) = 0;
     // Compare-and-set of the state; also appends a row to the move's steps. conflict: the state isn't `from`.
-    // `note` becomes the step's text; with `to` == aborting it becomes the move's error.
+    // `note` becomes the step's text; with `to` == aborting it becomes the move's error, with `to` == opened why there is no way
+    // back (empty: there is).
     virtual Result<void> advance(MoveId move, MoveState from, MoveState to, std::string_view note) = 0;
     virtual Result<void> save_progress(MoveId move, const MoveProgress& progress) = 0;
     // THE commit point: in one transaction sets the tenant's placement and epoch = expected + 1 where its epoch = expected, and the
-    // move's state drained > flipped. conflict: somebody else changed either. Returns the tenant as it is now.
+    // move's state drained > flipped. In state rolling_back the same the other way: to the source, > flipped_back.
+    // conflict: somebody else changed either. Returns the tenant as it is now.
     virtual Result<Tenant> flip(MoveId move, Epoch expected, CatalogVersion& version_out) = 0;
     virtual Result<MoveRecord> find_move(MoveId move) = 0;
     virtual Result<std::vector<MoveRecord>> list_moves(bool unfinished_only) = 0;  // newest first, at most 1000

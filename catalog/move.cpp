@@ -37,6 +37,8 @@ std::string_view to_text(MoveState state) {
             return "catchup";
         case MoveState::verify:
             return "verify";
+        case MoveState::reverse_slot:
+            return "reverse_slot";
         case MoveState::hold:
             return "hold";
         case MoveState::fenced:
@@ -47,6 +49,14 @@ std::string_view to_text(MoveState state) {
             return "flipped";
         case MoveState::opened:
             return "opened";
+        case MoveState::reversing:
+            return "reversing";
+        case MoveState::rolling_back:
+            return "rolling_back";
+        case MoveState::flipped_back:
+            return "flipped_back";
+        case MoveState::rolled_back:
+            return "rolled_back";
         case MoveState::completed:
             return "completed";
         case MoveState::aborting:
@@ -59,12 +69,13 @@ std::string_view to_text(MoveState state) {
 
 std::optional<MoveState> move_state_from(std::string_view text) {
     using enum MoveState;
-    return from_text(text, {planned, preflight, schema, gate, slot, copy, index, catchup, verify, hold, fenced, drained,
-                            flipped, opened, completed, aborting, aborted});
+    return from_text(text, {planned, preflight, schema, gate, slot, copy, index, catchup, verify, reverse_slot, hold,
+                            fenced, drained, flipped, opened, reversing, rolling_back, flipped_back, rolled_back,
+                            completed, aborting, aborted});
 }
 
-// Before the flip: the next state, or aborting. A cutover attempt (hold, fenced, drained) may give way to verify. After
-// it: forward only.
+// Before the flip: the next state, or aborting. A cutover attempt (reverse_slot to drained) may give way to verify.
+// After it the move ends there (completed) or back where it began (rolled_back); a rollback may give way to reversing.
 bool may_follow(MoveState from, MoveState to) {
     using enum MoveState;
     switch (from) {
@@ -85,7 +96,9 @@ bool may_follow(MoveState from, MoveState to) {
         case catchup:
             return to == verify || to == aborting;
         case verify:
-            return to == hold || to == aborting;
+            return to == reverse_slot || to == aborting;
+        case reverse_slot:
+            return to == hold || to == verify || to == aborting;
         case hold:
             return to == fenced || to == verify || to == aborting;
         case fenced:
@@ -95,7 +108,14 @@ bool may_follow(MoveState from, MoveState to) {
         case flipped:
             return to == opened;
         case opened:
-            return to == completed;
+            return to == reversing || to == completed;
+        case reversing:
+            return to == rolling_back || to == opened;
+        case rolling_back:
+            return to == flipped_back || to == reversing;
+        case flipped_back:
+            return to == rolled_back;
+        case rolled_back:
         case completed:
             return false;
         case aborting:
@@ -107,7 +127,7 @@ bool may_follow(MoveState from, MoveState to) {
 }
 
 bool is_finished(MoveState state) {
-    return state == MoveState::completed || state == MoveState::aborted;
+    return state == MoveState::completed || state == MoveState::aborted || state == MoveState::rolled_back;
 }
 
 bool is_before_flip(MoveState state) {

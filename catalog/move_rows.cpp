@@ -30,7 +30,8 @@ const std::string& move_columns() {
         "m.rows_total_estimate, m.rows_copied, m.bytes_copied, m.changes_applied, m.transactions_applied, "
         "m.rows_verified, "
         "m.lag_bytes, m.cutover_attempts, m.pause_ms, m.note, m.error, " +
-        rfc3339("m.created_at") + ", " + rfc3339("m.updated_at") + ", " + rfc3339("m.finished_at");
+        rfc3339("m.created_at") + ", " + rfc3339("m.updated_at") + ", " + rfc3339("m.finished_at") +
+        ", m.rollback_refused";
     return columns;
 }
 
@@ -66,6 +67,7 @@ Result<MoveRecord> move_from_row(const PgResult& result, int row) {
     move.created_at = result.string(row, 25);
     move.updated_at = result.string(row, 26);
     move.finished_at = result.string(row, 27);
+    move.rollback_refused = result.string(row, 28);
     return move;
 }
 

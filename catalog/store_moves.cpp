@@ -32,7 +32,7 @@ Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& r
     if (!row) return row.error();
     if (row->empty()) return fail(ErrorKind::not_found, "tenant \"" + request.tenant + "\" doesn't exist");
     const auto unfinished = sql.exec_params(
-        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'aborted')",
+        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'rolled_back', 'aborted')",
         {row->string(0, 0)});
     if (!unfinished) return unfinished.error();
     if (!unfinished->empty()) {
@@ -129,7 +129,8 @@ Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const P
 }
 
 Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, std::string_view note) {
-    if (!may_follow(from, to) || to == MoveState::flipped) {  // the flip has a function of its own
+    // The flips have a function of their own.
+    if (!may_follow(from, to) || to == MoveState::flipped || to == MoveState::flipped_back) {
         return fail(ErrorKind::internal,
                     "a move can't go from " + std::string(to_text(from)) + " to " + std::string(to_text(to)));
     }
@@ -141,7 +142,8 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     const auto changed = sql.exec_params(
         "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
         "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
-        "finished_at = CASE WHEN $3 IN ('completed', 'aborted') THEN clock_timestamp() END "
+        "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
+        "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
         "WHERE id = $1::bigint AND state = $2",
         {id_text(move), std::string(to_text(from)), std::string(to_text(to)), std::string(note)});
     if (!changed) return changed.error();
@@ -197,7 +199,7 @@ Result<std::vector<MoveRecord>> CatalogStore::list_moves(bool unfinished_only) {
     if (!transaction) return transaction.error();
     const auto rows = transaction->sql().exec_params(
         "SELECT " + move_columns() +
-            " FROM pgporter.moves AS m WHERE NOT $1::boolean OR m.state NOT IN ('completed', 'aborted') "
+            " FROM pgporter.moves AS m WHERE NOT $1::boolean OR m.state NOT IN ('completed', 'rolled_back', 'aborted') "
             "ORDER BY m.id DESC LIMIT $2::bigint",
         {unfinished_only ? "true" : "false", std::to_string(moves_listed_max)});
     if (!rows) return rows.error();

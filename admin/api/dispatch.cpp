@@ -139,6 +139,7 @@ ApiResponse Dispatcher::call(const Route& route, const ApiRequest& request) cons
         case Endpoint::get_move: return get_move(ports_, request);
         case Endpoint::cancel_move: return cancel_move(ports_, request);
         case Endpoint::cutover_move: return cutover_move(ports_, request);
+        case Endpoint::rollback_move: return rollback_move(ports_, request);
         case Endpoint::complete_move: return complete_move(ports_, request);
         // The connection turns a 200 of this into a stream of events.
         case Endpoint::move_events: return get_move(ports_, request);

@@ -153,6 +153,8 @@ json::object view_of(const MoveRecord& move) {
             {"epoch", move.epoch.value},
             {"progress", view_of_progress(move.progress)},
             {"error", text_or_null(move.error)},
+            {"rollback", json::object{{"possible", move.state == MoveState::reversing},
+                                      {"refused", text_or_null(move.rollback_refused)}}},
             {"created_at", move.created_at},
             {"updated_at", move.updated_at},
             {"finished_at", text_or_null(move.finished_at)},

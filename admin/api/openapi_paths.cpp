@@ -158,10 +158,21 @@ const char* const openapi_paths = R"json(
     }
   }
 },
+"/v1/moves/{id}:rollback": {
+  "parameters": [{"$ref": "#/components/parameters/MoveId"}],
+  "post": {
+    "operationId": "rollbackMove", "summary": "Bring the tenant of a move in state reversing back to where it came from, with everything written since",
+    "parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}],
+    "responses": {
+      "202": {"description": "The move is told", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},
+      "default": {"$ref": "#/components/responses/Problem"}
+    }
+  }
+},
 "/v1/moves/{id}:complete": {
   "parameters": [{"$ref": "#/components/parameters/MoveId"}],
   "post": {
-    "operationId": "completeMove", "summary": "End an opened move: drops the tenant's data in the source database for good",
+    "operationId": "completeMove", "summary": "End a move that has flipped: drops the tenant's data in the source database for good",
     "parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}],
     "responses": {
       "202": {"description": "The move is told", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},

@@ -20,6 +20,7 @@ constexpr std::array routes{
     Route{"GET", "/v1/moves/{id}", Endpoint::get_move, Access::token, true},
     Route{"POST", "/v1/moves/{id}:cancel", Endpoint::cancel_move, Access::token, true},
     Route{"POST", "/v1/moves/{id}:cutover", Endpoint::cutover_move, Access::token, true},
+    Route{"POST", "/v1/moves/{id}:rollback", Endpoint::rollback_move, Access::token, true},
     Route{"POST", "/v1/moves/{id}:complete", Endpoint::complete_move, Access::token, true},
     Route{"GET", "/v1/moves/{id}/events", Endpoint::move_events, Access::token, true},
     Route{"GET", "/healthz", Endpoint::healthz, Access::open, false},

@@ -132,7 +132,8 @@ void add_move_commands(CLI::App& app, Parsed& parsed) {
     move->add_flag("--watch", parsed.watch, "follow it until it is finished");
     const std::pair<const char*, const char*> verbs[] = {{"cutover", "switch a move's tenant over now"},
                                                          {"cancel", "give a move up; the tenant stays where it is"},
-                                                         {"complete", "end an opened move: drops the tenant's data in the source"}};
+                                                         {"rollback", "bring a moved tenant back, with all that was written since"},
+                                                         {"complete", "end a move: drops the tenant's data in the source"}};
     for (const auto& [verb, text] : verbs) {
         add_named(app, parsed, verb, text, "ID", [&parsed, name = verb](const Commands& c) { return c.act_on_move(parsed.name, name); });
     }

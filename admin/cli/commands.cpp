@@ -225,7 +225,7 @@ int Commands::wait_for(const std::string& id, bool cutover) const {
         client_, id, style,
         [cutover](const json::value& m) {
             const auto state = state_of(m);
-            return state == "opened" || state == "completed" || state == "aborted" || (!cutover && state == "verify");
+            return state == "opened" || state == "reversing" || state == "completed" || state == "aborted" || (!cutover && state == "verify");
         },
         refusal);
     if (move) return print_end(*move);

@@ -38,7 +38,7 @@ class Commands {
     int promote(const Promote& options) const;
     int list_moves() const;
     int show_move(const std::string& id, bool watch) const;
-    int act_on_move(const std::string& id, const std::string& verb) const;  // cutover, cancel, complete
+    int act_on_move(const std::string& id, const std::string& verb) const;  // cutover, cancel, rollback, complete
     int status() const;
 
   private:

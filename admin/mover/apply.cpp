@@ -27,23 +27,33 @@ std::vector<const char*> zero_ended(const ApplyStatement& statement, std::vector
 
 }  // namespace
 
-Result<void> create_progress_table(ServerSession& target, MoveId move) {
-    const auto schema = quote_ident(artefact_name(move));
+Result<void> create_progress_table(ServerSession& target, const MoveServers& servers, const std::string& signature) {
+    const auto schema = quote_ident(servers.artefact());
     PP_TRY(target.exec("BEGIN; CREATE SCHEMA " + schema + "; CREATE TABLE " + schema +
-                       ".progress (lsn pg_lsn NOT NULL); INSERT INTO " + schema + ".progress VALUES ('0/0'); COMMIT"));
+                       ".progress (lsn pg_lsn NOT NULL, signature text NOT NULL); INSERT INTO " + schema +
+                       ".progress VALUES ('0/0', " + quote_literal(signature) + "); COMMIT"));
     return {};
+}
+
+Result<std::string> read_progress_signature(ServerSession& target, const MoveServers& servers) {
+    auto rows = target.exec("SELECT signature FROM " + quote_ident(servers.artefact()) + ".progress");
+    if (!rows) return rows.error();
+    if (rows->count() != 1) return fail(ErrorKind::conflict, "the progress row of " + servers.artefact() + " is missing");
+    return rows->string(0, 0);
 }
 
 Result<Applier> Applier::connect(const MoveServers& servers, const std::string& search_path) {
     auto session = servers.target();
     if (!session) return session.error();
     Applier applier(std::move(*session));
-    const auto progress = quote_ident(artefact_name(servers.move())) + ".progress";
+    const auto progress = quote_ident(servers.artefact()) + ".progress";
+    const auto mark = "SELECT pg_catalog.pg_logical_emit_message(true, " + quote_literal(servers.artefact()) + ", " +
+                      quote_literal(applied_mark) + ")";
     auto rows = applier.session_->exec(
         "SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
         "; SET plan_cache_mode = force_generic_plan; SET search_path = " +
-        search_path + "; PREPARE progress(pg_lsn) AS UPDATE " + progress + " SET lsn = $1; SELECT lsn FROM " +
-        progress);
+        search_path + "; PREPARE mark AS " + mark + "; PREPARE progress(pg_lsn) AS UPDATE " + progress +
+        " SET lsn = $1; SELECT lsn FROM " + progress);
     if (!rows) return rows.error();
     const auto at = rows->count() == 1 ? lsn_from(rows->text(0, 0)) : std::nullopt;
     if (!at) return fail(ErrorKind::internal, "the target's progress row is missing");
@@ -85,6 +95,7 @@ Result<void> Applier::make_room() {
 Result<void> Applier::open() {
     if (open_) return {};
     PP_TRY(queue(PQsendQueryParams(session_->raw(), "BEGIN", 0, nullptr, nullptr, nullptr, nullptr, 0), {}));
+    PP_TRY(queue(PQsendQueryPrepared(session_->raw(), "mark", 0, nullptr, nullptr, nullptr, 0), {}));
     open_ = true;
     changes_open_ = 0;
     return {};

@@ -73,7 +73,10 @@ class Applier {
     Lsn durable_;
 };
 
-// The table pgporter_move_<id>.progress on the target, with one row. Its cleanup record must exist before.
-[[nodiscard]] Result<void> create_progress_table(ServerSession& target, MoveId move);
+// The table pgporter_move_<id>.progress on the target, with one row. Its cleanup record must exist before. `signature`:
+// of the source's schema when it was made, for whoever goes on after a restart.
+[[nodiscard]] Result<void> create_progress_table(ServerSession& target, const MoveServers& servers,
+                                                 const std::string& signature);
+[[nodiscard]] Result<std::string> read_progress_signature(ServerSession& target, const MoveServers& servers);
 
 }  // namespace pgporter

@@ -52,16 +52,30 @@ class FenceSession {
                                      std::chrono::milliseconds lock_timeout);
 
     std::unique_ptr<ServerSession> session_;
-    MoveId move_;
     std::string lock_statement_;
     std::vector<std::string> enable_statements_;
 };
 
 enum class FenceState { absent, disabled, enabled };
-[[nodiscard]] Result<FenceState> read_fence_state(ServerSession& source, MoveId move);
+[[nodiscard]] Result<FenceState> read_fence_state(ServerSession& source, const MoveServers& servers);
 // Triggers off again: writes go on at the source. Retried until done, interrupted, or the connection broke.
 [[nodiscard]] Result<void> disable_fence(ServerSession& source, const MoveServers& servers);
 [[nodiscard]] Result<void> drop_fence_triggers(ServerSession& source, const MoveServers& servers);
+
+// The fence of the other way, lifted in two halves: all that may have to wait comes before the flip back, the commit
+// after it. `servers` face the way of the fence that is lifted.
+class FenceLifter {
+  public:
+    [[nodiscard]] static Result<FenceLifter> prepare(const MoveServers& servers);
+    [[nodiscard]] Result<void> lift(Deadline deadline);  // in a transaction that stays open. timeout: a lock wasn't to be had
+    void put_back();
+    [[nodiscard]] Result<void> commit(Deadline deadline);
+
+  private:
+    FenceLifter() = default;
+    std::unique_ptr<ServerSession> session_;
+    std::string statements_;
+};
 
 // Runs `attempt` (one transaction that gives up after lock_timeout) until it doesn't time out; pauses grow to a second.
 [[nodiscard]] Result<void> retry_locks(const Interrupt& interrupt, int attempts_max,

@@ -32,7 +32,7 @@ Result<void> Follower::connect() {
     if (!applier) return applier.error();
     auto stream = servers_->replication();
     if (!stream) return stream.error();
-    PP_TRY(stream->start(artefact_name(servers_->move()), artefact_name(servers_->move())));
+    PP_TRY(stream->start(servers_->artefact(), servers_->artefact()));
     applier_.emplace(std::move(*applier));
     stream_.emplace(std::move(*stream));
     in_transaction_ = skipping_ = false;
@@ -126,8 +126,11 @@ Result<void> Follower::take_message(std::string_view bytes) {
     if (const auto* commit = std::get_if<pgoutput::Commit>(&*message)) return take_commit(*commit);
     if (const auto* relation = std::get_if<pgoutput::Relation>(&*message)) return take_relation(*relation);
     if (const auto* mark = std::get_if<pgoutput::LogicalMessage>(&*message)) {
-        if (mark->transactional && mark->prefix == artefact_name(servers_->move()))
+        if (mark->transactional && mark->prefix == servers_->artefact() && mark->content != applied_mark)
             marker_ = std::string(mark->content);
+        // What the other way has applied here came from where it would go.
+        if (mark->transactional && mark->prefix == servers_->opposite_artefact() && mark->content == applied_mark)
+            skipping_ = true;
         return {};
     }
     if (skipping_) return {};

@@ -8,6 +8,7 @@ namespace pgporter {
 namespace {
 
 constexpr std::chrono::milliseconds save_every{500};
+constexpr std::chrono::milliseconds save_quiet_every{5'000};  // while only the way back is followed
 constexpr std::chrono::milliseconds retry_max{10'000};
 
 metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
@@ -16,7 +17,8 @@ metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
 }
 
 bool kept_until_complete(const CleanupRecord& record) {
-    return record.kind == ArtefactKind::fence_triggers || record.kind == ArtefactKind::fence_function;
+    return record.kind == ArtefactKind::fence_triggers || record.kind == ArtefactKind::fence_function ||
+           way_of_artefact(record.name) == Way::back;
 }
 
 }  // namespace
@@ -69,6 +71,22 @@ void MoveRun::request_cutover() {
     interrupt_.nudge();
 }
 
+void MoveRun::request_rollback() {
+    rollback_requested_.store(true);
+    interrupt_.nudge();
+}
+
+void MoveRun::leave_way_back() {
+    leaving_.store(true);
+    interrupt_.nudge();
+}
+
+void MoveRun::count_outcome(const char* outcome) {
+    observer_->registry
+        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}})
+        .inc();
+}
+
 void MoveRun::set_state(MoveState to) {
     MoveRecord copy;
     {
@@ -119,7 +137,8 @@ void MoveRun::tick() {
         progress.transactions_applied = followed_.transactions;
         progress.lag_bytes = followed_.lag_bytes;
     }
-    if (in_pause_ || std::chrono::steady_clock::now() - saved_at_ < save_every) return;
+    const auto every = record_.state == MoveState::reversing ? save_quiet_every : save_every;
+    if (in_pause_ || std::chrono::steady_clock::now() - saved_at_ < every) return;
     save_progress();
 }
 
@@ -186,8 +205,17 @@ void MoveRun::recover() {
     // Time has passed since it was listed.
     auto found = ports_.journal.find_move(record_.id);
     if (found && found->state != record_.state) set_state(found->state);
-    if (is_finished(record_.state) || record_.state == MoveState::opened) return;
+    if (is_finished(record_.state)) return;
     if (record_.state == MoveState::flipped) return finish();
+    if (!is_before_flip(record_.state) && record_.state != MoveState::aborting) {
+        {
+            const std::lock_guard lock(mutex_);
+            record_.rollback_refused = found ? found->rollback_refused : record_.rollback_refused;
+        }
+        // What was asked for is still wanted.
+        rollback_requested_.store(record_.state == MoveState::rolling_back);
+        return record_.rollback_refused.empty() ? follow_way_back() : tidy_opened();
+    }
     abort(fail(ErrorKind::cancelled, record_.error.empty() ? "the process that ran the move ended" : record_.error));
 }
 
@@ -205,6 +233,7 @@ Result<void> MoveRun::walk() {
 
 void MoveRun::close_sessions() {
     fence_.reset();
+    lifter_.reset();
     verifier_.reset();
     follower_.reset();
     snapshot_keeper_.reset();
@@ -244,10 +273,7 @@ void MoveRun::abort(const Error& why) {
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
-    const auto outcome = interrupt_.cancelled() ? "cancelled" : "aborted";
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}})
-        .inc();
+    count_outcome(interrupt_.cancelled() ? "cancelled" : "aborted");
 }
 
 void MoveRun::finish() {
@@ -260,13 +286,15 @@ void MoveRun::finish() {
             PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord& record) {
                 return record.when == CleanupWhen::always && !kept_until_complete(record);
             }));
-            // What is left and not of the fence belongs to the tenant now.
-            auto records = ports_.journal.open_cleanups(record_.id);
-            if (!records) return records.error();
-            for (const auto& record : *records) {
-                if (record.when == CleanupWhen::after_abort) PP_TRY(ports_.journal.cleanup_done(record.id));
+            auto way_back = has_way_back();
+            if (!way_back) return way_back.error();
+            std::string refused;
+            if (!*way_back) refused = rollback_refused_.empty() ? "nothing was prepared for it" : rollback_refused_;
+            {
+                const std::lock_guard lock(mutex_);
+                record_.rollback_refused = utf8_only(refused);
             }
-            return enter(MoveState::opened, "the tenant lives in its own database");
+            return enter(MoveState::opened, refused);
         }();
         if (done) break;
         note("tidying up after the flip: " + done.error().message);
@@ -277,9 +305,8 @@ void MoveRun::finish() {
     }
     note("");
     save_progress();
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "flipped"}})
-        .inc();
+    count_outcome("flipped");
+    if (record_.rollback_refused.empty()) follow_way_back();
 }
 
 // CASCADE must not reach beyond the tenant: what others have come to build on its old tables stops it.
@@ -302,12 +329,24 @@ Result<void> MoveRun::drop_source() {
 void MoveRun::run_complete() {
     if (!own()) return;
     interrupt_.shield(Shield::cancel);
+    // A rollback may have been quicker.
+    const auto found = ports_.journal.find_move(record_.id);
+    if (found && found->state != record_.state) set_state(found->state);
+    if (record_.state != MoveState::opened && record_.state != MoveState::reversing) return;
     std::chrono::milliseconds pause{100};
     for (;;) {
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
+            // From here on there is no way back, whoever goes on with this.
+            if (record_.state == MoveState::reversing) PP_TRY(enter(MoveState::opened, "the move is being completed"));
+            PP_TRY(undo_way_back());
             PP_TRY(drop_source());
-            PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord&) { return true; }));
+            PP_TRY(undo_records(ports_.journal, *servers_,
+                                [](const CleanupRecord& record) { return record.when == CleanupWhen::always; }));
+            // What is left belongs to the tenant now.
+            auto records = ports_.journal.open_cleanups(record_.id);
+            if (!records) return records.error();
+            for (const auto& record : *records) PP_TRY(ports_.journal.cleanup_done(record.id));
             return enter(MoveState::completed, "the source's data is gone");
         }();
         if (done) break;
@@ -318,9 +357,7 @@ void MoveRun::run_complete() {
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "completed"}})
-        .inc();
+    count_outcome("completed");
 }
 
 }  // namespace pgporter

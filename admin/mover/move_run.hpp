@@ -40,10 +40,13 @@ class MoveRun {
     void run();           // a new move
     void recover();       // one that a dead process left: aborted before the flip, finished after it
     void run_complete();  // drops the source's data of an opened move
+    void tidy_opened();   // one that lost its way back and what that was made of
 
     void cancel() { interrupt_.cancel(); }
     void stop() { interrupt_.stop(); }
     void request_cutover();
+    void request_rollback();
+    void leave_way_back();  // the thread ends; what comes next is run_complete()
     [[nodiscard]] MoveRecord record() const;
 
   private:
@@ -61,6 +64,7 @@ class MoveRun {
     [[nodiscard]] Result<void> drop_source();
     void finish();
     void close_sessions();
+    void count_outcome(const char* outcome);
     [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,
                                                const std::string& name);
 
@@ -74,6 +78,7 @@ class MoveRun {
     [[nodiscard]] Result<void> step_copy();
     [[nodiscard]] Result<void> step_index();
     [[nodiscard]] Result<void> step_catchup();
+    [[nodiscard]] Result<void> refresh_views();
     [[nodiscard]] Result<void> emit_marker(const std::string& content);
     [[nodiscard]] Result<void> reconnect();
 
@@ -92,6 +97,26 @@ class MoveRun {
     [[nodiscard]] Result<void> flip(Pause& pause);
     [[nodiscard]] Error back_out(Pause& pause, Error why);
     [[nodiscard]] Result<FenceState> fence_after_doubt(int backend_pid);
+    // The way back walks through the same phases in the one state rolling_back.
+    [[nodiscard]] bool going_back() const { return servers_->way() == Way::back; }
+    [[nodiscard]] Result<void> enter_phase(MoveState to, std::string_view note, std::chrono::milliseconds patience);
+    [[nodiscard]] MoveState calm_state() const { return going_back() ? MoveState::reversing : MoveState::verify; }
+    [[nodiscard]] Result<void> begin_attempt();
+    void open_the_source(Pause& pause);
+
+    // way_back.cpp: `reverse_slot`, and `opened` to `rolled_back`
+    [[nodiscard]] Result<void> step_reverse_slot();
+    [[nodiscard]] Result<void> make_way_back();
+    [[nodiscard]] Result<void> undo_way_back();
+    [[nodiscard]] Result<bool> has_way_back();
+    void follow_way_back();  // from `opened` or later, until it is left, lost, or the tenant is back
+    [[nodiscard]] Result<void> walk_back();
+    [[nodiscard]] Result<void> turn_round();
+    [[nodiscard]] Result<void> follow_until_asked();
+    [[nodiscard]] Result<std::string> way_back_lost();  // why; empty: it isn't
+    [[nodiscard]] Result<void> give_up_way_back(const std::string& why);
+    [[nodiscard]] Result<void> roll_back();
+    [[nodiscard]] Result<void> finish_rollback();
 
     Mover::Ports ports_;
     MoveObserver* observer_;
@@ -99,6 +124,8 @@ class MoveRun {
     mutable std::mutex mutex_;
     MoveRecord record_;
     std::atomic<bool> cutover_requested_{false};
+    std::atomic<bool> rollback_requested_{false};
+    std::atomic<bool> leaving_{false};
     bool in_pause_ = false;
     std::chrono::steady_clock::time_point saved_at_;
 
@@ -119,8 +146,13 @@ class MoveRun {
     std::optional<Verifier> verifier_;
     std::optional<FenceSession> fence_;
     std::vector<SequenceValue> sequences_;  // as set on the target before the pause
-    std::uint32_t markers_ = 0;
+    std::uint64_t markers_ = 0;
+    std::optional<FenceLifter> lifter_;  // of the source's fence, for the flip back
+    std::string rollback_refused_;       // why this move has no way back, known from preflight
+    bool way_back_made_ = false;
 };
+
+[[nodiscard]] std::string publication_statement(const std::string& name, const std::vector<SourceTable>& tables);
 
 // The journal is a UTF-8 database; errors come in the encoding of the tenant's.
 [[nodiscard]] std::string utf8_only(std::string_view text);

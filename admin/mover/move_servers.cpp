@@ -22,4 +22,13 @@ Result<MoveServers> MoveServers::find(const Config& config, const Snapshot& snap
     return servers;
 }
 
+MoveServers MoveServers::facing(Way way) const {
+    auto servers = *this;
+    if (way == way_) return servers;
+    servers.way_ = way;
+    std::swap(servers.source_, servers.target_);
+    std::swap(servers.source_cluster_, servers.target_cluster_);
+    return servers;
+}
+
 }  // namespace pgporter

@@ -1,5 +1,5 @@
-// MoveServers: opens connections to the two ends of one move, as the mover's own user. Immutable once built; any of the
-// move's threads.
+// MoveServers: opens connections to the two ends of one move, as the mover's own user. Source is where changes come
+// from: on the way back that is the move's target. Immutable once built; any of the move's threads.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "admin/mover/interrupt.hpp"
+#include "admin/mover/move_names.hpp"
 #include "admin/mover/replication_stream.hpp"
 #include "admin/mover/server_session.hpp"
 #include "catalog/config.hpp"
@@ -26,9 +27,12 @@ class MoveServers {
     [[nodiscard]] LibpqParams target_params() const { return params(target_cluster_, target_.database); }
     [[nodiscard]] Result<std::unique_ptr<ServerSession>> source() const { return open(source_params()); }
     [[nodiscard]] Result<std::unique_ptr<ServerSession>> target() const { return open(target_params()); }
-    // The target server's maintenance database: where databases are made and dropped.
+    // The servers' maintenance database: where databases are made, dropped and looked for.
     [[nodiscard]] Result<std::unique_ptr<ServerSession>> target_server() const {
         return open(params(target_cluster_, config_->mover.maintenance_database));
+    }
+    [[nodiscard]] Result<std::unique_ptr<ServerSession>> source_server() const {
+        return open(params(source_cluster_, config_->mover.maintenance_database));
     }
     [[nodiscard]] Result<ReplicationStream> replication() const {
         return ReplicationStream::connect(source_params(), *interrupt_, config_->mover.connect_timeout_ms);
@@ -39,6 +43,13 @@ class MoveServers {
     [[nodiscard]] const Placement& target_placement() const { return target_; }
     [[nodiscard]] const std::string& schema() const { return source_.schema; }
     [[nodiscard]] MoveId move() const { return move_; }
+    [[nodiscard]] Way way() const { return way_; }
+    [[nodiscard]] MoveServers facing(Way way) const;
+    [[nodiscard]] std::string artefact() const { return artefact_name(move_, way_); }
+    [[nodiscard]] std::string opposite_artefact() const {
+        return artefact_name(move_, way_ == Way::there ? Way::back : Way::there);
+    }
+    [[nodiscard]] std::string fence() const { return fence_name(move_, way_); }
     [[nodiscard]] const Interrupt& interrupt() const { return *interrupt_; }
 
   private:
@@ -53,6 +64,7 @@ class MoveServers {
     const Config* config_ = nullptr;
     const Interrupt* interrupt_ = nullptr;
     MoveId move_;
+    Way way_ = Way::there;
     Placement source_;
     Placement target_;
     Cluster source_cluster_;

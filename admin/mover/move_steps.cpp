@@ -27,6 +27,14 @@ std::string transactions_in_the_way(ServerSession& source) {
 
 }  // namespace
 
+std::string publication_statement(const std::string& name, const std::vector<SourceTable>& tables) {
+    std::string list;
+    for (const auto& table : tables) {
+        if (!table.partitioned) list += (list.empty() ? " FOR TABLE ONLY " : ", ONLY ") + table.qualified_name();
+    }
+    return "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)";
+}
+
 Result<void> MoveRun::step_preflight() {
     PP_TRY(enter(MoveState::preflight, "looking for what could go wrong"));
     auto report = run_preflight(*servers_);
@@ -47,6 +55,11 @@ Result<void> MoveRun::step_preflight() {
     auto source = servers_->source();
     if (!source) return source.error();
     source_ = std::move(*source);
+    if (record_.source.kind == PlacementKind::rows) rollback_refused_ = "rows of shared tables have no way back yet";
+    for (const auto& warning : report->warnings) {
+        if (warning.code != no_way_back) continue;
+        rollback_refused_ += (rollback_refused_.empty() ? "" : "; ") + warning.message + " (" + warning.remedy + ")";
+    }
     return {};
 }
 
@@ -138,14 +151,8 @@ Result<void> MoveRun::step_slot() {
     PP_TRY(enter(MoveState::slot, "starting to collect the source's changes"));
     const auto name = artefact_name(record_.id);
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
-    std::string list;
-    for (const auto& table : tables_) {
-        if (!table.partitioned) list += (list.empty() ? " FOR TABLE ONLY " : ", ONLY ") + table.qualified_name();
-    }
     PP_TRY(retry_locks(interrupt_, 600, [&] {
-        return locked_transaction(
-            *source_, ports_.config.mover.lock_timeout_ms,
-            "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)");
+        return locked_transaction(*source_, ports_.config.mover.lock_timeout_ms, publication_statement(name, tables_));
     }));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
     auto nodes = read_file_nodes(*source_, record_.source.schema);
@@ -186,16 +193,9 @@ Result<void> MoveRun::step_index() {
     PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
     PP_TRY(definitions_->restore_after_data(*servers_));
     definitions_.reset();
+    PP_TRY(refresh_views());
     auto target = servers_->target();
     if (!target) return target.error();
-    auto views = (*target)->exec(
-        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
-        "nspname = $1) ORDER BY oid",
-        {record_.source.schema});
-    if (!views) return views.error();
-    for (int row = 0; row < views->count(); ++row) {
-        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(record_.source.schema, views->text(row, 0))));
-    }
     for (const auto& table : tables_) {
         PP_TRY((*target)->exec("ANALYZE " + table.qualified_name()));
         tick();
@@ -203,8 +203,23 @@ Result<void> MoveRun::step_index() {
     return {};
 }
 
+// What the stream doesn't carry.
+Result<void> MoveRun::refresh_views() {
+    auto target = servers_->target();
+    if (!target) return target.error();
+    auto views = (*target)->exec(
+        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
+        "nspname = $1) ORDER BY oid",
+        {servers_->schema()});
+    if (!views) return views.error();
+    for (int row = 0; row < views->count(); ++row) {
+        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(servers_->schema(), views->text(row, 0))));
+    }
+    return {};
+}
+
 Result<void> MoveRun::emit_marker(const std::string& content) {
-    PP_TRY(source_->exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(record_.id)) + ", " +
+    PP_TRY(source_->exec("SELECT pg_logical_emit_message(true, " + quote_literal(servers_->artefact()) + ", " +
                          quote_literal(content) + ")"));
     return {};
 }
@@ -216,7 +231,7 @@ Result<void> MoveRun::step_catchup() {
     {
         auto target = servers_->target();
         if (!target) return target.error();
-        PP_TRY(create_progress_table(**target, record_.id));
+        PP_TRY(create_progress_table(**target, *servers_, signature_));
     }
     auto path = operator_search_path(*source_);
     if (!path) return path.error();

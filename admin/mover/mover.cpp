@@ -33,6 +33,7 @@ class Mover::Impl {
     Result<MoveRecord> cancel(MoveId move);
     Result<MoveRecord> cutover(MoveId move);
     Result<MoveRecord> complete(MoveId move);
+    Result<MoveRecord> rollback(MoveId move);
     Result<MoveRecord> find(MoveId move);
     Result<std::vector<MoveRecord>> list();
     void recover();
@@ -58,6 +59,8 @@ class Mover::Impl {
     [[nodiscard]] static std::optional<MoveBlocker> not_movable(const Ends& ends);
     void launch(MoveRecord record, void (MoveRun::*body)());
     void reap();
+    [[nodiscard]] std::size_t moves_at_work() const;  // without those that only follow their way back
+    [[nodiscard]] bool wants_attention(const MoveRecord& record);
     void overlay(MoveRecord& record);
     void tell(const char* type, const MoveRecord& record);
 
@@ -183,7 +186,7 @@ Result<MoveRecord> Mover::Impl::start(const MoveRequest& request) {
     const std::lock_guard lock(mutex_);
     if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
     reap();
-    if (entries_.size() >= ports_.config.mover.moves_max) {
+    if (moves_at_work() >= ports_.config.mover.moves_max) {
         return fail(ErrorKind::limit, "mover.moves_max moves are running already", {}, "wait for one to end");
     }
     auto record = ports_.journal.create_move(request, ends->tenant->placement, ends->target, ends->tenant->epoch);
@@ -235,14 +238,38 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move) {
     reap();
     auto found = ports_.journal.find_move(move);
     if (!found) return found.error();
-    if (found->state != MoveState::opened)
-        return fail(ErrorKind::conflict, "only a move in state opened can be completed");
+    if (found->state != MoveState::opened && found->state != MoveState::reversing)
+        return fail(ErrorKind::conflict, "only a move in state opened or reversing can be completed");
     if (const auto running = entries_.find(move); running != entries_.end()) {
         // The thread that opened it is on its last lines and is waited for; one that completes it already is enough.
         if (running->second->completes) return *found;
+        running->second->run->leave_way_back();
     }
     launch(*found, &MoveRun::run_complete);
     return *found;
+}
+
+Result<MoveRecord> Mover::Impl::rollback(MoveId move) {
+    {
+        const std::lock_guard lock(mutex_);
+        const auto entry = entries_.find(move);
+        if (entry != entries_.end() && !entry->second->ended.load() && !entry->second->completes) {
+            auto record = entry->second->run->record();
+            if (record.state == MoveState::reversing || record.state == MoveState::rolling_back) {
+                if (record.state == MoveState::reversing) entry->second->run->request_rollback();
+                return record;
+            }
+        }
+    }
+    auto found = find(move);
+    if (!found) return found.error();
+    if (is_finished(found->state)) return fail(ErrorKind::conflict, "the move has ended");
+    if (is_before_flip(found->state))
+        return fail(ErrorKind::conflict, "the tenant hasn't been switched yet", {}, "cancel the move instead");
+    if (found->state == MoveState::opened && !found->rollback_refused.empty())
+        return fail(ErrorKind::conflict, "this move can't be rolled back: " + found->rollback_refused);
+    return fail(ErrorKind::conflict, "the move isn't ready for a rollback here: it is " + std::string(to_text(found->state)), {},
+                "ask again in a moment, or the instance that runs the move");
 }
 
 void Mover::Impl::overlay(MoveRecord& record) {
@@ -251,6 +278,7 @@ void Mover::Impl::overlay(MoveRecord& record) {
     if (entry == entries_.end()) return;
     const auto live = entry->second->run->record();
     record.progress = live.progress;
+    if (record.rollback_refused.empty()) record.rollback_refused = live.rollback_refused;
     if (record.error.empty()) record.error = live.error;
 }
 
@@ -267,6 +295,25 @@ Result<std::vector<MoveRecord>> Mover::Impl::list() {
     return records;
 }
 
+std::size_t Mover::Impl::moves_at_work() const {
+    std::size_t count = 0;
+    for (const auto& [id, entry] : entries_) {
+        const auto state = entry->run->record().state;
+        if (entry->completes || (state != MoveState::opened && state != MoveState::reversing)) ++count;
+    }
+    return count;
+}
+
+// One that lost its way back waits for an operator, in no thread, when nothing is left of it.
+bool Mover::Impl::wants_attention(const MoveRecord& record) {
+    if (record.state != MoveState::opened || record.rollback_refused.empty()) return true;
+    const auto records = ports_.journal.open_cleanups(record.id);
+    if (!records) return false;
+    return std::any_of(records->begin(), records->end(), [](const CleanupRecord& cleanup) {
+        return cleanup.when == CleanupWhen::always && way_of_artefact(cleanup.name) == Way::back;
+    });
+}
+
 void Mover::Impl::recover() {
     auto records = ports_.journal.list_moves(true);
     if (!records) {
@@ -276,7 +323,7 @@ void Mover::Impl::recover() {
     const std::lock_guard lock(mutex_);
     for (auto& record : *records) {
         if (stopping_ || entries_.contains(record.id)) continue;
-        if (record.state == MoveState::opened) continue;  // waits for an operator, in no thread
+        if (!wants_attention(record)) continue;
         log::info("move_taken_up",
                   {{"move", std::to_string(record.id.value)}, {"state", std::string(to_text(record.state))}});
         launch(record, &MoveRun::recover);
@@ -311,6 +358,9 @@ Result<MoveRecord> Mover::cutover(MoveId move) {
 }
 Result<MoveRecord> Mover::complete(MoveId move) {
     return impl_->complete(move);
+}
+Result<MoveRecord> Mover::rollback(MoveId move) {
+    return impl_->rollback(move);
 }
 Result<MoveRecord> Mover::find(MoveId move) {
     return impl_->find(move);

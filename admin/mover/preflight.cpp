@@ -123,6 +123,7 @@ Result<PreflightReport> run_preflight(const MoveServers& servers) {
     if ((*source)->server_version() < oldest_version) return report;
     PP_TRY(check_source_schema(**source, servers, report));
     PP_TRY(check_target(**source, servers, report));
+    PP_TRY(check_way_back(**source, servers, report));
     // What one server of modest size stores in a second, with its indexes built.
     constexpr double bytes_per_second = 40e6;
     report.seconds_estimate = 2.0 + static_cast<double>(report.bytes) / bytes_per_second;

@@ -12,6 +12,9 @@
 
 namespace pgporter {
 
+// The code of warnings that say why the move can't be rolled back.
+inline constexpr const char* no_way_back = "no_way_back";
+
 [[nodiscard]] Result<PreflightReport> run_preflight(const MoveServers& servers);
 
 // The parts, each in a file of its own.
@@ -19,6 +22,7 @@ namespace pgporter {
                                                PreflightReport& report);
 [[nodiscard]] Result<void> check_source_schema(ServerSession& source, const MoveServers& servers,
                                                PreflightReport& report);
+[[nodiscard]] Result<void> check_way_back(ServerSession& source, const MoveServers& servers, PreflightReport& report);
 [[nodiscard]] Result<void> check_target(ServerSession& source, const MoveServers& servers, PreflightReport& report);
 
 // An extension that the schema's objects need.

@@ -118,7 +118,7 @@ Result<std::string> signature_query(ServerSession& session, const std::string& s
     if (!rows) return rows.error();
     if (rows->empty()) return fail(ErrorKind::not_found, "the source database has no schema named \"" + schema + "\"");
     const auto oid = rows->string(0, 0);
-    const auto fence = quote_literal(fence_name(move));
+    const auto fences = quote_literal(fence_name(move)) + ", " + quote_literal(fence_name(move, Way::back)) + ")";
     // Everything in a schema depends on it in pg_depend, whose index by the referenced object makes this cheap.
     return R"sql(WITH members AS MATERIALIZED (
   SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = )sql" +
@@ -146,8 +146,8 @@ facts (fact) AS (
       i.indclass, i.indpred, i.indexprs)::text
       FROM relations r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
   UNION ALL SELECT ROW('t', t.tgrelid, t.tgname, t.tgfoid, t.tgtype, t.tgenabled, t.tgqual, t.tgargs)::text
-      FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal AND t.tgname <> )sql" +
-           fence + R"sql(
+      FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal AND t.tgname NOT IN ()sql" +
+           fences + R"sql(
   UNION ALL SELECT ROW('w', w.ev_class, w.rulename, w.ev_type, w.ev_enabled, w.is_instead, w.ev_qual,
       w.ev_action)::text
       FROM relations r JOIN pg_rewrite w ON w.ev_class = r.oid

@@ -28,7 +28,10 @@ bool same(const QueryRows& a, int a_row, const QueryRows& b, int b_row, int firs
 
 Verifier::Verifier(const MoveServers& servers, const std::vector<SourceTable>& tables, Follower& follower,
                    std::uint32_t jobs)
-    : servers_(&servers), tables_(&tables), follower_(&follower), jobs_(std::max<std::uint32_t>(jobs, 1)) {}
+    : servers_(&servers), tables_(&tables), follower_(&follower), jobs_(std::max<std::uint32_t>(jobs, 1)),
+      barriers_made_(static_cast<std::uint32_t>(
+          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+              .count())) {}
 
 Error Verifier::mismatch(const std::vector<Difference>& differences) {
     return fail(ErrorKind::conflict, "source and target differ: " + describe(differences), {},
@@ -43,7 +46,7 @@ Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
     barrier.source_keeper = std::make_unique<ReplicationStream>(std::move(*keeper));
     PP_TRY(follower_->come_to_rest());
     // Nothing is applied meanwhile: the target must not run past a point that isn't known yet.
-    auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), ++barriers_made_), true,
+    auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), servers_->way(), ++barriers_made_), true,
                                                    after(barrier_timeout));
     if (!slot) {
         auto error = slot.error();
@@ -53,7 +56,7 @@ Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
     }
     barrier.source_snapshot = slot->snapshot;
     // Something behind the barrier, or a quiet source would never show that it was reached.
-    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) +
+    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(servers_->artefact()) +
                        ", 'barrier')"));
     PP_TRY(follower_->follow_to_barrier(slot->consistent_point, std::nullopt));
 
@@ -111,7 +114,7 @@ Result<void> Verifier::compare_changed(ServerSession& source) {
 Result<void> Verifier::settle_differences(ServerSession& source) {
     if (differences_.empty()) return {};
     const auto marker = "compared:" + std::to_string(barriers_made_);
-    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) + ", " +
+    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(servers_->artefact()) + ", " +
                        quote_literal(marker) + ")"));
     PP_TRY(follower_->follow_to_marker(marker, std::nullopt));
     std::erase_if(differences_,

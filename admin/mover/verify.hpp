@@ -64,7 +64,7 @@ class Verifier {
     Follower* follower_;
     std::uint32_t jobs_;
     std::uint64_t rows_verified_ = 0;
-    std::uint32_t barriers_made_ = 0;
+    std::uint32_t barriers_made_;  // begins where no other verifier of this move, now or before a restart, has been
     std::vector<Difference> differences_;                     // found at the last barrier
     std::map<const SourceTable*, std::uint64_t> row_counts_;  // when last compared as a whole
     Pair pause_;

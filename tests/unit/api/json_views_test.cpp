@@ -79,6 +79,9 @@ TEST_CASE("a move's view says where it stands and what comes next") {
 TEST_CASE("next steps fit the state") {
     CHECK(commands_of(a_move(MoveState::copy)) == "pgporter move 17 --watch\npgporter cancel 17\n");
     CHECK(commands_of(a_move(MoveState::opened)) == "pgporter complete 17\n");
+    CHECK(commands_of(a_move(MoveState::reversing)) == "pgporter rollback 17\npgporter complete 17\n");
+    CHECK(commands_of(a_move(MoveState::rolling_back)) == "pgporter move 17 --watch\n");
+    CHECK(commands_of(a_move(MoveState::rolled_back)).empty());
     CHECK(commands_of(a_move(MoveState::completed)).empty());
     CHECK(commands_of(a_move(MoveState::flipped)) == "pgporter move 17 --watch\n");
     CHECK(commands_of(a_move(MoveState::aborting)) == "pgporter move 17 --watch\n");
