@@ -29,7 +29,7 @@ class MoveJournal {
     virtual Result<void> advance(MoveId move, MoveState from, MoveState to, std::string_view note) = 0;
     virtual Result<void> save_progress(MoveId move, const MoveProgress& progress) = 0;
     // THE commit point: in one transaction sets the tenant's placement and epoch = expected + 1 where its epoch = expected, and the
-    // move's state drained > flipped. In state rolling_back the same the other way: to the source, > flipped_back.
+    // move's state drained > flipped. In state rolling_back the same the other way: to the source, > flipped_back, if this process made that step.
     // conflict: somebody else changed either. Returns the tenant as it is now.
     virtual Result<Tenant> flip(MoveId move, Epoch expected, CatalogVersion& version_out) = 0;
     virtual Result<MoveRecord> find_move(MoveId move) = 0;

@@ -54,12 +54,12 @@ Result<void> CatalogStore::remove_tenant(std::string_view tenant) {
     if (!row) return row.error();
     if (row->empty()) return no_such_tenant(tenant);
     const auto move = sql.exec_params(
-        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'aborted')",
+        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'rolled_back', 'aborted')",
         {row->string(0, 0)});
     if (!move) return move.error();
     if (!move->empty()) {
         return fail(ErrorKind::conflict, "tenant \"" + std::string(tenant) + "\" is being moved",
-                    "move " + move->string(0, 0) + " is " + move->string(0, 1), "cancel or complete the move first");
+                    "move " + move->string(0, 0) + " is " + move->string(0, 1), "cancel, roll back or complete the move first");
     }
     PP_TRY(sql.exec_params("DELETE FROM pgporter.tenants WHERE id = $1::bigint", {row->string(0, 0)}));
     PP_TRY(sql.exec_params("UPDATE pgporter.users SET tenants = array_remove(tenants, $1) WHERE $1 = ANY (tenants)",

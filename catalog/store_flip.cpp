@@ -22,20 +22,25 @@ Result<Flipped> flipped_from(const PgResult& row) {
 }
 
 // Both compare-and-sets, one after the other. Conflict: one of them found something else; the caller rolls back.
-Result<Flipped> flip_rows(PgConnection& sql, MoveId move, Epoch expected, const std::string& token) {
+// `begun` is the token of the rollback's beginning: a move may roll back more than once, and a process that was stopped
+// meanwhile must not flip for an attempt of another's.
+Result<Flipped> flip_rows(PgConnection& sql, MoveId move, Epoch expected, const std::string& token,
+                          const std::string& begun) {
     const std::string id = std::to_string(move.value);
     // The way there, or the way back: what the epoch must be tells them apart too.
     const auto moved = sql.exec_params(
         "UPDATE pgporter.moves SET state = CASE state WHEN 'drained' THEN 'flipped' ELSE 'flipped_back' END, "
         "updated_at = clock_timestamp() WHERE id = $1::bigint AND state IN ('drained', 'rolling_back') "
-        "AND $2::bigint = CASE state WHEN 'drained' THEN epoch ELSE epoch + 1 END RETURNING state",
-        {id, std::to_string(expected.value)});
+        "AND $2::bigint = CASE state WHEN 'drained' THEN epoch ELSE epoch + 1 END "
+        "AND (state = 'drained' OR $3 = (SELECT s.token FROM pgporter.move_steps AS s WHERE s.move = $1::bigint "
+        "ORDER BY s.id DESC LIMIT 1)) RETURNING state",
+        {id, std::to_string(expected.value), begun});
     if (!moved) return moved.error();
     if (moved->rows() != 1) {
         const auto row = sql.exec_params("SELECT state FROM pgporter.moves WHERE id = $1::bigint", {id});
         if (!row) return row.error();
         if (row->empty()) return fail(ErrorKind::not_found, "move " + id + " doesn't exist");
-        return fail(ErrorKind::conflict, "move " + id + " is " + row->string(0, 0) + ", not drained, or of another epoch");
+        return fail(ErrorKind::conflict, "move " + id + " is " + row->string(0, 0) + ", not drained, of another epoch, or another instance has taken it over");
     }
     const std::string state = moved->string(0, 0);
     const std::string side = state == "flipped" ? "target" : "source";
@@ -62,7 +67,7 @@ Result<Tenant> CatalogStore::flip(MoveId move, Epoch expected, CatalogVersion& v
     if (!token) return token.error();
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
-    auto flipped = flip_rows(transaction->sql(), move, expected, *token);
+    auto flipped = flip_rows(transaction->sql(), move, expected, *token, impl_->last_step(move));
     if (!flipped) return flipped.error();
     const auto committed = transaction->commit();
     if (!committed) {

@@ -156,6 +156,8 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     }
     PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
                            {id_text(move), std::string(to_text(to)), std::string(note), *token}));
+    if (to == MoveState::rolling_back) impl_->remember_step(move, *token);
+    if (is_finished(to)) impl_->forget_steps(move);
     const auto committed = transaction->commit();
     if (committed) return {};
     if (!transaction->outcome_unknown()) return committed.error();

@@ -50,9 +50,10 @@ Result<Applier> Applier::connect(const MoveServers& servers, const std::string& 
     const auto mark = "SELECT pg_catalog.pg_logical_emit_message(true, " + quote_literal(servers.artefact()) + ", " +
                       quote_literal(applied_mark) + ")";
     auto rows = applier.session_->exec(
-        "SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
-        "; SET plan_cache_mode = force_generic_plan; SET search_path = " +
-        search_path + "; PREPARE mark AS " + mark + "; PREPARE progress(pg_lsn) AS UPDATE " + progress +
+        std::string("SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
+                    "; SET plan_cache_mode = force_generic_plan; SET ") +
+        applies_setting + " = " + quote_literal(servers.artefact()) + "; SET search_path = " + search_path +
+        "; PREPARE mark AS " + mark + "; PREPARE progress(pg_lsn) AS UPDATE " + progress +
         " SET lsn = $1; SELECT lsn FROM " + progress);
     if (!rows) return rows.error();
     const auto at = rows->count() == 1 ? lsn_from(rows->text(0, 0)) : std::nullopt;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "admin/mover/move_names.hpp"
 
 namespace pgporter {
 namespace {
@@ -81,9 +82,11 @@ Result<void> create_fence_function(ServerSession& source, const MoveServers& ser
         "CREATE SCHEMA " + schema + "; CREATE FUNCTION " + function +
         "() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS " +
         quote_literal(
+            // Whoever applies the way back says so (Applier::connect); the mover's role alone, in other hands, may not write.
             "BEGIN\n"
             "  IF session_user = " +
-            quote_literal(servers.config().mover.user) +
+            quote_literal(servers.config().mover.user) + " AND current_setting('" + applies_setting + "', true) = " +
+            quote_literal(servers.opposite_artefact()) +
             " THEN RETURN NULL; END IF;\n"
             "  RAISE EXCEPTION USING ERRCODE = '" +
             fence_sqlstate +

@@ -30,5 +30,7 @@ enum class Way { there, back };
 // The content of the message that begins each transaction in which a move applies changes: whoever follows that server's
 // stream knows by it that they aren't the application's.
 inline constexpr std::string_view applied_mark = "applied";
+// The setting by which a session that applies changes tells fences which artefact's stream it applies.
+inline constexpr const char* applies_setting = "pgporter.applies";
 
 }  // namespace pgporter

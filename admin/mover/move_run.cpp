@@ -332,7 +332,11 @@ void MoveRun::run_complete() {
     // A rollback may have been quicker.
     const auto found = ports_.journal.find_move(record_.id);
     if (found && found->state != record_.state) set_state(found->state);
-    if (record_.state != MoveState::opened && record_.state != MoveState::reversing) return;
+    if (is_finished(record_.state)) return;
+    if (record_.state != MoveState::opened && record_.state != MoveState::reversing) {
+        rollback_requested_.store(record_.state == MoveState::rolling_back);
+        return follow_way_back();
+    }
     std::chrono::milliseconds pause{100};
     for (;;) {
         auto done = [&]() -> Result<void> {

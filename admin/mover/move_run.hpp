@@ -47,6 +47,7 @@ class MoveRun {
     void request_cutover();
     void request_rollback();
     void leave_way_back();  // the thread ends; what comes next is run_complete()
+    void disown() { ownership_.reset(); }  // on the thread that has run a body: whoever is asked next may own the move
     [[nodiscard]] MoveRecord record() const;
 
   private:
@@ -112,6 +113,10 @@ class MoveRun {
     void follow_way_back();  // from `opened` or later, until it is left, lost, or the tenant is back
     [[nodiscard]] Result<void> walk_back();
     [[nodiscard]] Result<void> turn_round();
+    [[nodiscard]] bool agree_with_journal();
+    [[nodiscard]] Result<void> look_at_definition();
+    [[nodiscard]] std::string definition_refusal() const;
+    [[nodiscard]] Result<void> check_rollback();
     [[nodiscard]] Result<void> follow_until_asked();
     [[nodiscard]] Result<std::string> way_back_lost();  // why; empty: it isn't
     [[nodiscard]] Result<void> give_up_way_back(const std::string& why);
@@ -150,7 +155,11 @@ class MoveRun {
     std::optional<FenceLifter> lifter_;  // of the source's fence, for the flip back
     std::string rollback_refused_;       // why this move has no way back, known from preflight
     bool way_back_made_ = false;
+    bool definition_changed_ = false;  // on the target, since the flip
 };
+
+// Who keeps a slot from being made on this server: transactions with an id.
+[[nodiscard]] std::string transactions_in_the_way(ServerSession& server);
 
 [[nodiscard]] std::string publication_statement(const std::string& name, const std::vector<SourceTable>& tables);
 

@@ -38,6 +38,12 @@ class MoveServers {
         return ReplicationStream::connect(source_params(), *interrupt_, config_->mover.connect_timeout_ms);
     }
 
+    // To the maintenance database: whether it is possible at all, before the target database exists.
+    [[nodiscard]] Result<ReplicationStream> target_server_replication() const {
+        return ReplicationStream::connect(params(target_cluster_, config_->mover.maintenance_database), *interrupt_,
+                                          config_->mover.connect_timeout_ms);
+    }
+
     [[nodiscard]] const Config& config() const { return *config_; }
     [[nodiscard]] const Placement& source_placement() const { return source_; }
     [[nodiscard]] const Placement& target_placement() const { return target_; }

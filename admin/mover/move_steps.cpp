@@ -11,6 +11,8 @@ constexpr std::chrono::seconds slot_timeout{60};
 constexpr std::chrono::milliseconds caught_up_within{300};
 constexpr std::chrono::seconds reconnect_for{60};
 
+}  // namespace
+
 // Who keeps a snapshot from being taken: transactions with an id that began before it was asked for.
 std::string transactions_in_the_way(ServerSession& source) {
     auto rows = source.exec(
@@ -24,8 +26,6 @@ std::string transactions_in_the_way(ServerSession& source) {
     if (prepared && !prepared->is_null(0, 0)) text += (text.empty() ? "" : ", ") + prepared->string(0, 0);
     return text;
 }
-
-}  // namespace
 
 std::string publication_statement(const std::string& name, const std::vector<SourceTable>& tables) {
     std::string list;

@@ -159,6 +159,7 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
             // The move stays in the journal as it is; the next start takes it up.
             log::error("move_thread_failed", {{"move", std::to_string(id.value)}, {"reason", bug.what()}});
         }
+        raw->run->disown();
         raw->ended.store(true);
     });
     entries_[id] = std::move(entry);
@@ -244,6 +245,9 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move) {
         // The thread that opened it is on its last lines and is waited for; one that completes it already is enough.
         if (running->second->completes) return *found;
         running->second->run->leave_way_back();
+    } else if (found->state == MoveState::reversing) {
+        // Where another instance follows the way back, it leaves when it reads this.
+        PP_TRY(ports_.journal.advance(move, MoveState::reversing, MoveState::opened, "the move is being completed"));
     }
     launch(*found, &MoveRun::run_complete);
     return *found;
@@ -255,10 +259,10 @@ Result<MoveRecord> Mover::Impl::rollback(MoveId move) {
         const auto entry = entries_.find(move);
         if (entry != entries_.end() && !entry->second->ended.load() && !entry->second->completes) {
             auto record = entry->second->run->record();
-            if (record.state == MoveState::reversing || record.state == MoveState::rolling_back) {
-                if (record.state == MoveState::reversing) entry->second->run->request_rollback();
-                return record;
-            }
+            const bool may_ask = record.state == MoveState::reversing ||
+                                 (record.state == MoveState::opened && record.rollback_refused.empty());
+            if (may_ask) entry->second->run->request_rollback();
+            if (may_ask || record.state == MoveState::rolling_back) return record;
         }
     }
     auto found = find(move);
@@ -268,6 +272,13 @@ Result<MoveRecord> Mover::Impl::rollback(MoveId move) {
         return fail(ErrorKind::conflict, "the tenant hasn't been switched yet", {}, "cancel the move instead");
     if (found->state == MoveState::opened && !found->rollback_refused.empty())
         return fail(ErrorKind::conflict, "this move can't be rolled back: " + found->rollback_refused);
+    if (found->state == MoveState::rolling_back) return *found;
+    if (found->state == MoveState::reversing) {
+        // The instance that follows the way back reads it there; where there is none, the next one does.
+        PP_TRY(ports_.journal.advance(move, MoveState::reversing, MoveState::rolling_back, "asked for at another instance"));
+        found->state = MoveState::rolling_back;
+        return *found;
+    }
     return fail(ErrorKind::conflict, "the move isn't ready for a rollback here: it is " + std::string(to_text(found->state)), {},
                 "ask again in a moment, or the instance that runs the move");
 }

@@ -51,6 +51,11 @@ Result<void> check_way_back(ServerSession& source, const MoveServers& servers, P
     auto server = servers.target_server();
     if (!server) return server.error();
     PP_TRY(check_target_stream(**server, servers, report));
+    if (auto stream = servers.target_server_replication(); !stream) {
+        warn(report, servers.target_placement().cluster,
+             "the target server refuses a replication connection: " + stream.error().message,
+             "let the mover's role connect for replication (pg_hba.conf there)");
+    }
     const auto& user = servers.config().mover.user;
     auto tried = source.exec("BEGIN; SET LOCAL session_replication_role = replica; ROLLBACK");
     if (tried) return {};

@@ -4,6 +4,8 @@
 //
 // The slot on the target is older than the flip; what the move itself applied there is told from what clients wrote by
 // the mark that begins each of its transactions (move_names.hpp).
+#include <algorithm>
+
 #include "admin/mover/apply.hpp"
 #include "admin/mover/cleanup.hpp"
 #include "admin/mover/move_names.hpp"
@@ -18,9 +20,11 @@ constexpr std::chrono::milliseconds listen_every{50};
 constexpr std::chrono::seconds check_every{2};
 constexpr std::chrono::milliseconds retry_max{10'000};
 
-// A change that can't be applied as it is won't be next time either; a lock or a serialisation conflict will.
+// A change that can't be applied as it is won't be next time either; a lock or a serialisation conflict will. What a
+// table isn't any more (class 42) is the same, a missing right isn't.
 bool is_final(const Error& error) {
-    return error.kind == ErrorKind::conflict && error.sqlstate.empty();
+    if (error.kind == ErrorKind::conflict) return error.sqlstate.empty();
+    return error.sqlstate.starts_with("42") && error.sqlstate != "42501";
 }
 
 // Why the slot can't be followed any more, or mustn't be kept; empty when it can.
@@ -42,6 +46,21 @@ Result<std::string> look_at_slot(ServerSession& source, const MoveServers& serve
     return std::string();
 }
 
+// What somebody has put into the tenant's own database beside its schema: no stream carries it. Empty: nothing.
+Result<std::string> left_behind(ServerSession& source, const MoveServers& servers) {
+    auto rows = source.exec(R"sql(
+SELECT string_agg(what, ', ') FROM (
+  (SELECT c.oid::regclass::text AS what FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.relkind IN ('r', 'p', 'm', 'S', 'v', 'f') AND n.nspname <> $1 AND n.nspname <> 'information_schema'
+     AND n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT LIKE 'pgporter\_%'
+     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i', 'a'))
+   ORDER BY 1 LIMIT 5)
+  UNION ALL SELECT 'large objects' WHERE EXISTS (SELECT FROM pg_largeobject_metadata)) AS found)sql",
+                            {servers.schema()});
+    if (!rows) return rows.error();
+    return rows->is_null(0, 0) ? std::string() : rows->string(0, 0);
+}
+
 }  // namespace
 
 Result<void> MoveRun::step_reverse_slot() {
@@ -49,10 +68,15 @@ Result<void> MoveRun::step_reverse_slot() {
     if (way_back_made_ || !rollback_refused_.empty()) return {};
     // Where both are one server, a slot waits for our own transaction: it must not be open meanwhile.
     PP_TRY(follower_->come_to_rest());
-    PP_TRY(undo_way_back());
-    PP_TRY(make_way_back());
-    way_back_made_ = true;
-    return {};
+    auto made = undo_way_back();
+    if (made) made = make_way_back();
+    way_back_made_ = made.has_value();
+    if (made) return {};
+    auto error = made.error();
+    error.message = "the way back couldn't be prepared: " + error.message;
+    // Not worth the copy: an operator may remedy it and ask for the cutover again.
+    if (error.kind != ErrorKind::unavailable && error.kind != ErrorKind::cancelled) error.kind = ErrorKind::limit;
+    return error;
 }
 
 Result<void> MoveRun::make_way_back() {
@@ -85,7 +109,7 @@ Result<void> MoveRun::make_way_back() {
     if (slot) return {};
     auto error = slot.error();
     if (error.kind == ErrorKind::timeout)
-        error.message = "a long transaction on the target's server kept the slot for the way back from being made";
+        error.message = "its slot waits for transactions on the target's server: " + transactions_in_the_way(target);
     return error;
 }
 
@@ -118,10 +142,14 @@ void MoveRun::follow_way_back() {
         auto done = walk_back();
         close_sessions();
         if (done || interrupt_.stopped() || leaving_.load()) return;
+        const bool agreed = agree_with_journal();
+        if (is_finished(record_.state)) return;
+        if (record_.state == MoveState::opened && !record_.rollback_refused.empty()) return tidy_opened();
         const bool is_back = record_.state == MoveState::flipped_back;
         if (!is_back) {
             // A server that is away doesn't say; what it will say when it is there again is early enough.
-            auto lost = is_final(done.error()) ? Result<std::string>{done.error().message} : way_back_lost();
+            auto lost = way_back_lost();
+            if ((!lost || lost->empty()) && agreed && is_final(done.error())) lost = done.error().message;
             if (lost && !lost->empty() && give_up_way_back(*lost)) return tidy_opened();
         }
         note((is_back ? "tidying up after the rollback: " : "following the way back: ") + done.error().message);
@@ -132,6 +160,21 @@ void MoveRun::follow_way_back() {
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
+}
+
+// Another instance may have been asked for something, or has gone on with the move: the journal is the truth. False: it
+// says something else than we thought, which counts from now on, or nothing.
+bool MoveRun::agree_with_journal() {
+    const auto found = ports_.journal.find_move(record_.id);
+    if (!found) return false;
+    if (found->state == record_.state) return true;
+    if (found->state == MoveState::rolling_back) rollback_requested_.store(true);
+    {
+        const std::lock_guard lock(mutex_);
+        record_.rollback_refused = found->rollback_refused;
+    }
+    set_state(found->state);
+    return false;
 }
 
 // Until it is left (ok), the tenant is back (ok), or something broke.
@@ -177,8 +220,9 @@ Result<void> MoveRun::turn_round() {
     if (!source) return source.error();
     auto target = servers_->target();
     if (!target) return target.error();
-    // A rollback that broke off: nobody flips from here on, and then the tenant's writes go on.
-    if (record_.state == MoveState::rolling_back) PP_TRY(enter(MoveState::reversing, "the rollback was interrupted"));
+    // A rollback that broke off, or was asked for at another instance: nobody flips from here on, and then the tenant's
+    // writes go on.
+    if (record_.state == MoveState::rolling_back) PP_TRY(enter(MoveState::reversing, "the rollback begins anew"));
     PP_TRY(disable_fence(**source, *servers_));
     auto lost = look_at_slot(**source, *servers_);
     if (!lost) return lost.error();
@@ -201,6 +245,8 @@ Result<void> MoveRun::turn_round() {
     follower_->set_tick([this] { tick(); });
     PP_TRY(follower_->connect());
     note("");
+    definition_changed_ = false;
+    PP_TRY(look_at_definition());
     if (record_.state == MoveState::opened) PP_TRY(enter(MoveState::reversing, "changes go back to the source, too"));
     return {};
 }
@@ -215,8 +261,33 @@ Result<void> MoveRun::follow_until_asked() {
         auto lost = look_at_slot(*source_, *servers_);
         if (!lost) return lost.error();
         if (!lost->empty()) return fail(ErrorKind::conflict, *lost);
+        PP_TRY(look_at_definition());
+        const auto found = ports_.journal.find_move(record_.id);
+        if (found && found->state != record_.state)
+            return fail(ErrorKind::unavailable, "another instance was asked to go on with the move");
     }
     return {};
+}
+
+// A change of the tenant's definitions isn't carried back. It is said when it is seen, not only to whoever wants to go
+// back.
+Result<void> MoveRun::look_at_definition() {
+    auto found = source_->exec(signature_query_);
+    if (!found) return found.error();
+    if (definition_changed_ == (found->text(0, 0) != signature_)) return {};
+    definition_changed_ = !definition_changed_;
+    note(definition_changed_ ? definition_refusal() : std::string());
+    if (definition_changed_) {
+        log::warning("move_definition_changed",
+                     {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}});
+    }
+    save_progress();
+    return {};
+}
+
+std::string MoveRun::definition_refusal() const {
+    return "the definition of schema " + servers_->schema() +
+           " was changed after the flip: no rollback until that is undone";
 }
 
 Result<std::string> MoveRun::way_back_lost() {
@@ -259,7 +330,24 @@ void MoveRun::tidy_opened() {
     }
 }
 
+Result<void> MoveRun::check_rollback() {
+    PP_TRY(look_at_definition());
+    if (definition_changed_) return fail(ErrorKind::conflict, definition_refusal());
+    auto records = ports_.journal.open_cleanups(record_.id);
+    if (!records) return records.error();
+    // A database that isn't ours to drop keeps what is in it.
+    const bool drops = std::any_of(records->begin(), records->end(),
+                                   [](const CleanupRecord& record) { return record.kind == ArtefactKind::target_database; });
+    if (!drops) return {};
+    auto others = left_behind(*source_, *servers_);
+    if (!others) return others.error();
+    if (others->empty()) return {};
+    return fail(ErrorKind::conflict, "the tenant's database has what isn't in schema " + servers_->schema() +
+                                         " and would be lost with it: " + *others);
+}
+
 Result<void> MoveRun::roll_back() {
+    PP_TRY(check_rollback());
     PP_TRY(enter(MoveState::rolling_back, "comparing the source with the target"));
     {
         const std::lock_guard lock(mutex_);
