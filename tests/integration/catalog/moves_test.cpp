@@ -190,8 +190,31 @@ TEST_CASE_FIXTURE(MoveFixture, "the flip is one compare-and-set of epoch and sta
     CHECK(back.epoch == Epoch{acme.epoch.value + 2});
     CHECK(must(store.find_move(move.id)).state == MoveState::flipped_back);
     CHECK(store.flip(move.id, tenant.epoch, version).error().kind == ErrorKind::conflict);
+    CHECK(store.remove_tenant("acme").error().kind == ErrorKind::conflict);
     must(store.advance(move.id, MoveState::flipped_back, MoveState::rolled_back, ""));
     CHECK_FALSE(must(store.find_move(move.id)).finished_at.empty());
+    must(store.remove_tenant("acme"));
+}
+
+TEST_CASE_FIXTURE(MoveFixture, "a rollback is flipped by the process that began it") {
+    using enum MoveState;
+    const auto move = create();
+    walk_to(move.id, drained);
+    CatalogVersion version;
+    const auto there = must(store.flip(move.id, acme.epoch, version));
+    must(store.advance(move.id, flipped, opened, ""));
+    must(store.advance(move.id, opened, reversing, ""));
+    must(store.advance(move.id, reversing, rolling_back, ""));
+    // It is stopped; another instance takes the move over and begins again, in the same state.
+    CatalogStore other(config);
+    must(other.open());
+    must(other.advance(move.id, rolling_back, reversing, "taken over"));
+    must(other.advance(move.id, reversing, rolling_back, ""));
+    const auto late = store.flip(move.id, there.epoch, version);
+    REQUIRE_FALSE(late.has_value());
+    CHECK(late.error().kind == ErrorKind::conflict);
+    CHECK(must(store.find_move(move.id)).state == rolling_back);
+    CHECK(must(other.flip(move.id, there.epoch, version)).placement == acme.placement);
 }
 
 TEST_CASE_FIXTURE(MoveFixture, "of two flips at once exactly one wins") {

@@ -117,7 +117,8 @@ TEST_CASE("a move waits for its operator, then cuts over; later the source is dr
 }
 
 TEST_CASE("a transaction that doesn't end makes the cutover give way") {
-    MoveWorld world;
+    // Two servers: on one it would keep the slot for the way back from being made, before anything is locked.
+    MoveWorld world(true);
     const auto id = start_and_wait_for_caught_up(world);
     SUBCASE("through the gate") {
         world.gate().begin_transaction();
@@ -144,6 +145,19 @@ TEST_CASE("a transaction that doesn't end makes the cutover give way") {
     world.wait_for(id, {MoveState::reversing});
     const auto bypassed = world.on_source("SELECT count(*) FROM acme.ledger WHERE writer = 50");
     CHECK(world.on_target("SELECT count(*) FROM acme.ledger WHERE writer = 50") == bypassed);
+}
+
+TEST_CASE("a transaction that keeps the way back from being prepared makes the cutover give way") {
+    MoveWorld world;
+    const auto id = start_and_wait_for_caught_up(world);
+    auto bypass = PgConnection::connect_dsn(world.source_server().dsn("postgres"), Secret{}, "bypass");
+    REQUIRE(bypass.has_value());
+    REQUIRE(bypass->exec("BEGIN; SELECT txid_current()").has_value());
+    REQUIRE(world.mover().cutover(id).has_value());
+    wait_for_attempt(world, id, "the way back couldn't be prepared: its slot waits for transactions on the target's server: pid");
+    CHECK(world.gate().holds() == 0);
+    REQUIRE(bypass->exec("COMMIT").has_value());
+    world.wait_for(id, {MoveState::reversing});
 }
 
 TEST_CASE("after so many attempts the operator is asked") {

@@ -210,6 +210,81 @@ TEST_CASE("what isn't equal doesn't come back") {
     CHECK(world.on_target("SELECT DISTINCT \"select\" FROM acme.odd") == "78");
 }
 
+TEST_CASE("a change of the definition is said at once, and undone there is a rollback again") {
+    MoveWorld world;
+    const auto moved = world.run(world.request(), MoveState::reversing);
+    world.on_target("CREATE TABLE acme.later (id int PRIMARY KEY)");
+    wait_for_note(world, moved.id, "was changed after the flip");
+    REQUIRE(world.mover().rollback(moved.id).has_value());
+    wait_for_note(world, moved.id, "rollback failed: the definition of schema acme was changed after the flip");
+    world.on_target("DROP TABLE acme.later");
+    roll_back(world, moved.id);
+    check_tenant_is_back(world);
+}
+
+TEST_CASE("what is in the tenant's database beside its schema isn't dropped with it") {
+    MoveWorld world;
+    const auto moved = world.run(world.request(), MoveState::reversing);
+    std::string undo;
+    SUBCASE("a table") {
+        world.on_target("CREATE TABLE public.notes (id int)");
+        REQUIRE(world.mover().rollback(moved.id).has_value());
+        wait_for_note(world, moved.id, "would be lost with it: public.notes");
+        undo = "DROP TABLE public.notes";
+    }
+    SUBCASE("a large object") {
+        world.on_target("SELECT lo_create(4711)");
+        REQUIRE(world.mover().rollback(moved.id).has_value());
+        wait_for_note(world, moved.id, "would be lost with it: large objects");
+        undo = "SELECT lo_unlink(4711)";
+    }
+    CHECK(world.mover().find(moved.id)->state == MoveState::reversing);
+    CHECK(world.where_tenant_lives() == "own-1/acme_own");
+    world.on_target(undo);
+    roll_back(world, moved.id);
+    check_tenant_is_back(world);
+}
+
+TEST_CASE("the fence lets only the way back through, not everybody with the mover's role") {
+    MoveWorld world;
+    const auto moved = world.run(world.request(), MoveState::reversing);
+    auto mover = PgConnection::connect_dsn(world.source_server().dsn("shared", "pgporter_mover"), Secret{}, "somebody");
+    REQUIRE(mover.has_value());
+    const auto refused = mover->exec("UPDATE acme.odd SET \"select\" = 5");
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().sqlstate == "PP001");
+    world.on_target("UPDATE acme.odd SET \"select\" = 6");
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (world.on_source("SELECT DISTINCT \"select\" FROM acme.odd") != "6") {
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    roll_back(world, moved.id);
+    check_tenant_is_back(world);
+}
+
+TEST_CASE("what is asked at another instance is done by the one that follows the way back") {
+    MoveWorld world(true);
+    Writers writers(world, 2);
+    writers.start();
+    auto moved = world.run(world.request(), MoveState::reversing);
+    Mover other({world.config(), world.journal(), world.gate(), world.publisher(), world.registry()});
+    REQUIRE(other.rollback(moved.id).has_value());
+    world.wait_for(moved.id, {MoveState::rolled_back});
+    writers.wait_for_more(20);
+    moved = world.run(world.request(), MoveState::reversing);
+    writers.wait_for_more(20);
+    REQUIRE(other.complete(moved.id).has_value());
+    world.wait_for(moved.id, {MoveState::completed});
+    CHECK(other.rollback(moved.id).error().kind == ErrorKind::conflict);
+    writers.wait_for_more(20);
+    writers.stop();
+    CHECK(writers.failures() == "");
+    CHECK(writers.judge() == "");
+    CHECK(world.artefacts() == "");
+    CHECK(world.where_tenant_lives() == "own-1/acme_own");
+}
+
 TEST_CASE("a lost slot is said, not hidden") {
     MoveWorld world(true);
     const auto moved = world.run(world.request(), MoveState::reversing);

@@ -9,7 +9,7 @@ import live_traffic
 import wire_client
 from fixture import wait_for
 
-TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne', 'wonka', 'pied', 'cyberdyne')
+TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne', 'wonka', 'pied', 'cyberdyne', 'tyrell')
 
 
 def setUpModule():
@@ -126,8 +126,8 @@ class Move(unittest.TestCase):
 
     def test_there_and_back_under_traffic(self):
         """A rollback keeps what was written at the new place, and clients notice neither way."""
-        before = live_traffic.baseline(connect, ('cyberdyne', 'globex'))
-        traffic = live_traffic.Traffic(connect, ('cyberdyne', 'globex'))
+        before = live_traffic.baseline(connect, ('cyberdyne', 'tyrell'))
+        traffic = live_traffic.Traffic(connect, ('cyberdyne', 'tyrell'))
         try:
             wait_for(lambda: traffic.transactions('cyberdyne') > 50, 'traffic runs')
             move = self.promote('cyberdyne')
