@@ -17,6 +17,23 @@ std::optional<E> from_text(std::string_view text, std::initializer_list<E> all) 
 
 }  // namespace
 
+std::string_view to_text(MoveKind kind) {
+    switch (kind) {
+        case MoveKind::promote:
+            return "promote";
+        case MoveKind::demote:
+            return "demote";
+        case MoveKind::relocate:
+            return "relocate";
+    }
+    PP_ASSERT(false);
+}
+
+MoveKind kind_of_move(PlacementKind source, PlacementKind target) {
+    if (source != PlacementKind::database) return MoveKind::promote;
+    return target == PlacementKind::database ? MoveKind::relocate : MoveKind::demote;
+}
+
 std::string_view to_text(MoveState state) {
     switch (state) {
         case MoveState::planned:

@@ -38,12 +38,18 @@ enum class MoveState {
 [[nodiscard]] bool is_finished(MoveState state);          // completed, rolled_back or aborted: the tenant may be moved again
 [[nodiscard]] bool is_before_flip(MoveState state);       // aborting is still possible
 
+// From shared to dedicated, from dedicated to shared, from one dedicated database to another. Says itself in source and target.
+enum class MoveKind { promote, demote, relocate };
+[[nodiscard]] std::string_view to_text(MoveKind kind);  // "promote" ...
+[[nodiscard]] MoveKind kind_of_move(PlacementKind source, PlacementKind target);
+
 struct MoveRequest {
     std::string tenant;
     std::string cluster;   // target; may be the source's own
-    std::string database;  // target; created if it doesn't exist
+    std::string database;  // target; created if it doesn't exist, but for a demote
     std::uint32_t copy_jobs = 0;  // 0: mover.copy_jobs
     bool cutover = true;          // false: waits, caught up, until cutover is asked for
+    MoveKind kind = MoveKind::promote;
 };
 
 struct MoveProgress {

@@ -45,6 +45,7 @@ Result<MoveRecord> move_from_row(const PgResult& result, int row) {
     move.id = MoveId{result.unsigned_integer(row, 0)};
     move.source = {*source_kind, result.string(row, 5), result.string(row, 6), result.string(row, 7)};
     move.target = {*target_kind, result.string(row, 9), result.string(row, 10), result.string(row, 11)};
+    move.request.kind = kind_of_move(*source_kind, *target_kind);
     move.request.tenant = result.string(row, 1);
     move.request.cluster = move.target.cluster;
     move.request.database = move.target.database;

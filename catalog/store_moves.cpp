@@ -49,14 +49,16 @@ Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& r
 }
 
 Result<void> check_target(PgConnection& sql, const Placement& source, const Placement& target) {
-    if (target.kind != PlacementKind::database || target.schema != source.schema) {
-        return fail(ErrorKind::invalid, "a move ends in a database of the tenant's own, in a schema of the same name");
+    const bool is_demote = source.kind == PlacementKind::database && target.kind == PlacementKind::schema;
+    if ((target.kind != PlacementKind::database && !is_demote) || target.schema != source.schema) {
+        return fail(ErrorKind::invalid,
+                    "a move ends in a database of the tenant's own, or leads from there to a shared one, in a schema of the same name");
     }
     const auto cluster = sql.exec_params("SELECT 1 FROM pgporter.clusters WHERE name = $1", {target.cluster});
     if (!cluster) return cluster.error();
     if (cluster->empty()) return fail(ErrorKind::not_found, "cluster \"" + target.cluster + "\" doesn't exist");
     const auto owner =
-        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND schema = $3",
+        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND (schema = $3 OR kind = 'database')",
                         {target.cluster, target.database, target.schema});
     if (!owner) return owner.error();
     if (owner->empty()) return {};
@@ -66,6 +68,7 @@ Result<void> check_target(PgConnection& sql, const Placement& source, const Plac
 // The shared database's name stays a known one after its last tenant left it: those who log in with that name go on
 // doing so.
 Result<void> keep_source_database_known(PgConnection& sql, const Placement& source) {
+    if (source.kind == PlacementKind::database) return {};
     const PgParams key{source.cluster, source.database};
     const auto known = sql.exec_params("SELECT 1 FROM pgporter.databases WHERE cluster = $1 AND name = $2", key);
     if (!known) return known.error();

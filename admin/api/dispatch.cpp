@@ -129,7 +129,9 @@ ApiResponse Dispatcher::call(const Route& route, const ApiRequest& request) cons
         case Endpoint::list_tenants: return list_tenants(ports_, request);
         case Endpoint::get_tenant: return get_tenant(ports_, request);
         case Endpoint::forget_tenant: return forget_tenant(ports_, request);
-        case Endpoint::promote_tenant: return promote_tenant(ports_, request);
+        case Endpoint::promote_tenant: return start_move(ports_, request, MoveKind::promote);
+        case Endpoint::demote_tenant: return start_move(ports_, request, MoveKind::demote);
+        case Endpoint::relocate_tenant: return start_move(ports_, request, MoveKind::relocate);
         case Endpoint::suspend_tenant: return suspend_tenant(ports_, request);
         case Endpoint::resume_tenant: return resume_tenant(ports_, request);
         case Endpoint::list_clusters: return list_clusters(ports_, request);

@@ -54,6 +54,36 @@ const char* const openapi_paths = R"json(
     }
   }
 },
+"/v1/tenants/{name}:demote": {
+  "parameters": [{"$ref": "#/components/parameters/TenantName"}],
+  "post": {
+    "operationId": "demoteTenant", "summary": "Move a tenant from its own database to a shared one, while it works",
+    "parameters": [{"$ref": "#/components/parameters/DryRun"}, {"$ref": "#/components/parameters/IdempotencyKey"}],
+    "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Promote"},
+      "example": {"to": {"cluster": "main", "database": "app"}}}}},
+    "responses": {
+      "200": {"description": "dry_run: what the preflight found; nothing was changed", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Preflight"}}}},
+      "202": {"description": "The move has begun", "headers": {"Location": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},
+      "default": {"$ref": "#/components/responses/Problem"}
+    }
+  }
+},
+"/v1/tenants/{name}:relocate": {
+  "parameters": [{"$ref": "#/components/parameters/TenantName"}],
+  "post": {
+    "operationId": "relocateTenant", "summary": "Move a tenant from its own database to another one, while it works",
+    "parameters": [{"$ref": "#/components/parameters/DryRun"}, {"$ref": "#/components/parameters/IdempotencyKey"}],
+    "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Promote"},
+      "example": {"to": {"cluster": "big", "database": "acme"}}}}},
+    "responses": {
+      "200": {"description": "dry_run: what the preflight found; nothing was changed", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Preflight"}}}},
+      "202": {"description": "The move has begun", "headers": {"Location": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},
+      "default": {"$ref": "#/components/responses/Problem"}
+    }
+  }
+},
 "/v1/tenants/{name}:suspend": {
   "parameters": [{"$ref": "#/components/parameters/TenantName"}],
   "post": {

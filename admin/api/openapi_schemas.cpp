@@ -82,7 +82,7 @@ const char* const openapi_schemas = R"json(
   "Move": {"type": "object", "required": ["id", "tenant", "state", "finished", "source", "target", "progress", "next_steps"],
     "properties": {"id": {"type": "integer"}, "tenant": {"type": "string"},
       "state": {"enum": ["planned", "preflight", "schema", "gate", "slot", "copy", "index", "catchup", "verify", "reverse_slot", "hold", "fenced", "drained", "flipped", "opened", "reversing", "rolling_back", "flipped_back", "rolled_back", "completed", "aborting", "aborted"]},
-      "finished": {"type": "boolean"}, "before_flip": {"type": "boolean", "description": "it can still be cancelled"},
+      "kind": {"enum": ["promote", "demote", "relocate"]}, "finished": {"type": "boolean"}, "before_flip": {"type": "boolean", "description": "it can still be cancelled"},
       "source": {"$ref": "#/components/schemas/Placement"}, "target": {"$ref": "#/components/schemas/Placement"}, "cutover": {"type": "boolean"},
       "epoch": {"type": "integer", "description": "the tenant's when the move began"}, "progress": {"$ref": "#/components/schemas/Progress"},
       "error": {"type": ["string", "null"], "description": "why it was aborted"},

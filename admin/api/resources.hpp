@@ -14,7 +14,7 @@ namespace pgporter {
 [[nodiscard]] ApiResponse resume_tenant(const ApiPorts& ports, const ApiRequest& request);
 [[nodiscard]] ApiResponse forget_tenant(const ApiPorts& ports, const ApiRequest& request);
 // promote.cpp
-[[nodiscard]] ApiResponse promote_tenant(const ApiPorts& ports, const ApiRequest& request);
+[[nodiscard]] ApiResponse start_move(const ApiPorts& ports, const ApiRequest& request, MoveKind kind);
 // clusters.cpp
 [[nodiscard]] ApiResponse list_clusters(const ApiPorts& ports, const ApiRequest& request);
 // doctor.cpp

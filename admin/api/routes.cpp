@@ -11,6 +11,8 @@ constexpr std::array routes{
     Route{"GET", "/v1/tenants/{name}", Endpoint::get_tenant, Access::token, false},
     Route{"DELETE", "/v1/tenants/{name}", Endpoint::forget_tenant, Access::token, true},
     Route{"POST", "/v1/tenants/{name}:promote", Endpoint::promote_tenant, Access::token, true},
+    Route{"POST", "/v1/tenants/{name}:demote", Endpoint::demote_tenant, Access::token, true},
+    Route{"POST", "/v1/tenants/{name}:relocate", Endpoint::relocate_tenant, Access::token, true},
     Route{"POST", "/v1/tenants/{name}:suspend", Endpoint::suspend_tenant, Access::token, true},
     Route{"POST", "/v1/tenants/{name}:resume", Endpoint::resume_tenant, Access::token, true},
     Route{"GET", "/v1/clusters", Endpoint::list_clusters, Access::token, true},

@@ -203,7 +203,7 @@ int Commands::promote(const Promote& options) const {
     json::object to{{"cluster", options.to.substr(0, slash)}};
     if (slash != std::string::npos) to["database"] = options.to.substr(slash + 1);
     json::object body{{"to", std::move(to)}, {"dry_run", options.dry_run}, {"cutover", options.cutover}};
-    auto call = post("/v1/tenants/" + percent_encode(options.tenant) + ":promote", json::serialize(body));
+    auto call = post("/v1/tenants/" + percent_encode(options.tenant) + ":" + options.kind, json::serialize(body));
     call.answer_max = preflight_max;
     const auto answer = ask(call);
     if (answer.exit != exit_ok) return answer.exit;

@@ -15,6 +15,7 @@ class Commands {
     Commands(HttpClient client, bool json) : client_(std::move(client)), json_(json) {}
 
     struct Promote {
+        std::string kind = "promote";  // or demote, relocate
         std::string tenant;
         std::string to;  // CLUSTER or CLUSTER/DATABASE
         bool dry_run = false;

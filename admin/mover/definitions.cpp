@@ -68,6 +68,21 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, std:
     return error;
 }
 
+// The entries of one section, as pg_restore takes them back.
+Result<std::vector<std::string>> list_of(const MoveServers& servers, const MemoryFile& archive, const char* section) {
+    auto output = MemoryFile::create("pgporter_list");
+    if (!output) return output.error();
+    PP_TRY(run_child({servers.config().mover.pg_restore, {"--list", section}, {}, &archive, &*output, nullptr},
+                     servers.interrupt()));
+    auto text = output->read_all();
+    if (!text) return text.error();
+    std::vector<std::string> lines;
+    for (const auto line : lines_of(*text)) {
+        if (!entry_text(line).empty()) lines.emplace_back(line);
+    }
+    return lines;
+}
+
 }  // namespace
 
 bool is_key_entry(std::string_view line, std::string_view schema, const std::vector<std::string>& identity_indexes) {
@@ -157,20 +172,22 @@ Result<void> Definitions::restore_before_data(const MoveServers& servers) const 
     return restore(servers, archive_, {"--section=pre-data"}, nullptr);
 }
 
+Result<void> Definitions::restore_into_schema(const MoveServers& servers) const {
+    auto lines = list_of(servers, archive_, "--section=pre-data");
+    if (!lines) return lines.error();
+    const auto itself = "SCHEMA - " + servers.schema() + " ";
+    std::erase_if(*lines, [&](const std::string& line) { return entry_text(line).starts_with(itself); });
+    return restore(servers, archive_, {}, &*lines);
+}
+
 Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
                                        const std::vector<std::string>& identity_indexes) {
-    auto output = MemoryFile::create("pgporter_list");
-    if (!output) return output.error();
-    PP_TRY(run_child(
-        {servers.config().mover.pg_restore, {"--list", "--section=post-data"}, {}, &archive_, &*output, nullptr},
-        servers.interrupt()));
-    auto text = output->read_all();
-    if (!text) return text.error();
+    auto lines = list_of(servers, archive_, "--section=post-data");
+    if (!lines) return lines.error();
     keys_.clear();
     rest_.clear();
-    for (const auto line : lines_of(*text)) {
-        if (entry_text(line).empty()) continue;
-        (is_key_entry(line, servers.schema(), identity_indexes) ? keys_ : rest_).emplace_back(line);
+    for (auto& line : *lines) {
+        (is_key_entry(line, servers.schema(), identity_indexes) ? keys_ : rest_).push_back(std::move(line));
     }
     if (keys_.empty() || tables.empty()) return {};
     return restore(servers, archive_, {}, &keys_);

@@ -18,6 +18,8 @@ class Definitions {
     [[nodiscard]] static Result<Definitions> dump(const MoveServers& servers);
 
     [[nodiscard]] Result<void> restore_before_data(const MoveServers& servers) const;
+    // The same into a schema that is there already, and empty.
+    [[nodiscard]] Result<void> restore_into_schema(const MoveServers& servers) const;
     [[nodiscard]] Result<void> restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
                                             const std::vector<std::string>& identity_indexes);
     [[nodiscard]] Result<void> restore_after_data(const MoveServers& servers) const;

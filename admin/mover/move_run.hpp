@@ -73,6 +73,8 @@ class MoveRun {
     [[nodiscard]] Result<void> step_preflight();
     [[nodiscard]] Result<void> step_schema();
     [[nodiscard]] Result<void> create_target_database();
+    [[nodiscard]] Result<void> create_target_schema();
+    [[nodiscard]] Error somebody_was_quicker(ArtefactKind kind);
     [[nodiscard]] Result<void> create_extensions();
     [[nodiscard]] Result<void> step_gate();
     [[nodiscard]] Result<void> step_slot();

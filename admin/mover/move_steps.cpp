@@ -89,13 +89,36 @@ Result<void> MoveRun::create_target_database() {
     auto created = server.exec(statement);
     if (created) return {};
     if (created.error().sqlstate != "42P04") return created.error();
-    // Somebody was quicker: it isn't ours, and must never be dropped for ours.
+    return somebody_was_quicker(ArtefactKind::target_database);
+}
+
+// It isn't ours, and must never be dropped for ours.
+Error MoveRun::somebody_was_quicker(ArtefactKind kind) {
     auto records = ports_.journal.open_cleanups(record_.id);
     if (!records) return records.error();
     for (const auto& record : *records) {
-        if (record.kind == ArtefactKind::target_database) PP_TRY(ports_.journal.cleanup_done(record.id));
+        if (record.kind != kind) continue;
+        const auto done = ports_.journal.cleanup_done(record.id);
+        if (!done) return done.error();
     }
-    return fail(ErrorKind::conflict, "somebody else made the target database at the same moment");
+    return fail(ErrorKind::conflict,
+                std::string("somebody else made the target ") +
+                    (kind == ArtefactKind::target_database ? "database" : "schema") + " at the same moment");
+}
+
+// In a database with neighbours: by a statement of its own, which tells whether the schema is ours.
+Result<void> MoveRun::create_target_schema() {
+    auto owner = source_->exec("SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = $1",
+                               {record_.source.schema});
+    if (!owner) return owner.error();
+    if (owner->empty()) return fail(ErrorKind::not_found, "the source has no schema named " + record_.source.schema);
+    auto target = servers_->target();
+    if (!target) return target.error();
+    auto created = (*target)->exec("CREATE SCHEMA " + quote_ident(record_.source.schema) + " AUTHORIZATION " +
+                                   quote_ident(owner->text(0, 0)));
+    if (created) return {};
+    if (created.error().sqlstate != "42P06") return created.error();
+    return somebody_was_quicker(ArtefactKind::target_schema);
 }
 
 Result<void> MoveRun::create_extensions() {
@@ -134,7 +157,12 @@ Result<void> MoveRun::step_schema() {
     definitions_.emplace(std::move(*definitions));
     PP_TRY(
         record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
-    PP_TRY(definitions_->restore_before_data(*servers_));
+    if (record_.target.kind == PlacementKind::schema) {
+        PP_TRY(create_target_schema());
+        PP_TRY(definitions_->restore_into_schema(*servers_));
+    } else {
+        PP_TRY(definitions_->restore_before_data(*servers_));
+    }
     return definitions_->restore_keys(*servers_, tables_, *indexes);
 }
 

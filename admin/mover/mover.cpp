@@ -57,6 +57,7 @@ class Mover::Impl {
     };
     [[nodiscard]] Result<Ends> ends_of(const MoveRequest& request) const;
     [[nodiscard]] static std::optional<MoveBlocker> not_movable(const Ends& ends);
+    [[nodiscard]] static Result<void> check_kind(const Tenant& tenant, MoveKind kind);
     void launch(MoveRecord record, void (MoveRun::*body)());
     void reap();
     [[nodiscard]] std::size_t moves_at_work() const;  // without those that only follow their way back
@@ -99,8 +100,16 @@ Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const
     if (source.cluster == request.cluster && source.database == request.database) {
         return fail(ErrorKind::invalid, "the tenant lives in that database already");
     }
-    ends.target = {PlacementKind::database, request.cluster, request.database, source.schema};
+    const auto kind = request.kind == MoveKind::demote ? PlacementKind::schema : PlacementKind::database;
+    ends.target = {kind, request.cluster, request.database, source.schema};
     return ends;
+}
+
+Result<void> Mover::Impl::check_kind(const Tenant& tenant, MoveKind kind) {
+    const bool dedicated = tenant.placement.kind == PlacementKind::database;
+    if (dedicated == (kind != MoveKind::promote)) return {};
+    if (dedicated) return fail(ErrorKind::conflict, "the tenant is not in a shared database", {}, "relocate it, or demote it");
+    return fail(ErrorKind::conflict, "the tenant has no database of its own", {}, "promote it");
 }
 
 Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
@@ -118,9 +127,12 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
                                      preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
     auto report = run_preflight(*servers);
-    if (report && ends->tenant->placement.kind == PlacementKind::database) {
-        report->blockers.push_back(
-            {"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});
+    const auto fits = check_kind(*ends->tenant, request.kind);
+    if (report && !fits) {
+        const bool promotes = request.kind == MoveKind::promote;
+        report->blockers.push_back({promotes ? "not_shared" : "not_dedicated", request.tenant,
+                                    promotes ? "the tenant has its own database already" : fits.error().message,
+                                    promotes ? "nothing is to be moved" : "promote it"});
     }
     return report;
 }
@@ -132,12 +144,13 @@ std::optional<MoveBlocker> Mover::Impl::not_movable(const Ends& ends) {
         return MoveBlocker{"rows_tenant", tenant.name, "the tenant is rows of shared tables; only tenants with a schema of their own can be moved",
                            "give the tenant a schema of its own first"};
     }
-    const Database* database = ends.snapshot->find_database(tenant.placement.cluster, tenant.placement.database);
+    const auto& shared = ends.target.kind == PlacementKind::schema ? ends.target : tenant.placement;
+    const Database* database = ends.snapshot->find_database(shared.cluster, shared.database);
     if (database == nullptr || (database->isolation == Isolation::app && database->tenant_setting.empty())) return std::nullopt;
     const std::string mode = database->isolation != Isolation::app ? "isolation " + std::string(to_text(database->isolation))
                                                                    : "the tenant_setting " + database->tenant_setting;
     return MoveBlocker{"isolation", database->name,
-                       "the tenant's database has " + mode + ", which a move doesn't carry to the new database yet",
+                       "the shared database has " + mode + ", which a move doesn't carry along yet",
                        "only tenants of databases with isolation app and without a tenant_setting can be moved"};
 }
 
@@ -180,9 +193,7 @@ void Mover::Impl::reap() {
 Result<MoveRecord> Mover::Impl::start(const MoveRequest& request) {
     auto ends = ends_of(request);
     if (!ends) return ends.error();
-    if (ends->tenant->placement.kind == PlacementKind::database) {
-        return fail(ErrorKind::conflict, "the tenant is not in a shared database");
-    }
+    PP_TRY(check_kind(*ends->tenant, request.kind));
     if (const auto blocker = not_movable(*ends)) return fail(ErrorKind::conflict, blocker->message, {}, blocker->remedy);
     const std::lock_guard lock(mutex_);
     if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");

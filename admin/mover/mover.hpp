@@ -58,7 +58,7 @@ class Mover {
     // source.
     [[nodiscard]] Result<PreflightReport> preflight(const MoveRequest& request);
     // Records the move and starts its thread; preflight is its first step (blockers abort it and are its error).
-    // conflict: the tenant is moving, or is not in a shared database. limit: mover.moves_max.
+    // conflict: the tenant is moving, or doesn't live where this kind of move begins. limit: mover.moves_max.
     [[nodiscard]] Result<MoveRecord> start(const MoveRequest& request);
     [[nodiscard]] Result<MoveRecord> cancel(MoveId move);  // conflict: past the flip, or finished
     [[nodiscard]] Result<MoveRecord> cutover(

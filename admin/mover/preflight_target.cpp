@@ -66,10 +66,26 @@ Result<void> try_replica_role(ServerSession& target, const MoveServers& servers,
     return rolled_back ? Result<void>{} : Result<void>{rolled_back.error()};
 }
 
-Result<void> check_existing_database(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
-    auto target = servers.target();
-    if (!target) return target.error();
-    auto& database = **target;
+// A demote: neighbours live there, only the name must be free.
+Result<void> check_schema_name(ServerSession& database, const MoveServers& servers, PreflightReport& report) {
+    auto taken = database.exec("SELECT 1 FROM pg_namespace WHERE nspname = $1", {servers.schema()});
+    if (!taken) return taken.error();
+    if (!taken->empty()) {
+        block(report, "schema_taken", servers.schema(), "the target database has a schema of this name already",
+              "rename or drop it there, or name another database");
+    }
+    auto allowed = database.exec("SELECT has_database_privilege(current_database(), 'CREATE')");
+    if (!allowed) return allowed.error();
+    if (!allowed->flag(0, 0)) {
+        block(report, "no_create_right", servers.config().mover.user,
+              "the mover's role may not make schemas in the target database",
+              "GRANT CREATE ON DATABASE " + quote_ident(servers.target_placement().database) + " TO " +
+                  quote_ident(servers.config().mover.user));
+    }
+    return {};
+}
+
+Result<void> check_emptiness(ServerSession& database, PreflightReport& report) {
     auto content = database.exec(
         "SELECT pg_describe_object(d.classid, d.objid, 0) FROM (SELECT 'pg_class'::regclass AS classid, oid AS objid, "
         "relnamespace AS ns FROM pg_class "
@@ -87,6 +103,15 @@ Result<void> check_existing_database(ServerSession& source, const MoveServers& s
         block(report, "target_not_empty", content->string(row, 0), "the target database isn't empty",
               "name a database that doesn't exist yet, or empty it");
     }
+    return {};
+}
+
+Result<void> check_existing_database(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
+    auto target = servers.target();
+    if (!target) return target.error();
+    auto& database = **target;
+    PP_TRY(servers.target_placement().kind == PlacementKind::schema ? check_schema_name(database, servers, report)
+                                                                    : check_emptiness(database, report));
     const auto* traits =
         "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = "
         "current_database()";
@@ -138,6 +163,11 @@ Result<void> check_target(ServerSession& source, const MoveServers& servers, Pre
     }
     PP_TRY(check_roles(source, server, servers, report));
     if (facts->flag(0, 2)) return check_existing_database(source, servers, report);
+    if (servers.target_placement().kind == PlacementKind::schema) {
+        block(report, "target_missing", servers.target_placement().database, "there is no such database to share",
+              "name the shared database that the tenant shall live in");
+        return {};
+    }
     if (!facts->flag(0, 1)) {
         block(report, "no_createdb_right", servers.config().mover.user,
               "the mover's role may not create the target database",

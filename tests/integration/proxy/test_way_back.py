@@ -10,7 +10,7 @@ import psycopg2
 import fixture
 from fixture import wait_for
 
-TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne')  # one for each test: a history begins with an empty ledger
+TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne', 'pied')  # one for each test: a history begins with an empty ledger
 ACCOUNTS = 10
 # Of everything that a move makes in databases and servers.
 ARTEFACTS = """
@@ -155,8 +155,8 @@ class WayBack(unittest.TestCase):
             return body if body['state'] in states else None
         return wait_for(reached, lambda: 'move %s in %s: %s' % (id_, states, self.move(id_)), timeout, 0.02)
 
-    def promote(self, tenant, state='reversing'):
-        status, body = proxy.http('POST', '/v1/tenants/%s:promote' % tenant, {'to': {'cluster': 'dedicated', 'database': tenant}})
+    def promote(self, tenant, state='reversing', verb='promote', cluster='dedicated', database=None):
+        status, body = proxy.http('POST', '/v1/tenants/%s:%s' % (tenant, verb), {'to': {'cluster': cluster, 'database': database or tenant}})
         self.assertEqual(status, 202, body)
         return self.wait_state(body['id'], state)['id'] if state else body['id']
 
@@ -316,6 +316,29 @@ class WayBack(unittest.TestCase):
             self.assertEqual(self.move(id_)['state'], 'flipped_back')
             return id_
         self.killed('hooli', until, lambda: blocker[0].close())
+
+    def test_relocated_and_demoted(self):
+        history = History('pied')
+        try:
+            history.wait_for_more(30)
+            for verb, cluster, database, end in (('promote', 'dedicated', 'pied', 'complete'), ('relocate', 'main', 'pied_two', 'rollback'),
+                                                 ('relocate', 'main', 'pied_two', 'complete'), ('demote', 'main', 'app', 'rollback'),
+                                                 ('demote', 'main', 'app', 'complete')):
+                id_ = self.promote('pied', 'reversing', verb, cluster, database)
+                self.assertEqual(self.move(id_)['kind'], verb)
+                history.wait_for_more(50)
+                self.assertEqual(self.database_of('pied'), (database, {'main': server, 'dedicated': dedicated}[cluster].port))
+                self.act(id_, end)
+                self.wait_state(id_, {'rollback': 'rolled_back', 'complete': 'completed'}[end])
+                history.wait_for_more(30)
+        finally:
+            history.stop()
+        self.assertEqual(history.errors(), [])
+        self.assertEqual(history.verdict()[:5], [])
+        self.assertEqual(self.database_of('pied'), ('app', server.port))
+        done = proxy.command('relocate', 'pied', '--to', 'dedicated')
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn('promote it', done.stderr)
 
     def test_log_that_the_target_drops(self):
         """While the source can't be reached, the target's server drops what the way back needs: it is closed and says so; the tenant is well."""

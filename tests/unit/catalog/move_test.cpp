@@ -64,3 +64,11 @@ TEST_CASE("artefacts") {
     CHECK_FALSE(artefact_kind_from("slot").has_value());
     CHECK_FALSE(cleanup_when_from("never").has_value());
 }
+
+TEST_CASE("source and target tell what kind of move it is") {
+    using enum PlacementKind;
+    CHECK(kind_of_move(schema, database) == MoveKind::promote);
+    CHECK(kind_of_move(rows, database) == MoveKind::promote);
+    CHECK(kind_of_move(database, schema) == MoveKind::demote);
+    CHECK(kind_of_move(database, database) == MoveKind::relocate);
+}
