@@ -147,6 +147,7 @@ class Case:
             ways['bypass'] = self.bypass
         self.history = history.History(ways, clients_each, seed=seed) if clients_each else None
         self.move = None
+        self.before = set(self.artefacts())  # of a test that failed
         if self.history:
             self.history.go_on(15)
 
@@ -189,7 +190,7 @@ class Case:
     def wait_state(self, *states, timeout=30):
         def reached():
             state, error, note = self.row()
-            if state not in states and state in ('opened', 'aborted', 'completed'):
+            if state not in states and state in ('opened', 'aborted', 'completed') and 'completed' not in states:
                 raise AssertionError('the move ended as %s: %s %s' % (state, error, note))
             return state if state in states else None
         return wait_for(reached, lambda: 'move of %s in %s, but it is %s\n%s' % (self.tenant, states, self.row(), self.logs()), timeout, 0.05)
@@ -218,7 +219,7 @@ class Case:
         found = [row[0] for row in self.world.source.sql(ARTEFACTS, 'app')]
         if self.has_target():
             found += ['target: ' + row[0] for row in self.world.target.sql(ARTEFACTS, self.tenant)]
-        return found
+        return [artefact for artefact in found if artefact not in getattr(self, 'before', ())]
 
     # -- the end
     def end(self, test, state=None, timeout=40, no_failures=()):
