@@ -15,6 +15,10 @@ namespace pgporter {
 class MoveOwnership {
   public:
     virtual ~MoveOwnership() = default;
+    // False: the session has died, and the lock with it. Doesn't block.
+    [[nodiscard]] virtual bool is_held() { return true; }
+    // Takes the lock again after that. conflict: another instance has taken the move over.
+    [[nodiscard]] virtual Result<void> renew() { return {}; }
 };
 
 class MoveJournal {

@@ -21,6 +21,8 @@ class CatalogStore final : public MoveJournal {
     explicit CatalogStore(const CatalogConfig& config);
     ~CatalogStore() override;
 
+    // This process among those that share the catalog: a random positive integer, new with each start.
+    [[nodiscard]] std::uint32_t instance() const;
     [[nodiscard]] Result<void> open();  // connects, installs or upgrades the schema
     [[nodiscard]] Result<SnapshotContent> load();  // everything, in one REPEATABLE READ transaction
     // Makes the catalog match the document: creates and changes, never drops; reports. A placement that differs from the catalog's is an

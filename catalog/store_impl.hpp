@@ -8,8 +8,12 @@ namespace pgporter {
 
 class CatalogStore::Impl {
   public:
-    explicit Impl(const CatalogConfig& config) : connection(config) {}
+    explicit Impl(const CatalogConfig& config) : connection(config), instance(random_instance()) {}
     StoreConnection connection;
+    const std::uint32_t instance;
+
+  private:
+    static std::uint32_t random_instance();
 };
 
 }  // namespace pgporter

@@ -30,6 +30,9 @@ std::string why_not_drained(const DrainStatus& status) {
                 " still running";
     if (status.pinned > 0)
         text += ", " + std::to_string(status.pinned) + (status.pinned == 1 ? " pinned session" : " pinned sessions");
+    if (status.silent > 0)
+        text += ", " + std::to_string(status.silent) + (status.silent == 1 ? " other instance hasn't" : " other instances haven't") +
+                " acknowledged the hold";
     if (status.expired) text += ", the hold expired";
     return text;
 }

@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::chrono::milliseconds save_every{500};
 constexpr std::chrono::milliseconds retry_max{10'000};
+constexpr std::chrono::seconds recover_for{5};
 
 metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
     return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.",
@@ -89,6 +90,7 @@ Result<void> MoveRun::enter(MoveState to, std::string_view text, std::chrono::mi
     const auto deadline = after(patience);
     auto from = record_.state;
     for (;;) {
+        if (!keep_owned()) return interrupt_.error();
         auto advanced = ports_.journal.advance(record_.id, from, to, utf8_only(text));
         if (advanced) break;
         // The answer of an earlier try may have been lost: the journal knows.
@@ -125,6 +127,7 @@ void MoveRun::tick() {
 
 void MoveRun::save_progress() {
     saved_at_ = std::chrono::steady_clock::now();
+    if (!keep_owned()) return;
     const auto copy = record();
     const auto saved = ports_.journal.save_progress(copy.id, copy.progress);
     if (!saved)
@@ -147,7 +150,17 @@ Result<void> MoveRun::record_artefact(ArtefactKind kind, CleanupWhen when, const
     return {};
 }
 
-bool MoveRun::own() {
+bool MoveRun::keep_owned() {
+    if (!ownership_ || ownership_->is_held()) return true;
+    const auto renewed = ownership_->renew();
+    // While the catalog is away nobody can take the move over either: whatever needs the journal waits for it by itself.
+    if (renewed || renewed.error().kind != ErrorKind::conflict) return true;
+    log::warning("move_taken_over", {{"move", std::to_string(record_.id.value)}, {"reason", renewed.error().message}});
+    interrupt_.stop();
+    return false;
+}
+
+bool MoveRun::own(Deadline until) {
     std::chrono::milliseconds pause{200};
     for (;;) {
         auto owned = ports_.journal.own_move(record_.id);
@@ -156,7 +169,7 @@ bool MoveRun::own() {
             return true;
         }
         const auto found = ports_.journal.find_move(record_.id);
-        if (found && is_finished(found->state)) return false;
+        if ((found && is_finished(found->state)) || passed(until)) return false;
         log::warning("move_not_owned", {{"move", std::to_string(record_.id.value)}, {"reason", owned.error().message}});
         if (!interrupt_.sleep(pause)) return false;
         pause = std::min(pause * 2, retry_max);
@@ -182,12 +195,14 @@ void MoveRun::run() {
 }
 
 void MoveRun::recover() {
-    if (!own()) return;
+    // Its owner may live after all: then it is not for us.
+    if (!own(after(recover_for))) return;
     // Time has passed since it was listed.
     auto found = ports_.journal.find_move(record_.id);
     if (found && found->state != record_.state) set_state(found->state);
     if (is_finished(record_.state) || record_.state == MoveState::opened) return;
     if (record_.state == MoveState::flipped) return finish();
+    orphaned_ = record_.state != MoveState::aborting;
     abort(fail(ErrorKind::cancelled, record_.error.empty() ? "the process that ran the move ended" : record_.error));
 }
 
@@ -225,6 +240,7 @@ void MoveRun::abort(const Error& why) {
         {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}, {"reason", utf8_only(text)}});
     std::chrono::milliseconds pause{100};
     for (;;) {
+        if (!keep_owned()) return;
         auto done = [&]() -> Result<void> {
             if (record_.state != MoveState::aborting) PP_TRY(enter(MoveState::aborting, text));
             if (!servers_) PP_TRY(find_servers());
@@ -237,6 +253,10 @@ void MoveRun::abort(const Error& why) {
         if (found && found->state == MoveState::flipped) {
             set_state(found->state);
             return finish();
+        }
+        if (found && is_finished(found->state)) {
+            set_state(found->state);
+            return;
         }
         note("undoing: " + done.error().message);
         log::warning("move_undo_failed",
@@ -255,6 +275,7 @@ void MoveRun::finish() {
     close_sessions();
     std::chrono::milliseconds pause{100};
     for (;;) {
+        if (!keep_owned()) return;
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
             PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord& record) {

@@ -45,10 +45,13 @@ class MoveRun {
     void stop() { interrupt_.stop(); }
     void request_cutover();
     [[nodiscard]] MoveRecord record() const;
+    // After recover(): undone because its instance had ended; nobody cancelled it, so that it may begin anew.
+    [[nodiscard]] bool was_orphaned() const { return orphaned_; }
 
   private:
     // move_run.cpp: the walk
-    [[nodiscard]] bool own();
+    [[nodiscard]] bool own(Deadline until = std::nullopt);
+    [[nodiscard]] bool keep_owned();  // false: another instance has taken the move over, everything here stops
     [[nodiscard]] Result<void> find_servers();
     [[nodiscard]] Result<void> walk();
     [[nodiscard]] Result<void> enter(MoveState to, std::string_view note,
@@ -100,6 +103,7 @@ class MoveRun {
     MoveRecord record_;
     std::atomic<bool> cutover_requested_{false};
     bool in_pause_ = false;
+    bool orphaned_ = false;
     std::chrono::steady_clock::time_point saved_at_;
 
     std::unique_ptr<MoveOwnership> ownership_;

@@ -7,7 +7,6 @@
 namespace pgporter {
 namespace {
 
-constexpr std::chrono::seconds slot_timeout{60};
 constexpr std::chrono::milliseconds caught_up_within{300};
 constexpr std::chrono::seconds reconnect_for{60};
 
@@ -154,12 +153,12 @@ Result<void> MoveRun::step_slot() {
     auto stream = servers_->replication();
     if (!stream) return stream.error();
     snapshot_keeper_.emplace(std::move(*stream));
-    auto slot = snapshot_keeper_->create_slot(name, false, after(slot_timeout));
+    auto slot = snapshot_keeper_->create_slot(name, false, after(ports_.config.mover.slot_ms_max));
     if (!slot) {
         auto error = slot.error();
         if (error.kind == ErrorKind::timeout) {
             error.message = "no snapshot could be taken on the source's server within " +
-                            std::to_string(slot_timeout.count()) + " s";
+                            std::to_string(ports_.config.mover.slot_ms_max.count()) + " ms";
             error.detail = "in the way: " + transactions_in_the_way(*source_);
             error.hint = "wait for these transactions to end, or end them, and start again";
         }

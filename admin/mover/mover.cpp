@@ -57,6 +57,7 @@ class Mover::Impl {
     [[nodiscard]] Result<Ends> ends_of(const MoveRequest& request) const;
     [[nodiscard]] static std::optional<MoveBlocker> not_movable(const Ends& ends);
     void launch(MoveRecord record, void (MoveRun::*body)());
+    void begin_anew(const MoveRecord& record);
     void reap();
     void overlay(MoveRecord& record);
     void tell(const char* type, const MoveRecord& record);
@@ -156,9 +157,29 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
             // The move stays in the journal as it is; the next start takes it up.
             log::error("move_thread_failed", {{"move", std::to_string(id.value)}, {"reason", bug.what()}});
         }
+        if (raw->run->was_orphaned() && raw->run->record().state == MoveState::aborted) begin_anew(raw->run->record());
         raw->ended.store(true);
     });
     entries_[id] = std::move(entry);
+}
+
+// On the thread of a move that was undone because its instance had ended: what was asked for is still wanted.
+void Mover::Impl::begin_anew(const MoveRecord& record) {
+    const auto moves = ports_.journal.list_moves(false);
+    if (!moves) return;
+    std::uint32_t ended_so = 0;
+    for (const auto& move : *moves) {
+        if (move.request.tenant != record.request.tenant) continue;
+        if (move.error != record.error) break;
+        ++ended_so;
+    }
+    if (ended_so > ports_.config.mover.restarts_max) return;
+    const auto begun = start(record.request);
+    if (!begun) {
+        log::warning("move_not_begun_anew", {{"move", std::to_string(record.id.value)}, {"reason", begun.error().message}});
+        return;
+    }
+    log::info("move_begun_anew", {{"move", std::to_string(record.id.value)}, {"as", std::to_string(begun->id.value)}});
 }
 
 void Mover::Impl::reap() {
@@ -274,6 +295,7 @@ void Mover::Impl::recover() {
         return;
     }
     const std::lock_guard lock(mutex_);
+    if (!stopping_) reap();
     for (auto& record : *records) {
         if (stopping_ || entries_.contains(record.id)) continue;
         if (record.state == MoveState::opened) continue;  // waits for an operator, in no thread

@@ -13,6 +13,8 @@ namespace {
 
 // A reply in pieces that is no longer than this is put together first; a longer one is passed on as it comes.
 constexpr std::uint32_t gathered_reply_bytes_max = 8192;
+// What a move's fence raises in the database that the tenant leaves (admin/mover/fence.hpp).
+constexpr std::string_view fence_sqlstate = "PP001";
 
 std::uint32_t be32(const char* bytes) {
     const auto* p = reinterpret_cast<const unsigned char*>(bytes);
@@ -145,6 +147,10 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     const auto refused = expected.tag == 0 ? operations_.end() : operations_.find(expected.tag);
     if (refused != operations_.end() && refused->second.kind == Operation::Kind::refusal && error.sqlstate == refused->second.name) {
         worker_.to_client().put_copy(refused->second.reply);  // what we made the server say, in our words alone
+    } else if (error.sqlstate == fence_sqlstate && desk_ != nullptr) {
+        // The tenant moves, and we hadn't heard of it: from now on its transactions wait until the catalog has been asked.
+        if (worker_.shared().on_fence_met) worker_.shared().on_fence_met(desk_->name());
+        worker_.to_client().put_copy(client_error::to_message(client_error::moved_meanwhile(desk_->name()), error.severity));
     } else if (body.find(server_statement_prefix) != std::string_view::npos) {
         // Names first: undoing may forget the one that the text is about.
         worker_.to_client().put_copy(with_client_names(body, whole));

@@ -143,6 +143,7 @@ MoveWorld::MoveWorld(bool two_servers) : two_servers_(two_servers) {
 
     config_.catalog.dsn = source_server_.dsn("catalog");
     config_.mover.user = "pgporter_mover";
+    config_.mover.restarts_max = 0;  // what a crash leaves is looked at
     config_.mover.pg_dump = "/usr/lib/postgresql/15/bin/pg_dump";
     config_.mover.pg_restore = "/usr/lib/postgresql/15/bin/pg_restore";
     store_ = std::make_unique<CatalogStore>(config_.catalog);
