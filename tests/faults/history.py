@@ -130,7 +130,7 @@ class Client(threading.Thread):
         self.last_word(cursor, 'COMMIT')
 
     def do_copy(self, cursor, name):
-        rows = io.StringIO(''.join('%s\t%d\n' % (name, line) for line in range(BATCH_LINES)))
+        rows = io.BytesIO(''.join('%s\t%d\n' % (name, line) for line in range(BATCH_LINES)).encode())
         try:
             cursor.copy_from(rows, 'batches', columns=('id', 'line'))
         except psycopg2.Error as error:
