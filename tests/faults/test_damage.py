@@ -29,6 +29,30 @@ class Damage(unittest.TestCase):
     def cutover(self, case):
         wait_for(lambda: world.instances[0].http('POST', '/v1/moves/%d:cutover' % case.move, {})[0] == 202, 'the cutover is accepted', 20)
 
+    def test_the_judge_notices(self):
+        """What these tests rest on: each kind of damage to a tenant's rows is found by its clients' history."""
+        case = Case(world)
+        case.history.go_on(60)
+        case.history.stop()
+        home = case.home()
+        self.assertEqual(case.history.judge(home), [])
+        cursor = home.cursor()
+        for damage, found in (
+                ("DELETE FROM ledger WHERE copy = (SELECT min(copy) FROM ledger)", 'acknowledged rows are missing'),
+                ("INSERT INTO ledger (id) SELECT id FROM ledger LIMIT 1", 'rows are there twice'),
+                ("INSERT INTO ledger (id) VALUES ('%s')" % [n for k, n, o, _ in case.history.notes if k == 'rollback'][0], 'rolled back rows are there'),
+                ('UPDATE counters SET n = n + 1 WHERE id = 1', 'counter 1 is'),
+                ('UPDATE accounts SET balance = balance - 1 WHERE id = 1', 'the accounts sum up to'),
+                ('UPDATE keys SET value = value - 1', 'was acknowledged'),
+                ('DELETE FROM lines WHERE id = (SELECT min(id) FROM lines)', 'acknowledged order lines are missing'),
+                ("DELETE FROM batches WHERE line = 3 AND id = (SELECT min(id) FROM batches)", 'batches are not whole'),
+                ("DELETE FROM batches WHERE id = (SELECT min(id) FROM batches)", 'acknowledged batches are missing')):
+            cursor.execute('BEGIN')
+            cursor.execute(damage)
+            self.assertTrue([text for text in case.history.judge(home) if found in text], (damage, case.history.judge(home)))
+            cursor.execute('ROLLBACK')
+        home.close()
+
     def test_slot_lost(self):
         """max_slot_wal_keep_size: the move ends rather than the source's disk fills up."""
         case = self.caught_up()
