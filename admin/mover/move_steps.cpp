@@ -255,7 +255,10 @@ Result<void> MoveRun::reconnect() {
         if (source) source_ = std::move(*source);
         auto connected = source ? follower_->connect() : Result<void>{source.error()};
         if (connected) return {};
-        if (passed(deadline) || connected.error().kind == ErrorKind::cancelled) return connected;
+        const auto kind = connected.error().kind;
+        // A slot that is lost, or isn't on this server at all, doesn't come back.
+        const bool for_good = kind == ErrorKind::cancelled || kind == ErrorKind::internal || kind == ErrorKind::not_found;
+        if (passed(deadline) || for_good) return connected;
         note("reconnecting: " + connected.error().message);
     }
 }
