@@ -146,7 +146,7 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
     entry->completes = body == &MoveRun::run_complete;
     entry->run = std::make_unique<MoveRun>(ports_, std::move(record), observer_);
     if (const auto running = entries_.find(id); running != entries_.end()) entry->previous = std::move(running->second);
-    entry->thread = std::thread([raw, body, id] {
+    entry->thread = std::thread([this, raw, body, id] {
         if (raw->previous) {
             raw->previous->thread.join();
             raw->previous.reset();
