@@ -49,7 +49,7 @@ void InstanceHolds::place(InstanceMessage asked, bool by_fence) {
 void InstanceHolds::hold(const InstanceMessage& asked) {
     const std::lock_guard lock(mutex_);
     // An older hold of this tenant is of an attempt that has ended, or of a fence that was met: the new one stands for both.
-    if (const auto known = held_.find(asked.tenant); known != held_.end()) end(known->second);
+    if (const auto known = held_.find(asked.tenant); known != held_.end()) end(HeldPtr(known->second));
     placed_.inc();
     place(asked, false);
 }
@@ -68,6 +68,11 @@ void InstanceHolds::wait_for_move(const std::string& tenant) {
     place(std::move(asked), true);
 }
 
+void InstanceHolds::make_way(const std::string& tenant) {
+    const std::lock_guard lock(mutex_);
+    if (const auto known = held_.find(tenant); known != held_.end()) end(HeldPtr(known->second));
+}
+
 void InstanceHolds::release(const InstanceMessage& message) {
     const SnapshotPtr snapshot = ports_.publisher.current();
     const TenantPtr known = snapshot ? snapshot->find_tenant(message.tenant) : nullptr;
@@ -83,7 +88,7 @@ void InstanceHolds::release(const InstanceMessage& message) {
     // A late word about an earlier attempt ends nothing, unless it tells a new route: then there is no later attempt.
     const auto& asked = held->second->asked;
     const bool is_meant = held->second->by_fence || (asked.sender == message.sender && asked.hold == message.hold);
-    if (is_meant || held->second->epoch < message.epoch) end(held->second);
+    if (is_meant || held->second->epoch < message.epoch) end(HeldPtr(held->second));
 }
 
 void InstanceHolds::warm(const InstanceMessage& message) {

@@ -41,6 +41,7 @@ class InstanceHolds {
     void on_fence_met(const std::string& tenant);
     // The same for a pause that was going on when this instance joined. Nothing, where the tenant is held already.
     void wait_for_move(const std::string& tenant);
+    void make_way(const std::string& tenant);  // for a move of this instance's own
     // What the catalog says: these tenants are inside the pause of a move. Other holds end: whoever placed them is gone, or its word was lost.
     void keep_only(const std::set<std::string>& in_pause);
     void stop();

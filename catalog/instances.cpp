@@ -48,7 +48,7 @@ class Instances::Impl {
           holds_({ports_.config, ports_.gate, ports_.publisher, ports_.read_catalog,
                   [this](const InstanceMessage& message) { send({message, 0}); }, ports_.registry}),
           members_gauge_(ports_.registry.gauge("pgporter_instances", "Live instances of this catalog, as this one sees them; 0: it is cut off")),
-          silent_(ports_.registry.counter("pgporter_instances_silent_total", "Instances that were ended because they didn't acknowledge holds.")),
+          silent_(ports_.registry.counter("pgporter_instances_silent_total", "Instances that this one gave up because the catalog heard nothing of them.")),
           wake_fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
         PP_ASSERT(wake_fd_ >= 0);
     }
@@ -152,6 +152,7 @@ void Instances::Impl::send(Outgoing outgoing) {
 
 Result<HoldId> Instances::Impl::hold(std::string_view tenant, Milliseconds hold_max) {
     if (!is_member_) return fail(ErrorKind::unavailable, "this instance is cut off from the catalog and can't tell the others");
+    holds_.make_way(std::string(tenant));
     auto local = ports_.gate.hold(tenant, hold_max);
     if (!local) return local;
     Outgoing outgoing;
@@ -212,8 +213,10 @@ bool Instances::Impl::release(HoldId hold) {
         message.version = snapshot->version();
         message.place = tenant->placement;
     }
-    send(std::move(outgoing));
-    return ports_.gate.release(hold);
+    send(outgoing);  // first: the others' way is longer
+    const bool in_time = ports_.gate.release(hold);
+    holds_.release(message);  // one that a fence placed here when this hold had expired
+    return in_time;
 }
 
 std::uint32_t Instances::Impl::warm(std::string_view tenant, const Placement& target, Milliseconds wait) {

@@ -21,7 +21,7 @@ import tcp_switch  # noqa: E402
 SETTINGS = {'synchronous_commit': 'on', 'fsync': 'off', 'max_replication_slots': 12, 'max_wal_senders': 12, 'max_prepared_transactions': 10,
             'max_connections': 120}
 MOVER = {'hold_ms_max': 2000, 'drain_ms_max': 200, 'connect_timeout_ms': 2000, 'copy_jobs': 2, 'slot_ms_max': 3000,
-         'instance_silent_ms_max': 2000, 'restarts_max': 0}
+         'instance_silent_ms_max': 3000, 'restarts_max': 0}
 STATES_BEFORE_FLIP = ('planned', 'preflight', 'schema', 'gate', 'slot', 'copy', 'index', 'catchup', 'verify', 'hold', 'fenced', 'drained')
 ARTEFACTS = """
     SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger WHERE tgname LIKE 'pgporter%%'
