@@ -20,7 +20,7 @@ TEST_CASE("what an instance says is read as it was said") {
     const auto line = to_line(message);
     CHECK(line.find('\n') == std::string::npos);
     const auto read = message_from(line);
-    REQUIRE(read);
+    REQUIRE(read.has_value());
     CHECK(read->kind == message.kind);
     CHECK(read->sender == message.sender);
     CHECK(read->to == 7);
@@ -38,12 +38,12 @@ TEST_CASE("what an instance says is read as it was said") {
 
 TEST_CASE("what another version or somebody else says is no message") {
     const auto line = to_line({});
-    REQUIRE(message_from(line));
-    CHECK_FALSE(message_from(""));
-    CHECK_FALSE(message_from("hello"));
-    CHECK_FALSE(message_from(line + " more"));
-    CHECK_FALSE(message_from("x" + line));
-    CHECK_FALSE(message_from(line.substr(0, line.rfind(' '))));
-    CHECK_FALSE(message_from(line + "%4"));
-    CHECK_FALSE(message_from(line + "%zz"));
+    REQUIRE(message_from(line).has_value());
+    CHECK_FALSE(message_from("").has_value());
+    CHECK_FALSE(message_from("hello").has_value());
+    CHECK_FALSE(message_from(line + " more").has_value());
+    CHECK_FALSE(message_from("x" + line).has_value());
+    CHECK_FALSE(message_from(line.substr(0, line.rfind(' '))).has_value());
+    CHECK_FALSE(message_from(line + "%4").has_value());
+    CHECK_FALSE(message_from(line + "%zz").has_value());
 }
