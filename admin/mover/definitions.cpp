@@ -40,7 +40,8 @@ std::string database_argument(const LibpqParams& params) {
             if (c == '\'' || c == '\\') quoted += '\\';
             quoted += c;
         }
-        return quoted + "'";
+        // A server that vanishes is noticed, as on our own connections.
+        return quoted + "' keepalives_idle=10 keepalives_interval=3 keepalives_count=3 tcp_user_timeout=15000";
     }
     return "--dbname=dbname=''";
 }

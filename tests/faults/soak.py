@@ -54,8 +54,8 @@ class Fault:
         elif self.kind in ('cut', 'stall', 'deaf'):
             self.world.switch.set(self.server, {'cut': CUT, 'stall': STALL, 'deaf': DEAF}[self.kind], one)
         if trap is not None and trap.sprung.is_set():
-            if self.kind == 'lose':
-                trap.cut()
+            if self.kind == 'lose' or trap.then == 'lose':
+                trap.cut()  # no connection goes on behind a reply that got lost
             else:
                 trap.let_go()
 
