@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import sys
-import time
 
 import psycopg2
 
@@ -277,10 +276,11 @@ class Case:
         self.wait_state('completed')
 
 
+def long_only(test):
+    """A test that differs little from others: runs with PGPORTER_LONG=1, or when it is asked for by its name."""
+    return test if os.environ.get('PGPORTER_LONG') or any(test.__name__ in argument for argument in sys.argv[1:]) else None
+
+
 def wait_note(case, text, timeout=30):
     """Until the move's note, as its own instance tells it, says so."""
     return wait_for(lambda: text in case.row()[2], lambda: 'the note %r: %s\n%s' % (text, case.row(), case.logs()), timeout, 0.05)
-
-
-def pause_of(seconds):
-    time.sleep(seconds)

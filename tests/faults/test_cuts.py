@@ -3,7 +3,7 @@ import time
 import unittest
 
 import fault_world
-from fault_world import Case, fixture, step_into, wait_for, wait_note
+from fault_world import Case, fixture, long_only, step_into, wait_for, wait_note
 from tcp_switch import CUT, DEAF, OPEN, STALL
 
 FENCE_COMMIT = [b'fence:[0-9]+[^\\0]*', b'COMMIT']
@@ -45,15 +45,18 @@ class Cuts(unittest.TestCase):
     def test_catchup_clients_cut(self):
         self.while_following('client', CUT, 0.5)
 
+    @long_only
     def test_catchup_source_stalls(self):
         self.while_following('source', STALL, 1)
 
+    @long_only
     def test_catchup_target_stalls(self):
         self.while_following('target', STALL, 1, ['instance1'])
 
     def test_catchup_catalog_stalls(self):
         self.while_following('catalog', STALL, 1, ['instance1'])
 
+    @long_only
     def test_catchup_catalog_is_deaf(self):
         self.while_following('catalog', DEAF, 1, ['instance1'])
 
@@ -81,6 +84,7 @@ class Cuts(unittest.TestCase):
     def test_pause_source_stalls(self):
         self.in_the_pause('source', STALL, 2.5)
 
+    @long_only
     def test_fence_request_lost(self):
         case = Case(world)
         trap = world.switch.trap('source', *FENCE_COMMIT)
@@ -112,6 +116,7 @@ class Cuts(unittest.TestCase):
         case.end(self, 'opened', no_failures=['instance1'])
         self.assertEqual(case.steps().count('flipped'), 1)
 
+    @long_only
     def test_hold_reply_lost(self):
         case = Case(world)
         trap = world.switch.trap('catalog', *step_into('hold'), then='lose')

@@ -4,7 +4,7 @@ import unittest
 import psycopg2
 
 import fault_world
-from fault_world import Case, fixture, step_into, wait_for, wait_note
+from fault_world import Case, fixture, long_only, step_into, wait_for, wait_note
 
 
 def setUpModule():
@@ -97,6 +97,7 @@ class Damage(unittest.TestCase):
         case.end(self, 'aborted', no_failures=['instance1'])
         self.assertIn('differ', case.row()[1])
 
+    @long_only
     def test_missing_row_is_found(self):
         case = Case(world)
         trap = world.switch.trap('catalog', *step_into('verify'))
@@ -161,6 +162,7 @@ class Damage(unittest.TestCase):
         self.assertEqual(there.fetchone(), (1,))
         case.end(self, 'opened', no_failures=['instance1'])
 
+    @long_only
     def test_bypass_is_fenced(self):
         """Who goes past pgporter is refused after the flip, superusers and replication roles too."""
         case = Case(world)

@@ -2,7 +2,7 @@
 import unittest
 
 import fault_world
-from fault_world import Case, fixture, step_into, wait_for, wait_note
+from fault_world import Case, fixture, long_only, step_into, wait_for, wait_note
 
 FENCE_COMMIT = [b'fence:[0-9]+[^\\0]*', b'COMMIT']
 
@@ -54,6 +54,7 @@ class Servers(unittest.TestCase):
         world.target.start()
         case.end(self, 'aborted', no_failures=['instance1'])
 
+    @long_only
     def test_copy_the_catalog_is_killed(self):
         case, trap = self.in_copy()
         world.kill_server('catalog')
@@ -62,6 +63,7 @@ class Servers(unittest.TestCase):
         world.catalog.start()
         case.end(self, 'opened', no_failures=['instance1'])
 
+    @long_only
     def test_slot_the_source_is_killed(self):
         case = Case(world)
         case.promote_into(world.switch.trap('source', b'CREATE_REPLICATION_SLOT'))
@@ -170,6 +172,7 @@ class Servers(unittest.TestCase):
         world.catalog.start()
         case.end(self, 'opened')
 
+    @long_only
     def test_opened_the_source_is_away_while_tidying_up(self):
         case = Case(world)
         case.promote_into(world.switch.trap('catalog', *step_into('flipped'), then='lose'))
