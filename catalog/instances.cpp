@@ -265,6 +265,7 @@ Result<void> Instances::Impl::join() {
 void Instances::Impl::leave(const Error& why) {
     if (is_member_.exchange(false)) log::warning("instance_cut_off", {{"instance", std::to_string(member_)}, {"reason", why.message}});
     connection_.close();
+    heard_at_ = 0;
     members_gauge_.set(0);
     orphans_.clear();
     const std::lock_guard lock(mutex_);
