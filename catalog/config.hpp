@@ -18,6 +18,7 @@ using Milliseconds = std::chrono::milliseconds;
 enum class ClientTls { disable, allow, require };
 enum class ClientAuth {
     cert,   // a client certificate whose common name is the user's name
+    peer,   // the operating system's user of the same name; only on Unix-domain listeners
     scram,  // SCRAM-SHA-256 against a verifier
     trust   // nobody is asked; only on loopback and Unix-domain listeners
 };
@@ -67,6 +68,7 @@ struct PeerConfig {  // peers: a list: the other instances, that a cancel reques
 struct JsonSetting {  // a run-time parameter whose value is JSON that names the tenant somewhere
     std::string name = "request.jwt.claims";
     std::string path = "app_metadata.tenant_id";  // keys, separated by dots
+    bool refuse_invalid = true;  // what is no JSON, or has no text there, is refused (22023); else it names nobody
 };
 
 struct IdentifyConfig {          // identify: where a tenant may be named; all that are present at startup must agree
@@ -150,6 +152,7 @@ struct LimitsConfig {  // limits
     std::uint32_t auth_message_bytes_max = 4'096;    // a message before the login is complete
     std::uint32_t statement_bytes_max = 16'777'216;  // a Parse that must be kept (named, or reused); longer ones can't be named
     std::uint32_t prepared_statements_max = 10'000;  // names of one session
+    std::uint32_t own_types_tenants_max = 10'000;    // tenants whose own types' OIDs one session may have seen
     std::uint32_t server_statements_max = 500;       // statements kept prepared on one server connection (least recently used goes)
     std::uint32_t pending_replies_max = 200'000;     // requests of one session in flight
     std::uint32_t waiters_max = 10'000;              // transactions waiting for a server connection

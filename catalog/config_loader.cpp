@@ -61,6 +61,9 @@ ListenConfig read_listener(YamlMapping mapping, const std::string& directory) {
         mapping.problem("auth", "trust lets anybody who reaches " + listener.address +
                                     " speak for every tenant; it is allowed on loopback addresses only");
     }
+    if (listener.auth == ClientAuth::peer && !listener.is_local_socket()) {
+        mapping.problem("auth", "peer asks the operating system who connects, which only Unix-domain sockets can tell: it needs socket_directory");
+    }
     mapping.finish();
     return listener;
 }
@@ -122,6 +125,7 @@ void read_json_settings(YamlMapping& mapping, YamlProblems& problems, IdentifyCo
         inner.require({"name", "path"});
         inner.text("name", setting.name);
         inner.text("path", setting.path);
+        inner.boolean("refuse_invalid", setting.refuse_invalid);
         if (!setting.name.empty()) {
             if (const char* trouble = trouble_with_setting(setting.name)) inner.problem("name", trouble);
             if (!seen.insert(folded_setting_name(setting.name)).second) inner.problem("name", "names a tenant in another way already");
@@ -281,6 +285,7 @@ void read_limits(YamlMapping& top, Config& config) {
     mapping->number("auth_message_bytes_max", limits.auth_message_bytes_max, 512, 1'048'576);
     mapping->number("statement_bytes_max", limits.statement_bytes_max, 1'024, 1'073'741'823);
     mapping->number("prepared_statements_max", limits.prepared_statements_max, 1, 1'000'000);
+    mapping->number("own_types_tenants_max", limits.own_types_tenants_max, 1, 10'000'000);
     mapping->number("server_statements_max", limits.server_statements_max, 1, 1'000'000);
     mapping->number("pending_replies_max", limits.pending_replies_max, 16, 100'000'000);
     mapping->number("waiters_max", limits.waiters_max, 1, 10'000'000);

@@ -50,7 +50,8 @@ void read_listener_doors(YamlMapping& mapping, ListenConfig& listener) {
     }
     std::string auth;  // read for good by the caller
     if (listener.proxy_protocol == ProxyProtocol::required && mapping.has("auth")) {
-        mapping.choice("auth", auth, {{"scram", std::string("scram")}, {"trust", std::string("trust")}, {"cert", std::string("cert")}});
+        mapping.choice("auth", auth, {{"scram", std::string("scram")}, {"trust", std::string("trust")}, {"cert", std::string("cert")}, {"peer", std::string("peer")}});
+        if (auth == "peer") mapping.problem("auth", "peer would let in whoever runs the load balancer; use scram with proxy_protocol");
         if (auth == "trust") mapping.problem("auth", "trust lets everybody in whom the load balancer lets through; use scram with proxy_protocol");
     }
     mapping.boolean("replication", listener.replication);

@@ -53,7 +53,7 @@ void read_client_certificates(YamlMapping& mapping, const std::string& directory
 void read_listener_tls(YamlMapping& mapping, const std::string& directory, ListenConfig& listener) {
     read_file_path(mapping, "tls_certificate_file", listener.tls_certificate_file, directory);
     read_file_path(mapping, "tls_key_file", listener.tls_key_file, directory);
-    mapping.choice("auth", listener.auth, {{"scram", ClientAuth::scram}, {"cert", ClientAuth::cert}, {"trust", ClientAuth::trust}});
+    mapping.choice("auth", listener.auth, {{"scram", ClientAuth::scram}, {"cert", ClientAuth::cert}, {"peer", ClientAuth::peer}, {"trust", ClientAuth::trust}});
     mapping.choice("tls_protocols_min", listener.tls_protocols_min, {{"TLSv1.2", TlsProtocol::tls12}, {"TLSv1.3", TlsProtocol::tls13}});
     read_certificates(mapping, directory, listener);
     read_client_certificates(mapping, directory, listener);

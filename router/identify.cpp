@@ -6,7 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "router/route.hpp"
 #include "router/search_path.hpp"
+#include "router/sql_lexer.hpp"
+#include "router/tenant_in_sql.hpp"
 
 namespace pgporter {
 namespace {
@@ -29,6 +32,11 @@ struct Claim {
     std::string way;
     std::vector<std::string> tenants;
 };
+
+// Where a name alone says that somebody exists, it is nobody's to who may not speak for them: these are not told apart.
+bool may_speak(const User* speaker, const Tenant& tenant) {
+    return speaker == nullptr || may_speak_for(*speaker, tenant.name);
+}
 
 std::string quoted(std::string_view name) {
     return '"' + std::string(name) + '"';
@@ -63,7 +71,7 @@ void claim_by_options(const LoginRequest& request, std::vector<Claim>& claims) {
 }
 
 // Returns the database that is left when the tenant is taken out of the name.
-std::string claim_by_database(const IdentifyConfig& config, const Snapshot& snapshot, std::string_view database,
+std::string claim_by_database(const IdentifyConfig& config, const Snapshot& snapshot, const User* speaker, std::string_view database,
                               std::vector<Claim>& claims) {
     if (!config.database || database.empty()) return std::string(database);
     const auto at = database.rfind('@');
@@ -71,7 +79,8 @@ std::string claim_by_database(const IdentifyConfig& config, const Snapshot& snap
         claims.push_back({"database name", {std::string(database.substr(at + 1))}});
         return std::string(database.substr(0, at));
     }
-    if (snapshot.find_tenant(database) == nullptr) return std::string(database);
+    const TenantPtr tenant = snapshot.find_tenant(database);
+    if (!tenant || !may_speak(speaker, *tenant)) return std::string(database);
     claims.push_back({"database name", {std::string(database)}});
     return {};
 }
@@ -82,13 +91,14 @@ bool is_everybodys_schema(std::string_view schema) {
     return schema == "public" || schema == "information_schema" || schema == "$user" || schema.starts_with("pg_");
 }
 
-Result<void> claim_by_search_path(const Snapshot& snapshot, std::string_view list, std::vector<Claim>& claims) {
+Result<void> claim_by_search_path(const Snapshot& snapshot, const User* speaker, std::string_view list, std::vector<Claim>& claims) {
     const auto schemas = split_search_path(list);
     if (!schemas) return {};  // PostgreSQL itself will refuse it; no tenant is named by it
     std::string named_by;
     for (const auto& schema : *schemas) {
         if (is_everybodys_schema(schema) || schema == named_by) continue;
-        const auto tenants = snapshot.tenants_of_schema(schema);
+        auto tenants = snapshot.tenants_of_schema(schema);
+        std::erase_if(tenants, [&](const TenantPtr& tenant) { return !may_speak(speaker, *tenant); });
         if (tenants.empty()) continue;
         if (!named_by.empty()) {
             return fail(
@@ -108,14 +118,15 @@ Result<void> claim_by_search_path(const Snapshot& snapshot, std::string_view lis
 Result<void> claim_by_search_paths(const Snapshot& snapshot, const LoginRequest& request, std::vector<Claim>& claims) {
     for (const auto* settings : {&request.option_settings, &request.parameters}) {
         for (const auto& [name, value] : *settings) {
-            if (equal_ignoring_case(name, "search_path")) PP_TRY(claim_by_search_path(snapshot, value, claims));
+            if (equal_ignoring_case(name, "search_path")) PP_TRY(claim_by_search_path(snapshot, request.speaker, value, claims));
         }
     }
     return {};
 }
 
 // The tenant below the suffix, whether it exists or not; or the one that has the name as its domain. Any other name is just ours.
-void claim_by_server_name(const IdentifyConfig& config, const Snapshot& snapshot, std::string_view sent, std::vector<Claim>& claims) {
+void claim_by_server_name(const IdentifyConfig& config, const Snapshot& snapshot, const User* speaker, std::string_view sent,
+                          std::vector<Claim>& claims) {
     if (sent.ends_with('.')) sent.remove_suffix(1);  // fully qualified: the same name
     std::string name(sent);
     for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
@@ -124,21 +135,39 @@ void claim_by_server_name(const IdentifyConfig& config, const Snapshot& snapshot
                           equal_ignoring_case(std::string_view(name).substr(name.size() - suffix_size + 1), config.sni_suffix);
     if (is_below) {
         claims.push_back({"TLS server name", {name.substr(0, name.size() - suffix_size)}});
-    } else if (const TenantPtr owner = snapshot.find_tenant_by_domain(name)) {
+    } else if (const TenantPtr owner = snapshot.find_tenant_by_domain(name); owner && may_speak(speaker, *owner)) {
         claims.push_back({"TLS server name", {owner->name}});
     }
 }
 
+// The tenant in a setting's JSON. Of nobody's: `unknown` says so, for it may mean something else beside another way of naming.
+Result<void> claim_by_json(const IdentifyConfig& config, const Snapshot& snapshot, const User* speaker, const Settings& settings,
+                           std::vector<Claim>& claims, std::optional<Error>& unknown) {
+    for (const auto& [name, value] : settings) {
+        const bool is_json = std::any_of(config.json_settings.begin(), config.json_settings.end(),
+                                         [&setting = name](const JsonSetting& json) { return equal_ignoring_case(setting, json.name); });
+        if (!is_json) continue;
+        Asker asker;
+        asker.user = speaker;
+        const Result<std::string> named = tenant_named_by(config, snapshot, asker, folded(name), value);
+        if (named && !named->empty()) claims.push_back({"startup parameter " + name, {*named}});
+        if (named) continue;
+        if (named.error().kind != ErrorKind::not_found) return named.error();
+        unknown = named.error();
+    }
+    return {};
+}
+
 // Tenant settings among the parameters, as `SET app.tenant` in SQL. Returns a value that is no tenant's key, if there is one: beside another
 // way of naming it may mean something else.
-std::string claim_by_tenant_settings(const IdentifyConfig& config, const Snapshot& snapshot, const Settings& settings,
+std::string claim_by_tenant_settings(const IdentifyConfig& config, const Snapshot& snapshot, const User* speaker, const Settings& settings,
                                      std::vector<Claim>& claims) {
     std::string unknown;
     for (const auto& [name, value] : settings) {
         const bool names_tenants = std::any_of(config.tenant_settings.begin(), config.tenant_settings.end(),
                                                [&setting = name](const std::string& other) { return equal_ignoring_case(setting, other); });
         if (!names_tenants || value.empty()) continue;
-        if (const TenantPtr tenant = snapshot.find_tenant_by_key(value)) {
+        if (const TenantPtr tenant = snapshot.find_tenant_by_key(value); tenant && may_speak(speaker, *tenant)) {
             claims.push_back({"startup parameter " + name, {tenant->name}});
         } else {
             unknown = value;
@@ -232,13 +261,16 @@ Result<Identity> identify(const IdentifyConfig& config, const Snapshot& snapshot
     if (!suffix.empty()) claims.push_back({"user name", {std::string(suffix)}});
     // libpq names the database after the user when nobody does: that says nothing.
     const std::string_view database = parameter(request, "database");
-    if (database != raw_user) identity.database = claim_by_database(config, snapshot, database, claims);
-    if (!request.server_name.empty()) claim_by_server_name(config, snapshot, request.server_name, claims);
+    if (database != raw_user) identity.database = claim_by_database(config, snapshot, request.speaker, database, claims);
+    if (!request.server_name.empty()) claim_by_server_name(config, snapshot, request.speaker, request.server_name, claims);
     if (config.search_path) PP_TRY(claim_by_search_paths(snapshot, request, claims));
     identity.settings = settings_of(request);
-    const std::string unknown_key = config.sql ? claim_by_tenant_settings(config, snapshot, identity.settings, claims) : std::string();
+    const std::string unknown_key = config.sql ? claim_by_tenant_settings(config, snapshot, request.speaker, identity.settings, claims) : std::string();
+    std::optional<Error> unknown_json;
+    if (config.sql) PP_TRY(claim_by_json(config, snapshot, request.speaker, identity.settings, claims, unknown_json));
     auto tenant = agree(claims);
     if (!tenant) return tenant.error();
+    if (claims.empty() && unknown_json) return *unknown_json;
     if (claims.empty() && !unknown_key.empty()) return no_such_key(identity.user, unknown_key);
     identity.tenant = *std::move(tenant);
     return identity;

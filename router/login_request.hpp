@@ -8,11 +8,14 @@
 
 namespace pgporter {
 
+struct User;
+
 struct LoginRequest {
     std::vector<std::pair<std::string, std::string>> parameters;  // of the startup packet, as sent, in its order
     std::vector<std::pair<std::string, std::string>>
         option_settings;  // -c name=value and --name=value of `options`, in their order
     std::string server_name;  // that the TLS client asked for (SNI), as sent; empty: none
+    const User* speaker = nullptr;  // who asks, if it is who it says; null: may speak for everybody
 };
 
 struct Identity {

@@ -29,12 +29,15 @@ Error cluster_is_missing(std::string_view whose, std::string_view cluster) {
                 std::string(system_error));
 }
 
-Result<void> check_database(const Snapshot& snapshot, const std::optional<HomeConfig>& home,
-                            std::string_view database) {
+Result<void> check_database(const Snapshot& snapshot, const std::optional<HomeConfig>& home, const User* user, std::string_view database) {
     const bool is_home = home && home->database == database;
-    if (database.empty() || is_home || snapshot.knows_database(database)) return {};
-    return fail(ErrorKind::not_found, "database \"" + std::string(database) + "\" does not exist", {}, {},
-                std::string(unknown_database));
+    const bool is_narrow = user != nullptr && !user->all_tenants;
+    // Called like somebody's tenant, and no claim of it: to this user it isn't there.
+    const bool is_others = is_narrow && snapshot.find_tenant(database) != nullptr && !may_speak_for(*user, database);
+    if (database.empty() || is_home || (!is_others && snapshot.knows_database(database))) return {};
+    std::string message = "database \"" + std::string(database) + "\" does not exist";
+    if (is_narrow) message += ", or is a tenant that user \"" + user->name + "\" may not speak for";
+    return fail(ErrorKind::not_found, std::move(message), {}, {}, std::string(unknown_database));
 }
 
 }  // namespace
@@ -46,7 +49,7 @@ bool may_speak_for(const User& user, std::string_view tenant) {
 Result<Route> route(const Snapshot& snapshot, const std::optional<HomeConfig>& home, const User* user,
                     std::string_view tenant, std::string_view database) {
     if (tenant.empty()) {
-        PP_TRY(check_database(snapshot, home, database));
+        PP_TRY(check_database(snapshot, home, user, database));
         if (!home) return no_tenant_named();
         if (snapshot.find_cluster(home->cluster) == nullptr)
             return cluster_is_missing("the home database", home->cluster);
@@ -54,7 +57,7 @@ Result<Route> route(const Snapshot& snapshot, const std::optional<HomeConfig>& h
     }
     TenantPtr found = snapshot.find_tenant(tenant);
     if (!found || (user != nullptr && !may_speak_for(*user, tenant))) return no_such_tenant(user, tenant);
-    PP_TRY(check_database(snapshot, home, database));
+    PP_TRY(check_database(snapshot, home, user, database));
     if (found->state == TenantState::suspended) {
         return fail(ErrorKind::unavailable, "tenant \"" + found->name + "\" is suspended", {}, {},
                     std::string(cannot_connect_now));

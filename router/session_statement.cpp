@@ -19,7 +19,7 @@ constexpr std::uint16_t bind_parameters_max = 65'535;
 
 class Recogniser {
   public:
-    explicit Recogniser(std::string_view sql) : sql_(sql), lexer_(sql), token_(lexer_.token()) {}
+    Recogniser(std::string_view sql, SqlDialect dialect) : sql_(sql), dialect_(dialect), lexer_(sql, dialect), token_(lexer_.token()) {}
     Recogniser(const Recogniser&) = delete;
     Recogniser& operator=(const Recogniser&) = delete;
 
@@ -39,7 +39,8 @@ class Recogniser {
             return {whole};
         }
         // Text in another encoding isn't ours to judge, and a vertical tab is white space since PostgreSQL 16 only.
-        if (!is_utf8(sql_) || sql_.find_first_of(std::string_view("\v\0", 2)) != std::string_view::npos) {
+        const bool is_readable = dialect_.encoding == SqlEncoding::utf8 ? is_utf8(sql_) : is_ascii(sql_);
+        if (!is_readable || sql_.find_first_of(std::string_view("\v\0", 2)) != std::string_view::npos) {
             for (SessionStatement& made : statements) made.needs_server = true;
         }
         return statements;
@@ -71,11 +72,12 @@ class Recogniser {
     // From the statement's first token on again: which settings do calls of set_config change?
     void rescan(std::size_t begin, SessionStatement& other) {
         enum class Seen { nothing, name, parenthesis } seen = Seen::nothing;
-        SqlLexer again(sql_.substr(begin));
+        SqlLexer again(sql_.substr(begin), dialect_);
         for (again.next(); !again.token().at_end(); again.next()) {
             const SqlToken& token = again.token();
             if (seen == Seen::parenthesis && token.kind == SqlToken::Kind::string) {
-                if (const auto name = token_value(token)) other.computed.push_back(folded(*name));
+                const auto name = value_of(token);
+                other.computed.push_back(name ? folded(*name) : "search_path");  // it may be any setting
             }
             if (token.keyword == SqlKeyword::set_config) {
                 seen = Seen::name;
@@ -172,7 +174,7 @@ class Recogniser {
     bool name(std::string& into) { return is_name() && take_name(into); }
 
     bool take_name(std::string& into) {
-        const auto value = token_value(token_);
+        const auto value = value_of(token_);
         if (!value) return false;
         into = truncated_identifier(*value);
         is_cut_ |= into.size() != value->size();
@@ -202,6 +204,8 @@ class Recogniser {
         return take("deferrable");
     }
 
+    [[nodiscard]] bool is_unreadable_name() const { return token_.is_name() && (token_.unicode || !value_of(token_)); }
+
     bool set(SessionStatement& made) {
         next();
         SettingChange change;
@@ -223,15 +227,15 @@ class Recogniser {
             change.name.text = "search_path";
             made.verb = SessionVerb::set;
             made.changes.push_back(std::move(change));
-            const auto value = token_.kind == SqlToken::Kind::string ? token_value(token_) : std::nullopt;
+            const auto value = token_.kind == SqlToken::Kind::string ? value_of(token_) : std::nullopt;
             if (!value) return false;
             made.changes.front().value.text = quote_ident_where_needed(*value);
             next();
             return true;
         }
         const bool is_named = setting_name(change.name.text);
-        if (!is_named && !token_.unicode) return false;
-        // Spelled with Unicode escapes, it may be any setting.
+        if (!is_named && !is_unreadable_name()) return false;
+        // Spelled with Unicode escapes or in another encoding, it may be any setting.
         if (!is_named) change.name.text = "search_path";
         made.verb = SessionVerb::set;
         made.changes.push_back(std::move(change));
@@ -250,7 +254,7 @@ class Recogniser {
         change.value.kind = SettingOperand::Kind::null;
         if (token_.keyword == SqlKeyword::session && !lexer_.begins_setting_name()) return false;
         const bool is_named = setting_name(change.name.text);
-        if (!is_named && !token_.unicode) return false;
+        if (!is_named && !is_unreadable_name()) return false;
         if (!is_named) change.name.text = "search_path";
         made.verb = SessionVerb::set;
         made.changes.push_back(std::move(change));
@@ -278,7 +282,7 @@ class Recogniser {
             if (!into.text.empty()) into.text += ", ";
             if (token_.kind == SqlToken::Kind::string) {
                 // A string isn't cut here: SHOW prints it in full, and only who reads the list cuts it.
-                const auto item = token_value(token_);
+                const auto item = value_of(token_);
                 if (!item) return false;
                 into.text += quote_ident_where_needed(*item);
                 next();
@@ -309,7 +313,7 @@ class Recogniser {
     }
 
     bool string(std::string& into) {
-        auto text = token_value(token_);
+        auto text = value_of(token_);
         if (!text) return false;
         into = *std::move(text);
         next();
@@ -468,7 +472,15 @@ class Recogniser {
         return true;
     }
 
+    // Nullopt as well: it is spelled in an encoding that isn't read here.
+    [[nodiscard]] std::optional<std::string> value_of(const SqlToken& token) const {
+        auto value = token_value(token);
+        if (value && dialect_.encoding != SqlEncoding::utf8 && !is_ascii(*value)) return std::nullopt;
+        return value;
+    }
+
     std::string_view sql_;
+    SqlDialect dialect_;
     SqlLexer lexer_;
     const SqlToken& token_;  // the lexer's
     std::size_t end_ = 0;    // behind the token before
@@ -477,21 +489,8 @@ class Recogniser {
 
 }  // namespace
 
-std::vector<SessionStatement> recognise(std::string_view sql) {
-    return Recogniser(sql).run();
-}
-
-bool is_transaction_word(std::string_view word) {
-    if (word.size() < 3 || word.size() > 9) return false;
-    switch (word.front() | 0x20) {
-        case 'a': return equals_folded(word, "abort");
-        case 'b': return equals_folded(word, "begin");
-        case 'c': return equals_folded(word, "commit");
-        case 'e': return equals_folded(word, "end");
-        case 'r': return equals_folded(word, "rollback") || equals_folded(word, "release");
-        case 's': return equals_folded(word, "start") || equals_folded(word, "savepoint");
-        default: return false;
-    }
+std::vector<SessionStatement> recognise(std::string_view sql, SqlDialect dialect) {
+    return Recogniser(sql, dialect).run();
 }
 
 }  // namespace pgporter

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "router/sql_dialect.hpp"
+
 namespace pgporter {
 
 enum class SessionVerb : std::uint8_t {
@@ -69,7 +71,8 @@ using BindValues = std::vector<std::optional<std::string>>;
 [[nodiscard]] std::optional<std::vector<ResolvedChange>> resolve(const SessionStatement& statement, const BindValues& values);
 
 // The statements of the text, in order; empty ones are left out. A text that PostgreSQL's lexer would refuse is one `other`.
-[[nodiscard]] std::vector<SessionStatement> recognise(std::string_view sql);
+// In another encoding than UTF-8 the values of settings are understood as far as they are ASCII.
+[[nodiscard]] std::vector<SessionStatement> recognise(std::string_view sql, SqlDialect dialect = {});
 
 // A quick look at its first word: false means that recognise() would only find `other` there.
 [[nodiscard]] bool is_transaction_word(std::string_view word);

@@ -1,4 +1,4 @@
-// resolve(): what a statement changes, once its bind parameters are known.
+// resolve(): what a statement changes, once its bind parameters are known. And a quick look at its first word.
 #include <boost/json.hpp>
 #include <utility>
 
@@ -65,6 +65,19 @@ std::optional<std::vector<ResolvedChange>> resolve(const SessionStatement& state
         changes.push_back({folded(*name), text_of(change.value, values), is_local});
     }
     return changes;
+}
+
+bool is_transaction_word(std::string_view word) {
+    if (word.size() < 3 || word.size() > 9) return false;
+    switch (word.front() | 0x20) {
+        case 'a': return equals_folded(word, "abort");
+        case 'b': return equals_folded(word, "begin");
+        case 'c': return equals_folded(word, "commit");
+        case 'e': return equals_folded(word, "end");
+        case 'r': return equals_folded(word, "rollback") || equals_folded(word, "release");
+        case 's': return equals_folded(word, "start") || equals_folded(word, "savepoint");
+        default: return false;
+    }
 }
 
 }  // namespace pgporter

@@ -172,7 +172,7 @@ std::string folded(std::string_view text) {
 std::optional<std::string> token_value(const SqlToken& token) {
     if (token.kind == SqlToken::Kind::word) return folded(token.text);
     if (token.kind != SqlToken::Kind::quoted && token.kind != SqlToken::Kind::string) return std::nullopt;
-    if (token.unicode) return std::nullopt;
+    if (token.unicode || token.opaque) return std::nullopt;
     if (token.plain) return std::string(token.text);
     if (token.escapes && token.text.find('\\') != std::string_view::npos) return std::nullopt;
     const char quote = token.kind == SqlToken::Kind::quoted ? '"' : '\'';
@@ -190,6 +190,7 @@ void SqlLexer::next() {
     token_.plain = true;
     token_.unicode = false;
     token_.escapes = false;
+    token_.opaque = false;
     token_.character = 0;
     token_.text = {};
     token_.begin = at_;
@@ -209,14 +210,14 @@ void SqlLexer::next() {
             break;
     }
     ++at_;
-    if (c == '\'') return quoted_until('\'', SqlToken::Kind::string);
+    if (c == '\'') return standard_strings_ ? quoted_until('\'', SqlToken::Kind::string) : escape_string();
     if (c == '"') return quoted_name();
     token_.kind = c == ';' ? SqlToken::Kind::semicolon : SqlToken::Kind::other;
     token_.character = c;
 }
 
 bool SqlLexer::begins_setting_name() const {
-    SqlLexer ahead(sql_.substr(at_));
+    SqlLexer ahead(sql_.substr(at_), {standard_strings_, SqlEncoding::ascii_safe});
     ahead.next();
     const SqlToken& token = ahead.token();
     if (token.kind == SqlToken::Kind::other) return token.character == '.' || token.character == '=';
@@ -270,6 +271,13 @@ void SqlLexer::word() {
             ++at_;
             return escape_string();
         }
+        if (!standard_strings_ && (lower(text[0]) == 'b' || lower(text[0]) == 'x') && sql_[at_] == '\'') {
+            ++at_;
+            quoted_until('\'', SqlToken::Kind::string);  // bits know no escapes
+            token_.plain = false;
+            token_.opaque = true;
+            return;
+        }
         if (lower(text[0]) == 'u' && sql_[at_] == '&' && (peek(1) == '\'' || peek(1) == '"')) return unicode_quoted();
     }
     token_.kind = SqlToken::Kind::word;
@@ -297,11 +305,14 @@ void SqlLexer::quoted_until(char quote, SqlToken::Kind kind) {
         const std::size_t end = sql_.find(quote, at_);
         if (end == std::string_view::npos) return unterminated();
         at_ = end + 1;
-        if (peek(0) != quote) {
-            token_.text = sql_.substr(begin, end - begin);
+        token_.text = sql_.substr(begin, end - begin);
+        if (peek(0) == quote) {
+            ++at_;
+        } else if (kind == SqlToken::Kind::string && goes_on()) {
+            token_.opaque = true;
+        } else {
             return;
         }
-        ++at_;
         token_.plain = false;
     }
 }
@@ -316,15 +327,38 @@ void SqlLexer::escape_string() {
             token_.plain = false;
             if (at_ < sql_.size()) ++at_;
         } else if (c == '\'') {
-            if (peek(0) != '\'') {
-                token_.text = sql_.substr(begin, at_ - 1 - begin);
+            token_.text = sql_.substr(begin, at_ - 1 - begin);
+            if (peek(0) == '\'') {
+                ++at_;
+            } else if (goes_on()) {
+                token_.opaque = true;
+            } else {
                 return;
             }
-            ++at_;
             token_.plain = false;
         }
     }
     unterminated();
+}
+
+bool SqlLexer::goes_on() {
+    bool has_newline = false;
+    for (std::size_t at = at_; at < sql_.size();) {
+        const char c = sql_[at];
+        if (c == '\'' && has_newline) {
+            at_ = at + 1;
+            return true;
+        }
+        if (class_of(c) == space_char) {
+            has_newline |= c == '\n' || c == '\r';
+            ++at;
+        } else if (c == '-' && sql_.substr(at).starts_with("--")) {
+            at = std::min(sql_.find_first_of("\r\n", at), sql_.size());
+        } else {
+            return false;
+        }
+    }
+    return false;
 }
 
 void SqlLexer::number() {

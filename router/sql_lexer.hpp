@@ -1,7 +1,7 @@
 // SqlLexer: cuts an SQL text into the tokens that statement_scan and session_statement look at. Owned by one scan, on its thread. It knows
-// comments, strings of all spellings, quoted names and dollar quotes as PostgreSQL's lexer does with
-// standard_conforming_strings on; it doesn't know the grammar. Linear in the text, no recursion, no allocation; its
-// tokens are views into the text.
+// comments, strings of all spellings, quoted names and dollar quotes as PostgreSQL's lexer does in the session's dialect; it doesn't know the
+// grammar. Linear in the text, no recursion, no allocation (but for encodings that aren't safe); its tokens are views into the text, or into
+// the lexer's masked copy of it.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "router/sql_dialect.hpp"
 
 namespace pgporter {
 
@@ -56,7 +58,8 @@ struct SqlToken {
     SqlKeyword keyword = SqlKeyword::none;
     bool plain = true;      // quoted, string: `text` is the value itself, without escapes or doubled quotes
     bool unicode = false;   // quoted, string: written with U&
-    bool escapes = false;   // string: written with E, so that backslashes mean something
+    bool escapes = false;   // string: backslashes mean something
+    bool opaque = false;    // string: of several parts (a quote goes on behind a newline), or of bits; `text` isn't its value
     char character = 0;     // other: the character, or 0 for numbers and parameters
     std::string_view text;  // word, number, parameter: as written; quoted, string: between the quotes
     std::size_t begin = 0;  // where it starts in the text
@@ -76,7 +79,12 @@ struct SqlToken {
 // Keeps its token and writes it field by field: handing it out by value costs more than finding it.
 class SqlLexer {
   public:
-    explicit SqlLexer(std::string_view sql) : sql_(sql) {}
+    explicit SqlLexer(std::string_view sql, SqlDialect dialect = {})
+        : masked_(dialect.is_masking() && !is_ascii(sql) ? masked(sql, dialect.encoding) : std::string()),
+          sql_(masked_.empty() ? sql : std::string_view(masked_)),
+          standard_strings_(dialect.standard_strings) {}
+    SqlLexer(const SqlLexer&) = delete;
+    SqlLexer& operator=(const SqlLexer&) = delete;
 
     [[nodiscard]] const SqlToken& token() const { return token_; }
 
@@ -100,6 +108,8 @@ class SqlLexer {
     // Behind the opening quote; a doubled quote stands for itself.
     void quoted_until(char quote, SqlToken::Kind kind);
     void escape_string();
+    // Behind a closing quote: white space with a newline in it, and another quote. Then it is the same string still.
+    [[nodiscard]] bool goes_on();
     // Letters behind the digits are a word of their own, as they are for PostgreSQL before 15; later ones refuse them.
     void number();
     // $1, $$text$$ or $tag$text$tag$.
@@ -107,7 +117,9 @@ class SqlLexer {
     // PostgreSQL refuses the whole text, whatever stands before.
     void unterminated();
 
+    std::string masked_;
     std::string_view sql_;
+    bool standard_strings_;
     std::size_t at_ = 0;
     SqlToken token_;
     bool broken_ = false;

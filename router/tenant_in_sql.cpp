@@ -36,7 +36,8 @@ bool may_speak(const Asker& asker, const Tenant& tenant) {
 Error no_such_tenant(const Asker& asker, std::string_view setting, std::string_view value) {
     std::string message = "tenant \"" + std::string(value) + "\" doesn't exist";
     if (asker.user != nullptr) message += " or user \"" + asker.user->name + "\" may not speak for it";
-    return fail(ErrorKind::not_found, std::move(message), "named by parameter \"" + std::string(setting) + "\"", {}, "3D000");
+    return fail(ErrorKind::not_found, std::move(message), "named by parameter \"" + std::string(setting) + "\"",
+                "name a tenant, or take the parameter out of identify.tenant_settings if it means something else", "3D000");
 }
 
 Error no_such_schema(const Asker& asker, std::string_view schema) {
@@ -46,9 +47,22 @@ Error no_such_schema(const Asker& asker, std::string_view schema) {
     return fail(ErrorKind::not_found, std::move(message), {}, "name a tenant's schema, or add this one to identify.shared_schemas", "3F000");
 }
 
+// May not speak for everybody: what it may not speak for looks to it like what doesn't exist.
+bool is_narrow(const Asker& asker) {
+    return asker.user != nullptr && !asker.user->all_tenants;
+}
+
+// In a database of its own, where nobody else's schemas are: the tenant's further schemas may be called like anybody's.
+bool is_alone(const Snapshot& snapshot, std::string_view tenant) {
+    const TenantPtr found = tenant.empty() ? nullptr : snapshot.find_tenant(tenant);
+    return found && found->placement.kind == PlacementKind::database;
+}
+
 // An application whose tenant was named at login may use such a setting for something else, unless row-level security reads it there.
 bool may_mean_nobody(const Snapshot& snapshot, const Asker& asker, std::string_view setting) {
     if (asker.login_tenant.empty()) return false;
+    // A policy may read it where others live. Refusing only what is somebody's would tell who exists.
+    if (is_narrow(asker) && !is_alone(snapshot, asker.login_tenant)) return false;
     const TenantPtr tenant = snapshot.find_tenant(asker.login_tenant);
     const Database* database = snapshot.find_database(asker.cluster, asker.database);
     const bool is_guarded = database != nullptr && same_setting(database->tenant_setting, setting);
@@ -63,6 +77,7 @@ Result<std::string> known(const Asker& asker, std::string_view setting, std::str
 Result<std::string> named_in_json(const Snapshot& snapshot, const Asker& asker, const JsonSetting& json, std::string_view text) {
     boost::system::error_code error;
     const boost::json::value parsed = text.size() <= json_bytes_max ? boost::json::parse(text, error) : boost::json::value();
+    if ((error || text.size() > json_bytes_max) && !json.refuse_invalid) return std::string();
     if (error || text.size() > json_bytes_max) {
         return fail(ErrorKind::invalid, "parameter \"" + json.name + "\" should name the tenant, but it isn't valid JSON", {},
                     "set it to a JSON object", "22023");
@@ -80,12 +95,12 @@ Result<std::string> named_in_json(const Snapshot& snapshot, const Asker& asker, 
         key = std::string(*string);
     } else if (at->is_int64() || at->is_uint64()) {
         key = boost::json::serialize(*at);
-    } else if (!at->is_null()) {
+    } else if (!at->is_null() && json.refuse_invalid) {
         return fail(ErrorKind::invalid, "parameter \"" + json.name + "\" has no text at \"" + json.path + "\"", {}, {}, "22023");
     }
     if (key.empty()) return std::string();
     const TenantPtr named = snapshot.find_tenant_by_key(key);
-    if (!named && may_mean_nobody(snapshot, asker, json.name)) return std::string();
+    if ((!named || !may_speak(asker, *named)) && may_mean_nobody(snapshot, asker, json.name)) return std::string();
     return known(asker, json.name, key, named);
 }
 
@@ -118,15 +133,13 @@ Result<std::string> named_by_path(const IdentifyConfig& config, const Snapshot& 
     if (!schemas) return std::string();  // PostgreSQL refuses it
     TenantPtr named;
     std::string named_by;
-    std::string unknown;
+    std::vector<std::string> unknown;
     for (const std::string& schema : *schemas) {
         if (is_nobodys(config, schema) || schema == named_by) continue;
         auto owner = owner_of(snapshot, asker, schema);
         if (!owner) return owner.error();
         if (!*owner) {
-            // Of a tenant who may not be spoken for: never, whoever the login is.
-            if (!snapshot.tenants_of_schema(schema).empty()) return no_such_schema(asker, schema);
-            if (unknown.empty()) unknown = schema;
+            unknown.push_back(schema);
             continue;
         }
         if (named) {
@@ -137,9 +150,13 @@ Result<std::string> named_by_path(const IdentifyConfig& config, const Snapshot& 
         named = *owner;
         named_by = schema;
     }
-    if (!unknown.empty() && asker.login_tenant.empty()) {
-        const bool is_shared = named && std::find(named->shared_schemas.begin(), named->shared_schemas.end(), unknown) != named->shared_schemas.end();
-        if (!is_shared) return no_such_schema(asker, unknown);
+    // Of nobody, or of a tenant who may not be spoken for: the same, and never where others live.
+    if (asker.login_tenant.empty() || (is_narrow(asker) && !is_alone(snapshot, asker.login_tenant))) {
+        const TenantPtr whose = named || asker.login_tenant.empty() ? named : snapshot.find_tenant(asker.login_tenant);
+        for (const std::string& schema : unknown) {
+            const bool is_shared = whose && std::find(whose->shared_schemas.begin(), whose->shared_schemas.end(), schema) != whose->shared_schemas.end();
+            if (!is_shared) return no_such_schema(asker, schema);
+        }
     }
     return named ? named->name : std::string();
 }
@@ -157,7 +174,7 @@ Result<std::string> tenant_named_by(const IdentifyConfig& config, const Snapshot
     if (setting == own_setting) return known(asker, setting, value, snapshot.find_tenant(value));
     if (is_tenant_setting(config, setting)) {
         const TenantPtr named = snapshot.find_tenant_by_key(value);
-        if (!named && may_mean_nobody(snapshot, asker, setting)) return std::string();
+        if ((!named || !may_speak(asker, *named)) && may_mean_nobody(snapshot, asker, setting)) return std::string();
         return known(asker, setting, value, named);
     }
     if (const JsonSetting* json = find_json(config, setting)) return named_in_json(snapshot, asker, *json, value);
@@ -182,6 +199,15 @@ Result<std::string> tenant_in_force(const IdentifyConfig& config, const Snapshot
         }
         tenant = *std::move(named);
         named_by = setting;
+    }
+    if (!tenant.empty() && tenant != asker.login_tenant && is_alone(snapshot, asker.login_tenant) && !is_alone(snapshot, tenant)) {
+        // What means nobody where the login's tenant lives alone may be somebody where others live.
+        Asker asked = asker;
+        asked.login_tenant = {};
+        asked.current_tenant = tenant;
+        for (const auto& [setting, value] : effective) {
+            if (is_narrow(asker)) PP_TRY(tenant_named_by(config, snapshot, asked, setting, value));
+        }
     }
     return tenant.empty() ? std::string(asker.login_tenant) : tenant;
 }

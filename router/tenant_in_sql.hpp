@@ -30,7 +30,8 @@ struct Asker {
 [[nodiscard]] bool names_tenants(const IdentifyConfig& config, std::string_view setting);
 
 // The tenant that this one setting names: empty: nobody. An error that is certain, whatever else is set: unknown, not allowed, the schemas
-// of two tenants, a schema of nobody's (3F000; unless the login named a tenant, who then may have further schemas), no JSON.
+// of two tenants, a schema of nobody's (3F000; a tenant that the login named may have further schemas, if it lives alone or the user may
+// speak for everybody), no JSON. What may not be spoken for and what doesn't exist are never told apart.
 [[nodiscard]] Result<std::string> tenant_named_by(const IdentifyConfig& config, const Snapshot& snapshot, const Asker& asker,
                                                   std::string_view setting, std::string_view value);
 

@@ -52,7 +52,7 @@ const char* const openapi_schemas = R"json(
         "properties": {"severity": {"enum": ["blocker", "warning"]}, "code": {"type": "string"}, "object": {"type": "string"},
           "reason": {"type": "string"}, "remedy": {"type": "string"}}}},
       "self_test": {"type": "array", "description": "empty: none was asked for", "items": {"type": "object",
-        "properties": {"way": {"enum": ["login", "sql"]}, "ran": {"type": "boolean"}, "ok": {"type": "boolean"}, "note": {"type": ["string", "null"]},
+        "properties": {"way": {"enum": ["login", "sql", "none"]}, "ran": {"type": "boolean"}, "ok": {"type": "boolean"}, "note": {"type": ["string", "null"]},
           "rounds": {"type": "integer"}, "tables_read": {"type": "integer", "description": "shared tables that both tenants could read"},
           "shared_backends": {"type": "integer", "description": "server connections that served both tenants"},
           "failures": {"type": "array", "items": {"type": "string"}}}}}}},

@@ -177,11 +177,13 @@ namespace {
 
 std::string trial_text(const json::value& trial) {
     const bool ran = member_text(trial, "ran") == "true";
-    std::string out = "self-test, tenants named by " + member_text(trial, "way") + ": ";
+    const std::string way = member_text(trial, "way");
+    std::string out = way == "none" ? "self-test, no tenant named, at the server: " : "self-test, tenants named by " + way + ": ";
     out += member_text(trial, "ok") != "true" ? "FAILED" : ran ? "passed" : "not run";
     if (ran) {
         out += ", " + member_text(trial, "rounds") + " rounds, " + member_text(trial, "tables_read") +
-               " tables read, server connections shared by both tenants: " + member_text(trial, "shared_backends");
+               " tables read";
+        if (way != "none") out += ", server connections shared by both tenants: " + member_text(trial, "shared_backends");
     }
     if (const auto note = member_text(trial, "note"); !note.empty()) out += " (" + note + ")";
     out += "\n";

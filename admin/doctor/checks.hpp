@@ -32,8 +32,23 @@ class Findings {
     std::vector<Finding>& out_;
 };
 
+// One finding a row: object, reason, remedy.
+struct TableCheck {
+    Severity severity;
+    const char* code;
+    const char* sql;
+};
+
+// The shared tables, as WITH queries `named` (logins and tenants' roles), `who` (these, and every role that they may become) and `tables`. $1 the
+// tenant column, $2 the tenants' own schemas, $3 the logins, $4 the tenants' roles: table_params(). A partition or an inheriting table counts
+// only where somebody may use it directly. A table whose comment says "pgporter: global" is meant to be everybody's.
+extern const char* const shared_tables_with;
+[[nodiscard]] PgParams table_params(const Patient& patient);
+
 [[nodiscard]] Result<void> check_logins(PgConnection& sql, const Patient& patient, Findings& findings);
 [[nodiscard]] Result<void> check_tables(PgConnection& sql, const Patient& patient, DoctorReport& report, Findings& findings);
+[[nodiscard]] Result<void> check_policies(PgConnection& sql, const Patient& patient, Findings& findings);
+[[nodiscard]] Result<void> check_bypasses(PgConnection& sql, const Patient& patient, Findings& findings);
 [[nodiscard]] Result<void> check_tenants(PgConnection& sql, const Patient& patient, Findings& findings);
 
 }  // namespace pgporter

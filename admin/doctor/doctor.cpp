@@ -59,15 +59,17 @@ Result<std::vector<std::string>> known_logins(PgConnection& sql, const std::vect
     return names;
 }
 
+// Whatever has the tenant column and can be read: tables, their partitions, views, copies, foreign tables.
 Result<std::vector<std::string>> tenant_tables(PgConnection& sql, const Patient& patient) {
     std::vector<std::string> tables;
     if (patient.database.tenant_column.empty()) return tables;
-    constexpr const char* looked_at_max = "20";
+    constexpr const char* looked_at_max = "200";
     const auto rows = sql.exec_params(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
         "JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $1 AND a.attnum > 0 AND NOT a.attisdropped "
-        "WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
-        "AND NOT n.nspname = ANY ($2::text[]) ORDER BY 1 LIMIT $3::bigint",
+        "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
+        "AND NOT n.nspname = ANY ($2::text[]) "
+        "ORDER BY pg_catalog.array_position('{r,p,v,m,f}'::text[], c.relkind::text), 1 LIMIT $3::bigint",
         {patient.database.tenant_column, to_array_literal(patient.schemas()), looked_at_max});
     if (!rows) return rows.error();
     for (int i = 0; i < rows->rows(); ++i) tables.push_back(rows->string(i, 0));
@@ -137,6 +139,10 @@ Result<DoctorReport> examine_database(const Config& config, const Snapshot& snap
     Findings findings(report.findings);
     PP_TRY(check_logins(*sql, *patient, findings));
     PP_TRY(check_tables(*sql, *patient, report, findings));
+    if (patient->has_rows() && !patient->database.tenant_column.empty()) {
+        PP_TRY(check_policies(*sql, *patient, findings));
+        PP_TRY(check_bypasses(*sql, *patient, findings));
+    }
     PP_TRY(check_tenants(*sql, *patient, findings));
     std::stable_sort(report.findings.begin(), report.findings.end(),
                      [](const Finding& a, const Finding& b) { return a.severity < b.severity; });
@@ -145,7 +151,7 @@ Result<DoctorReport> examine_database(const Config& config, const Snapshot& snap
     if (!tables) return tables.error();
     DoctorRequest trial = request;
     if (trial.self_test_user.empty() && !users.empty()) trial.self_test_user = users.front();
-    report.trials = run_leak_test({*patient, trial, *std::move(tables)});
+    report.trials = run_leak_test({*patient, trial, *std::move(tables), *snapshot.find_cluster(request.cluster)});
     return report;
 }
 

@@ -24,7 +24,7 @@ struct Finding {
 };
 
 struct LeakTrial {            // one way of naming the tenant
-    std::string way;          // "login", "sql"
+    std::string way;          // "login", "sql"; "none": no tenant is named, and nothing may be seen
     bool ran = false;         // false: `note` says why not
     std::string note;
     std::uint32_t rounds = 0;

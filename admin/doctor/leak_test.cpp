@@ -33,6 +33,11 @@ Expected expected_of(const Patient& patient, const TenantPtr& tenant, const std:
     return expected;
 }
 
+// No right to read it, a copy that was never filled, a foreign server that can't be asked.
+bool is_nothing_to_see(std::string_view sqlstate) {
+    return sqlstate == "42501" || sqlstate == "55000" || sqlstate.starts_with("HV") || sqlstate.starts_with("08");
+}
+
 class Trial {
   public:
     Trial(const LeakTest& test, LeakTrial& out) : test_(test), out_(out) {}
@@ -67,7 +72,9 @@ class Trial {
                 session.exec_params("SELECT 1 FROM " + table + " WHERE " + column + "::text <> $1 LIMIT 1", {tenant_key(*expected.tenant)});
             read += rows ? 1 : 0;
             if (rows && !rows->empty()) fail_with("tenant " + expected.tenant->name + " sees rows of others in " + table);
-            if (!rows && rows.error().sqlstate != "42501") fail_with("tenant " + expected.tenant->name + ", " + table + ": " + rows.error().message);
+            if (!rows && !is_nothing_to_see(rows.error().sqlstate)) {
+                fail_with("tenant " + expected.tenant->name + ", " + table + ": " + rows.error().message);
+            }
         }
         out_.tables_read = looked_ ? std::min(out_.tables_read, read) : read;
         looked_ = true;
@@ -181,6 +188,50 @@ LeakTrial named_by_sql(const LeakTest& test, const std::vector<Expected>& pair) 
     return out;
 }
 
+// The application's login at the server itself, with the tenant setting unset, empty, and nobody's: policies must show it nothing.
+LeakTrial named_nobody(const LeakTest& test) {
+    LeakTrial out;
+    out.way = "none";
+    const Config& config = test.patient.config;
+    const std::string& user = test.request.self_test_user;
+    if (find_server_login(config, test.cluster.name, user) == nullptr) {
+        out.note = "server_logins has no password for " + user;
+        return out;
+    }
+    PgConnectOptions options;
+    options.answer_timeout = answer_max;
+    auto session = PgConnection::connect(libpq_params(config, test.cluster, test.patient.database.name, user, "doctor"), options);
+    if (!session) {
+        out.note = user + " can't log in at the server: " + session.error().message;
+        return out;
+    }
+    out.ran = true;
+    const std::string& setting = test.patient.database.tenant_setting;
+    struct State {
+        const char* value;  // null: as the session began
+        const char* text;
+    };
+    for (const State& state : {State{nullptr, "unset"}, State{"", "empty"}, State{"pgporter doctor: nobody", "nobody's key"}}) {
+        if (state.value != nullptr) {
+            if (setting.empty()) break;
+            const auto set = session->exec_params("SELECT pg_catalog.set_config($1, $2, false)", {setting, std::string(state.value)});
+            if (!set) out.failures.push_back(user + ": " + set.error().message);
+        }
+        std::uint32_t read = 0;
+        for (const auto& table : test.tables) {
+            const auto rows = session->exec("SELECT 1 FROM " + table + " LIMIT 1");  // a policy may well fail here: that shows nothing either
+            read += rows ? 1 : 0;
+            const std::string who = setting.empty() ? "without a tenant" : "with " + setting + " " + state.text;
+            if (rows && !rows->empty() && out.failures.size() < failures_max) {
+                out.failures.push_back(user + ", " + who + ", sees rows in " + table);
+            }
+        }
+        out.tables_read = std::max(out.tables_read, read);
+        ++out.rounds;
+    }
+    return out;
+}
+
 }  // namespace
 
 std::vector<LeakTrial> run_leak_test(const LeakTest& test) {
@@ -199,6 +250,7 @@ std::vector<LeakTrial> run_leak_test(const LeakTest& test) {
     std::vector<LeakTrial> trials;
     trials.push_back(identify.options ? named_at_login(test, pair) : not_run("login", "identify.options is off"));
     trials.push_back(identify.sql ? named_by_sql(test, pair) : not_run("sql", "identify.sql is off"));
+    if (test.patient.has_rows() && test.patient.database.isolation != Isolation::login) trials.push_back(named_nobody(test));
     return trials;
 }
 

@@ -163,6 +163,15 @@ const std::vector<Finding>& warnings() {
          "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND a.atttypid = 26",
          "an oid means something else in another database",
          "make sure that it isn't the number of a large object or of a table"},
+        {"own_type",
+         "SELECT DISTINCT format_type(a.atttypid, NULL) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+         "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+         "JOIN pg_type t ON t.oid = a.atttypid "
+         "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm') AND a.atttypid >= 16384 AND t.typtype <> 'd' "
+         "ORDER BY 1",
+         "a type that isn't built in has another OID in another database: sessions that were told this one are ended "
+         "(57P01) before their first transaction after the move",
+         "nothing, if the applications connect again by themselves; else move the tenant at a quiet time"},
         {"long_transaction",
          "SELECT format('pid %s of %s in %s, since %s', pid, coalesce(usename, '?'), coalesce(datname, '?'), "
          "to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS')) FROM pg_stat_activity WHERE $1::text IS NOT NULL "

@@ -19,8 +19,9 @@ using Settings = std::vector<std::pair<std::string, std::string>>;  // name, val
 
 struct Context {
     std::string role;         // empty: the login's own
-    std::string search_path;  // empty: the server's default
+    std::string search_path;  // empty: the server's default, unless has_empty_path
     Settings settings;        // without role and search_path
+    bool has_empty_path = false;  // set_config('search_path', '', ..), which is another thing than '""'
     friend bool operator==(const Context&, const Context&) = default;
 };
 using ContextPtr = std::shared_ptr<const Context>;
@@ -33,6 +34,8 @@ using ContextPtr = std::shared_ptr<const Context>;
 // A literal that means the same under any standard_conforming_strings.
 [[nodiscard]] std::string sql_literal(std::string_view text);
 [[nodiscard]] std::string sql_identifier(std::string_view text);
+// The same for text in UTF-8 that is sent under whatever client_encoding.
+[[nodiscard]] std::string ascii_sql_literal(std::string_view utf8);
 
 // Run-time parameter names compare without case. Replaces or appends.
 void put_setting(Settings& settings, std::string_view name, std::string_view value);

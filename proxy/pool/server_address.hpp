@@ -9,6 +9,7 @@
 #include "base/result.hpp"
 #include "catalog/config.hpp"
 #include "catalog/tenant.hpp"
+#include "proxy/net/io_thread.hpp"
 #include "proxy/net/types.hpp"
 
 namespace pgporter {
@@ -29,6 +30,7 @@ struct ServerAddress {
 };
 
 // A connected socket. `unavailable` on failure; the message names the cluster, not the address.
-[[nodiscard]] Task<Result<Socket>> connect_socket(Executor executor, ServerAddress address);
+// The name service, and one try after the other of the addresses that it knows, within the time.
+[[nodiscard]] Task<Result<Socket>> connect_socket(IoThread& thread, ServerAddress address, Milliseconds ms_max);
 
 }  // namespace pgporter

@@ -34,11 +34,13 @@ ServerConnection::ServerConnection(IoThread& thread, ServerOptions options, Sock
 ServerConnection::~ServerConnection() = default;
 
 Task<Result<ServerPtr>> ServerConnection::open(IoThread& thread, ServerOptions options) {
-    Result<Socket> socket = co_await connect_socket(thread.executor(), options.address);
+    const auto until = std::chrono::steady_clock::now() + options.connect_ms_max;
+    Result<Socket> socket = co_await connect_socket(thread, options.address, options.connect_ms_max);
     if (!socket) co_return socket.error();
+    const auto left = std::chrono::duration_cast<Milliseconds>(until - std::chrono::steady_clock::now());
     ServerPtr self(new ServerConnection(thread, std::move(options), std::move(*socket)));
     // Closing the stream ends whatever the login waits for.
-    self->deadline_.arm(self->options_.connect_ms_max, [raw = self.get()] { raw->stream_->close(); });
+    self->deadline_.arm(std::max(left, Milliseconds(1)), [raw = self.get()] { raw->stream_->close(); });
     Result<void> secured = co_await self->negotiate_tls();
     if (!secured) co_return secured.error();
     Result<void> logged_in = co_await self->log_in();
@@ -134,8 +136,12 @@ Task<> ServerConnection::downlink(ServerPtr self) {
         } else if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
             break;
         }
-        const IoStatus wanted = result.status == IoStatus::want_write ? IoStatus::want_write : IoStatus::want_read;
-        const bool ready = co_await self->stream_->ready_for(wanted);
+        bool ready = false;
+        if (result.status == IoStatus::want_write) {
+            ready = co_await self->stream_->writable();
+        } else {
+            ready = co_await self->stream_->readable();
+        }
         if (!ready) break;
     }
     self->lost();
@@ -304,7 +310,7 @@ Task<Result<void>> ServerConnection::run_prologue(ContextPtr context) {
     std::string request;
     int queries = 1;
     const std::string* encoding = find_setting(*reported_, "client_encoding");
-    if (needs_discard_all_ || (!untouched_ && statements_.size() <= 1)) {
+    if (needs_discard_all_ || (!untouched_ && statements_.size() <= 1 && !statements_.has_described())) {
         // Next to nothing of ours to keep: the cheapest way, and one write with what follows. Two Queries, because it can't run with others in one.
         request = message::query("DISCARD ALL");
         queries = 2;

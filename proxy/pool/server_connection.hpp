@@ -98,6 +98,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     void require_discard_all() { needs_discard_all_ = true; }
     // Who last sent an unnamed Parse here, as a number of the session's; 0: nobody.
     std::uint64_t unnamed_statement = 0;
+    PreparedOnServer unnamed_parse;  // that Parse
 
     [[nodiscard]] State state() const { return state_; }
     [[nodiscard]] bool is_establishing() const { return establishing_; }

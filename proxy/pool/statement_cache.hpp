@@ -4,38 +4,61 @@
 
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <optional>
 #include <unordered_map>
+#include <utility>
+
+#include "proxy/wire/statement_description.hpp"
 
 namespace pgporter {
 
 using StatementNumber = std::uint64_t;
+// One Parse on one server connection: what it made has one description as long as it exists.
+using ParseSerial = std::uint64_t;
+
+struct PreparedOnServer {
+    StatementNumber number = 0;
+    ParseSerial serial = 0;
+    DescriptionPtr description;             // null: not asked for, or not answered yet
+    std::shared_ptr<const void> statement;  // kept as long as the server has it, so that its number is found again
+};
 
 class StatementCache {
   public:
     explicit StatementCache(std::size_t statements_max) : statements_max_(statements_max) {}
 
-    // True, and now the most recently used, when the server has it.
-    bool touch(StatementNumber number) {
+    // What the server has of it, now the most recently used; null: it hasn't got it.
+    PreparedOnServer* touch(StatementNumber number) {
         const auto at = where_.find(number);
-        if (at == where_.end()) return false;
+        if (at == where_.end()) return nullptr;
         order_.splice(order_.begin(), order_, at->second);
-        return true;
+        return &*at->second;
     }
-    // A Parse of it is on its way. Returns the statement that must be closed to stay within the bound.
-    std::optional<StatementNumber> add(StatementNumber number) {
-        order_.push_front(number);
+    // A Parse of it is on its way. Then: evict(), until there is nothing more to be closed.
+    void add(StatementNumber number, ParseSerial serial = 0, std::shared_ptr<const void> statement = nullptr) {
+        order_.push_front({number, serial, nullptr, std::move(statement)});
         where_[number] = order_.begin();
+    }
+    // A statement that must be closed to stay within the bound.
+    std::optional<StatementNumber> evict() {
         if (order_.size() <= statements_max_) return std::nullopt;
-        const StatementNumber oldest = order_.back();
+        const StatementNumber oldest = order_.back().number;
         remove(oldest);
         return oldest;
     }
-    // It was to be closed but wasn't. The bound may be passed by it until the next add() brings the size down again.
-    void restore(StatementNumber number) {
+    // It was to be closed but wasn't. The bound is passed by it until something is added again.
+    void restore(StatementNumber number, ParseSerial serial = 0) {
         if (where_.contains(number)) return;
-        order_.push_back(number);
+        order_.push_back({number, serial, nullptr, nullptr});
         where_[number] = std::prev(order_.end());
+    }
+    // Nothing, where another Parse has made it anew since.
+    void describe(StatementNumber number, ParseSerial serial, DescriptionPtr description) {
+        const auto at = where_.find(number);
+        if (at == where_.end() || at->second->serial != serial) return;
+        at->second->description = std::move(description);
+        has_described_ = true;
     }
     void remove(StatementNumber number) {
         const auto at = where_.find(number);
@@ -46,13 +69,18 @@ class StatementCache {
     void clear() {
         order_.clear();
         where_.clear();
+        has_described_ = false;
     }
+    [[nodiscard]] bool contains(StatementNumber number) const { return where_.contains(number); }
     [[nodiscard]] std::size_t size() const { return order_.size(); }
+    // Some statement was described: to prepare it again would cost a round trip for comparing.
+    [[nodiscard]] bool has_described() const { return has_described_ && !order_.empty(); }
 
   private:
     std::size_t statements_max_;
-    std::list<StatementNumber> order_;
-    std::unordered_map<StatementNumber, std::list<StatementNumber>::iterator> where_;
+    std::list<PreparedOnServer> order_;
+    std::unordered_map<StatementNumber, std::list<PreparedOnServer>::iterator> where_;
+    bool has_described_ = false;
 };
 
 }  // namespace pgporter

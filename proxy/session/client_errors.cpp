@@ -1,6 +1,7 @@
 #include "proxy/session/client_errors.hpp"
 
 #include "proxy/wire/error_response.hpp"
+#include "proxy/wire/writer.hpp"
 
 namespace pgporter::client_error {
 namespace {
@@ -38,6 +39,10 @@ Error certificate_required() {
 }
 Error bad_certificate(std::string_view user, std::string detail) {
     return fail(ErrorKind::unauthenticated, "certificate authentication failed for user " + quoted(user), std::move(detail), {}, "28000");
+}
+Error peer_mismatch(std::string_view user) {
+    return fail(ErrorKind::unauthenticated, "peer authentication failed for user " + quoted(user), {},
+                "connect as the operating system's user of that name", "28000");
 }
 Error no_replication() {
     return fail(ErrorKind::invalid, "replication connections are not accepted here", {},
@@ -162,8 +167,50 @@ Error types_have_moved(std::string_view tenant) {
     return fail(ErrorKind::unavailable, "terminating connection because tenant " + quoted(tenant) + " has moved and its own types have other OIDs now",
                 "the session has seen OIDs of types that aren't built in", "connect again", "57P01");
 }
+Error too_many_own_types() {
+    return fail(ErrorKind::limit, "terminating connection because it has seen own types of too many tenants (limits.own_types_tenants_max)",
+                "their OIDs hold only where those tenants live now", "connect again", "57P01");
+}
 Error transaction_aborted() {
     return fail(ErrorKind::invalid, "current transaction is aborted, commands ignored until end of transaction block", {}, {}, "25P02");
+}
+
+Error unreadable_naming() {
+    return fail(ErrorKind::invalid, "the tenant is named by characters beyond ASCII in a client_encoding other than UTF8", {},
+                "set client_encoding to UTF8 before naming it", "0A000");
+}
+Error unreadable_setting() {
+    return fail(ErrorKind::invalid, "a parameter's name has characters beyond ASCII in a client_encoding other than UTF8", {},
+                "set client_encoding to UTF8, or name the parameter in ASCII", "0A000");
+}
+Error unreadable_statement() {
+    return fail(ErrorKind::invalid,
+                "a statement with a backslash or characters beyond ASCII follows a change of client_encoding or standard_conforming_strings too closely",
+                "how PostgreSQL will read it isn't known before the change has been answered", "send Sync, and wait for ReadyForQuery, first", "0A000");
+}
+Error dialect_changed() {
+    return fail(ErrorKind::invalid,
+                "terminating connection because client_encoding or standard_conforming_strings changed while statements that depend on it were under way",
+                {}, "change it by SET, and wait for the answer before sending more", "08P01");
+}
+Error statement_spelled_otherwise() {
+    return fail(ErrorKind::not_found, "the prepared statement was made under another client_encoding or standard_conforming_strings", {},
+                "prepare it again", "26000");
+}
+Error changed_result() {
+    return fail(ErrorKind::invalid, "cached plan must not change result type", {}, {}, "0A000");
+}
+
+std::string changed_result_message() {
+    std::string text = to_message(changed_result(), "ERROR");
+    text.pop_back();  // the list of fields goes on
+    for (const std::string_view field : {"Fplancache.c", "RRevalidateCachedQuery"}) {
+        text += field;
+        text += '\0';
+    }
+    text += '\0';
+    end_message(text, 1);
+    return text;
 }
 
 std::string to_message(const Error& error, std::string_view severity) {

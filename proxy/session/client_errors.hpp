@@ -13,6 +13,7 @@ namespace pgporter::client_error {
 [[nodiscard]] Error tls_required();
 [[nodiscard]] Error certificate_required();
 [[nodiscard]] Error bad_certificate(std::string_view user, std::string detail);
+[[nodiscard]] Error peer_mismatch(std::string_view user);
 [[nodiscard]] Error no_replication();
 [[nodiscard]] Error replication_forbidden(std::string_view user);
 [[nodiscard]] Error no_replication_place();
@@ -46,9 +47,19 @@ namespace pgporter::client_error {
 [[nodiscard]] Error tenant_elsewhere(std::string_view from, std::string_view to);
 [[nodiscard]] Error tenant_while_pinned(std::string_view tenant, std::string_view reason);
 [[nodiscard]] Error types_have_moved(std::string_view tenant);
+[[nodiscard]] Error too_many_own_types();
 [[nodiscard]] Error transaction_aborted();
+// SQL in another dialect than UTF-8 with standard_conforming_strings on.
+[[nodiscard]] Error unreadable_naming();
+[[nodiscard]] Error unreadable_setting();
+[[nodiscard]] Error unreadable_statement();
+[[nodiscard]] Error dialect_changed();
+[[nodiscard]] Error statement_spelled_otherwise();
+[[nodiscard]] Error changed_result();
 
 // The whole 'E' message. An error without SQLSTATE gets one by its kind.
 [[nodiscard]] std::string to_message(const Error& error, std::string_view severity);
+// changed_result() as PostgreSQL says it: drivers that prepare again by themselves know it by its routine.
+[[nodiscard]] std::string changed_result_message();
 
 }  // namespace pgporter::client_error

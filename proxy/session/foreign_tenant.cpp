@@ -25,6 +25,12 @@ std::optional<Error> check_schema(const std::string& schema, const Snapshot& sna
                 "connect again and name the other tenant at login", "0A000");
 }
 
+// PostgreSQL reads it, but it may name anybody.
+Error unreadable() {
+    return fail(ErrorKind::invalid, "search_path can't be set by a text with escapes or, in another client_encoding than UTF8, beyond ASCII", {},
+                "write the schemas' names as they are, in UTF8", "0A000");
+}
+
 }  // namespace
 
 std::optional<Error> names_foreign_tenant(std::string_view search_path, const Snapshot& snapshot, const Standpoint& here) {
@@ -37,23 +43,21 @@ std::optional<Error> names_foreign_tenant(std::string_view search_path, const Sn
 }
 
 std::optional<Error> turns_to_foreign_tenant(std::string_view sql, const StatementTraits& traits, const Snapshot& snapshot,
-                                             const Standpoint& here) {
+                                             const Standpoint& here, SqlDialect dialect) {
     for (const std::string& name : traits.custom_settings) {
         if (!name.starts_with("pgporter.")) continue;
         return fail(ErrorKind::invalid, "parameter \"" + name + "\" can't be changed by SQL", {}, "name the tenant at login", "0A000");
     }
     if (!traits.resets_context) return std::nullopt;
-    SqlLexer lexer(sql);
+    SqlLexer lexer(sql, dialect);
     for (lexer.next(); lexer.token().kind != SqlToken::Kind::end; lexer.next()) {
         const SqlToken& token = lexer.token();
         std::optional<Error> error;
-        if (token.kind == SqlToken::Kind::word) {
-            error = check_schema(folded(token.text), snapshot, here);
-        } else if (token.kind == SqlToken::Kind::quoted) {
-            error = check_schema(std::string(token.text), snapshot, here);
-        } else if (token.kind == SqlToken::Kind::string) {
-            error = check_schema(std::string(token.text), snapshot, here);  // SET search_path TO 'acme'
-            if (!error) error = names_foreign_tenant(token.text, snapshot, here);  // set_config('search_path', 'acme, public', ..)
+        if (token.is_name() || token.kind == SqlToken::Kind::string) {
+            const std::optional<std::string> value = token_value(token);
+            if (!value || (dialect.encoding != SqlEncoding::utf8 && !is_ascii(*value))) return unreadable();
+            error = check_schema(*value, snapshot, here);  // SET search_path TO 'acme'
+            if (!error && token.kind == SqlToken::Kind::string) error = names_foreign_tenant(*value, snapshot, here);  // set_config('..', 'acme, public', ..)
         }
         if (error) return error;
     }

@@ -23,7 +23,7 @@ struct Standpoint {
 // For a statement whose traits say that it sets the path or one of our own parameters: the error, if a name or string in it is the schema
 // of such a tenant. Too strict rather than too lax.
 [[nodiscard]] std::optional<Error> turns_to_foreign_tenant(std::string_view sql, const StatementTraits& traits, const Snapshot& snapshot,
-                                                           const Standpoint& here);
+                                                           const Standpoint& here, SqlDialect dialect = {});
 // The same for a search_path value that is in force already.
 [[nodiscard]] std::optional<Error> names_foreign_tenant(std::string_view search_path, const Snapshot& snapshot, const Standpoint& here);
 

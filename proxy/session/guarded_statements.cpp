@@ -27,8 +27,8 @@ Error refused(const Access& access, std::string_view what) {
 
 class Guard {
   public:
-    Guard(std::string_view sql, const Access& access)
-        : lexer_(sql), token_(lexer_.token()), access_(access), setting_(folded_setting_name(access.setting)) {}
+    Guard(std::string_view sql, const Access& access, SqlDialect dialect)
+        : lexer_(sql, dialect), token_(lexer_.token()), access_(access), setting_(folded_setting_name(access.setting)) {}
     Guard(const Guard&) = delete;
     Guard& operator=(const Guard&) = delete;
 
@@ -174,9 +174,9 @@ class Guard {
 
 }  // namespace
 
-std::optional<Error> guard_statement(std::string_view sql, const Access& access) {
+std::optional<Error> guard_statement(std::string_view sql, const Access& access, SqlDialect dialect) {
     if (!access.guards_role && !access.guards_setting) return std::nullopt;
-    return Guard(sql, access).run();
+    return Guard(sql, access, dialect).run();
 }
 
 std::optional<Error> guard_discard_all(const Access& access) {

@@ -9,11 +9,12 @@
 
 #include "base/result.hpp"
 #include "router/access.hpp"
+#include "router/sql_dialect.hpp"
 
 namespace pgporter {
 
 // Null: the text may run. Else the error for the client (42501).
-[[nodiscard]] std::optional<Error> guard_statement(std::string_view sql, const Access& access);
+[[nodiscard]] std::optional<Error> guard_statement(std::string_view sql, const Access& access, SqlDialect dialect = {});
 
 // DISCARD ALL in the extended protocol: what follows it before the Sync would run as the login itself. As a simple query it is
 // followed by nothing.

@@ -11,8 +11,10 @@
 
 #include "catalog/snapshot.hpp"
 #include "proxy/pool/statement_cache.hpp"
+#include "proxy/session/session_dialect.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "router/session_statement.hpp"
+#include "router/sql_lexer.hpp"
 
 namespace pgporter {
 
@@ -23,12 +25,37 @@ struct Statement {
     StatementTraits traits;   // of the text
     std::shared_ptr<const SessionStatement> session;  // the text is exactly this; null: it is anything else
     std::string owner;        // see StatementRegistry
+    std::string spelling;     // the dialect's key, if the text depends on the dialect
+    bool has_own_shape = true;  // its description is a matter of tables, so that it may differ from one place or time to another
+    mutable DescriptionPtr last_description;  // as some server connection had it last: equal ones are one value in memory
 };
 using StatementPtr = std::shared_ptr<const Statement>;
 
+// What a client knows of a statement.
+struct Told {
+    ParseSerial by = 0;   // the Parse whose description it was told, or is being told; 0: none
+    DescriptionPtr what;  // null: nothing yet
+    bool knows_parameters = false;  // by a Describe of its own; else it was only used, which fixes the result
+};
+
+// The unnamed statement lives for one query mostly: what was told is kept as it came, and looked into if it is needed.
+struct UnnamedTold {
+    static constexpr ParseSerial by_none_that_is_left = ~ParseSerial{0};
+    ParseSerial by = 0;
+    std::string parameters;  // ParameterDescription's body; empty: not told
+    std::string results;     // RowDescription's body, no_results or (is_short) what results_of() makes of it; empty: not told
+    bool is_short = false;
+    void clear() {
+        by = 0;
+        parameters.clear();
+        results.clear();
+        is_short = false;
+    }
+};
+
 // Null: the text isn't exactly one statement about the session or its transaction.
-[[nodiscard]] inline std::shared_ptr<const SessionStatement> session_statement_of(std::string_view sql) {
-    std::vector<SessionStatement> statements = recognise(sql);
+[[nodiscard]] inline std::shared_ptr<const SessionStatement> session_statement_of(std::string_view sql, SqlDialect dialect = {}) {
+    std::vector<SessionStatement> statements = recognise(sql, dialect);
     if (statements.size() != 1 || (statements.front().verb == SessionVerb::other && statements.front().computed.empty())) return nullptr;
     return std::make_shared<const SessionStatement>(std::move(statements.front()));
 }
@@ -40,46 +67,66 @@ using StatementPtr = std::shared_ptr<const Statement>;
 
 inline constexpr std::string_view server_statement_prefix = "PGPORTER_";
 
+// Tags of replies from here on: descriptions of the unnamed statement, whose number is in the rest of the tag.
+inline constexpr std::uint32_t first_unnamed_tag = 0x8000'0000U;
+
 class StatementRegistry {
   public:
-    // `owner` keeps tenants apart: equal texts of two of them are two statements.
-    StatementPtr find_or_create(std::string_view owner, std::string_view definition) {
+    // `owner` keeps tenants apart: equal texts of two of them are two statements. Its first line is the tenant.
+    StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}) {
+        const std::string_view sql = definition.substr(0, definition.find('\0'));
+        const std::string spelling = spoken.key.empty() || !depends_on_dialect(sql) ? std::string() : spoken.key;
         std::string key(owner);
-        const auto renewed = renewals_.find(key);
+        const auto renewed = renewals_.find(owner.substr(0, owner.find('\n')));
         key += '\0';
         if (renewed != renewals_.end()) key += std::to_string(renewed->second) + '\0';
         key += definition;
+        if (!spelling.empty()) key += '\0' + spelling;
         auto& slot = statements_[key];
         if (auto known = slot.lock()) return known;
         auto made = std::make_shared<Statement>();
         made->number = ++last_number_;
         made->server_name = std::string(server_statement_prefix) + std::to_string(made->number);
         made->definition = definition;
-        const std::string_view sql = definition.substr(0, definition.find('\0'));
-        made->traits = scan_statement(sql);
-        if (made->traits.of_session) made->session = session_statement_of(sql);
+        made->traits = scan_statement(sql, spoken.dialect);
+        if (made->traits.of_session) made->session = session_statement_of(sql, spoken.dialect);
+        made->spelling = spelling;
         made->owner = owner;
+        made->has_own_shape = has_own_shape(sql, made->session.get());
         slot = made;
         if (++made_since_sweep_ > 4096) sweep();
         return made;
     }
-    // Tables of this owner have changed: what is prepared may have their old shape, which PostgreSQL then refuses to run. A client that
+    // Tables of this tenant have changed: what is prepared may have their old shape, which PostgreSQL then refuses to run. A client that
     // prepares from now on sees the new one, so its statement is a new one.
-    void renew(const std::string& owner) { ++renewals_[owner]; }
+    void renew(const std::string& tenant) { ++renewals_[tenant]; }
     [[nodiscard]] std::size_t size() const { return statements_.size(); }
+    [[nodiscard]] ParseSerial next_parse() { return ++last_parse_; }
 
   private:
+    // FETCH has its cursor's columns, which PostgreSQL doesn't compare either.
+    static bool has_own_shape(std::string_view sql, const SessionStatement* session) {
+        if (session != nullptr && session->verb != SessionVerb::other) return false;
+        SqlLexer lexer(sql);
+        lexer.next();
+        return lexer.token().kind != SqlToken::Kind::word || !equals_folded(lexer.token().text, "fetch");
+    }
     void sweep() {
         std::erase_if(statements_, [](const auto& entry) { return entry.second.expired(); });
         made_since_sweep_ = 0;
     }
     std::unordered_map<std::string, std::weak_ptr<const Statement>> statements_;
-    std::unordered_map<std::string, std::uint64_t> renewals_;  // an owner without an entry: none yet
+    ByName<std::uint64_t> renewals_;  // a tenant without an entry: none yet
     StatementNumber last_number_ = 0;
+    ParseSerial last_parse_ = 0;
     std::size_t made_since_sweep_ = 0;
 };
 
 // A session's names.
-using StatementNames = ByName<StatementPtr>;
+struct NamedStatement {
+    StatementPtr statement;
+    Told told;
+};
+using StatementNames = ByName<NamedStatement>;
 
 }  // namespace pgporter

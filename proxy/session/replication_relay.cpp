@@ -87,7 +87,7 @@ Task<> ReplicationRelay::send_cancel(IoThread& thread, DataPathShared& shared) c
 
 Task<> ReplicationRelay::send_cancel_to(IoThread& thread, DataPathShared& shared, ServerAddress address, std::uint32_t pid, std::string key) {
     ++shared.cancels_in_flight;
-    Result<Socket> socket = co_await connect_socket(thread.executor(), std::move(address));
+    Result<Socket> socket = co_await connect_socket(thread, std::move(address), shared.config.limits.cancel_ms_max);
     if (socket) {
         Stream stream(std::move(*socket));
         Deadline deadline(thread.wheel());

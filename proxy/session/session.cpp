@@ -67,6 +67,7 @@ Task<> Session::run(std::shared_ptr<Session> self) {
 void Session::end(EndReason reason, const Error* error) {
     if (end_reason_ != EndReason::none) return;
     end_reason_ = reason;
+    flush_said();
     if (error != nullptr && client_.is_open()) {
         // One FATAL, in the place where the client expects a message; a client that can't take it now loses nothing by that.
         client_out_.write(client_, client_error::to_message(*error, "FATAL"));
@@ -111,6 +112,10 @@ void Session::cancel_request(std::function<void()> handled) {
     if (current_wait_ != nullptr) {
         current_wait_->end = PoolWaiter::End::cancelled;
         current_wait_->done.notify();
+        return handled();
+    }
+    if (obtaining_) {  // its request waits behind what we ask of the server connection first
+        cancel_asked_ = true;
         return handled();
     }
     // Only what the session runs now may be hit; between transactions the server connection isn't its own any more.

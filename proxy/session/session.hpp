@@ -14,10 +14,12 @@
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
 //   session_statements.cpp  prepared statements: the client's names, what a server connection has of them
+//   session_descriptions.cpp  what the client was told of its statements, and whether that is still so on another server connection
 //   session_downlink.cpp  what each reply means for pooling
 //   session_inspection.cpp  what a transaction has changed in the session's state: settings, pins
 //   session_naming.cpp    the tenant in SQL: what a statement sets, for whom the session speaks then
-//   session_local.cpp     requests of the extended protocol that are answered without a server
+//   session_local.cpp     statements about the session that are parsed without a server
+//   session_portals.cpp   what is bound to them
 #pragma once
 
 #include <functional>
@@ -83,23 +85,58 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
   private:
     enum class Step { done, need_server, server_blocked, client_blocked, wait_for_replies, ended };
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
+    // The unnamed statement, put aside.
+    struct UnnamedStatement {
+        std::shared_ptr<const StatementTraits> traits;
+        std::shared_ptr<const SessionStatement> session;
+        std::string definition;
+        std::uint64_t serial = 0;
+        std::uint64_t serial_on_server = 0;
+        std::string spelling = {};
+        UnnamedTold told = {};
+    };
     // What is undone when the server never did it.
     struct Operation {
-        enum class Kind { name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, local_query, rename_tag, refusal } kind;
+        enum class Kind {
+            name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, drop_unnamed, describe, local_query,
+            local_answer, rename_tag, refusal
+        } kind;
         std::string name;
         StatementPtr statement;
         StatementNumber number = 0;
-        std::string reply;  // local_query, rename_tag, refusal
+        std::string reply;                         // local_query, local_answer, rename_tag, refusal
+        std::optional<UnnamedStatement> replaced;  // unnamed_parse, drop_unnamed: what comes back if PostgreSQL skips this
+        ParseSerial serial = 0;                    // describe: of what this Parse has made
+        Told told = {};                            // close_name: of that name
     };
 
     enum class Held { answered, needs_server, refused };
+    // What stands behind a statement before the server is idle: more of its Query, or of its batch of the extended protocol.
+    enum class Behind { nothing, query, batch };
     // A portal of a statement about the session.
     struct Portal {
         std::shared_ptr<const SessionStatement> statement;
         std::vector<ResolvedChange> changes;
         std::vector<std::uint16_t> result_formats;
+        std::string definition;  // of the statement: a Parse message's body after the name
+        std::string values;      // a Bind message's body after the names
+        std::size_t depth = 0;   // savepoints when it was bound
         bool is_on_server = false;
-        bool is_exhausted = false;
+        bool has_run = false;    // here
+    };
+    // What a Query of several statements finds.
+    struct Before {
+        HeldTransaction held;
+        ScopedSettings named;
+        bool must_set_again;
+        bool route_is_stale;
+        std::optional<Error> refused_naming;
+        std::unordered_map<std::string, Portal> portals;
+    };
+    // What sets one of the session's settings again. `statement`: SET of it, prepared; null: it takes set_config.
+    struct Setter {
+        StatementPtr statement;
+        std::string bind_and_execute;
     };
     // What the session has set by SQL and no statement about tenants did.
     struct OwnSettings {
@@ -149,12 +186,13 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<bool> answer_encryption_request(bool is_tls_request, EncryptionAsked& asked);
     Task<bool> secure_client(bool is_direct);
     [[nodiscard]] Result<void> check_client_certificate(std::string_view user) const;
-    Task<Result<void>> find_certified_user(std::string user);
+    Task<Result<void>> find_proven_user(std::string user);
 
     // session_lease.cpp
     Result<void> refresh_route();
     Result<void> enter_tenant(const Route& route, Access access);
     void note_types(char type, std::string_view body);
+    [[nodiscard]] bool types_have_moved(const Snapshot& snapshot) const;  // of the tenant that the session speaks for
     [[nodiscard]] std::optional<Error> trouble_with_past(const Access& access) const;
     [[nodiscard]] Standpoint standpoint() const;
     Task<Result<void>> begin_held_back();
@@ -173,7 +211,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void start_lease(ServerPtr server);
     void end_lease();
     void tell_parameter_changes();
-    static Task<> roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks);
+    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::string sql);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
     void abandon_lease();
 
@@ -190,7 +228,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void finish_partial();
     void to_server(std::string_view bytes);
     bool flush_to_server();
-    void say(std::string_view bytes);  // to the client; only without a lease
+    // To the client; only without a lease. Leaves with the rest of what this event says, before anything else can be said to anybody.
+    void say(std::string_view bytes);
+    void flush_said();
     void fail_request(const Error& error, std::string_view& input);
 
     // session_requests.cpp
@@ -205,9 +245,12 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step on_describe(std::string_view body, std::string_view whole);
     Step on_close(std::string_view body, std::string_view whole);
     std::string statement_for_server(std::string_view name);
-    void ensure_on_server(const StatementPtr& statement);
-    void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag);
+    void ensure_on_server(const StatementPtr& statement, const Told& told = {});
+    void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told = {});
     void ensure_unnamed_on_server();
+    UnnamedStatement take_unnamed();
+    std::uint32_t drop_unnamed();
+    Step settle();
     std::uint32_t remember(Operation operation);
     void note_traits(const StatementTraits& traits);
     Step begin_stream(char type, std::uint32_t body_length);
@@ -221,56 +264,105 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] bool is_plain(std::string_view statement_name) const;
     [[nodiscard]] std::string_view text_of_statement(std::string_view statement_name) const;
     [[nodiscard]] static std::string warning_message(const HeldTransaction::Answer& answer);
-    [[nodiscard]] static std::string raise_sql(const Error& error);
+    [[nodiscard]] std::string raise_sql(const Error& error) const;
+
+    // session_descriptions.cpp
+    enum class Fit { same, differs, not_known_yet };
+    Fit fit_of(std::string_view statement_name);
+    Fit fit_of_named(NamedStatement& named, std::string_view key);
+    Fit fit_of_unnamed();
+    Fit ask_for_description(PreparedOnServer& prepared, const StatementPtr& statement);
+    [[nodiscard]] std::uint32_t tag_of_description(std::string_view describe_body);
+    void note_portal(std::string_view portal, std::string_view statement);
+    [[nodiscard]] bool on_described(char type, std::string_view body, const Expected& expected);
+    void learn(const Operation& operation, StatementDescription description);
+    void tell_unnamed(char type, std::string_view body);
 
     // session_naming.cpp
     [[nodiscard]] bool names_in_sql() const { return pool_mode_ == PoolMode::transaction && worker_.config().identify.sql; }
-    [[nodiscard]] const User* user_entry() const;
+    [[nodiscard]] const User* user_entry() const { return user_entry(identity_.user); }
+    [[nodiscard]] const User* user_entry(const std::string& user) const;
     [[nodiscard]] HeldTransaction::World world() const;
-    [[nodiscard]] Context startup_state() const;
+    [[nodiscard]] Context startup_state(const Tenant* tenant, const Access& access) const;
     [[nodiscard]] Context session_state() const;
+    bool answer_known_set(std::string_view sql);
+    [[nodiscard]] Result<void> check_startup_naming(const Settings& asked, const Asker& asker) const;
     Step on_session_query(std::string_view sql);
     Held answer_held(const std::vector<SessionStatement>& statements);
+    Held answer_held(const std::vector<SessionStatement>& statements, std::string& text);
+    [[nodiscard]] bool may_go_along(const std::vector<SessionStatement>& statements, const ScopedSettings& before) const;
     void refuse_query(const Error& error);
     Result<void> plan_binding(const std::vector<SessionStatement>& statements, std::size_t from);
     Step forward_session_query(std::string_view sql, const std::vector<SessionStatement>& statements);
-    Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes);
-    Result<void> turn_to(const ScopedSettings& after);
-    [[nodiscard]] bool may_follow_by_path(const Route& there) const;
+    Result<void> note_session_statement(const SessionStatement& statement, const std::vector<ResolvedChange>& changes, Behind behind);
+    void note_end_of_transaction(const SessionStatement& statement, Behind behind);
+    [[nodiscard]] bool is_the_logins() const;
     void note_refused_naming(const Error& error);
-    void send_path_to_follow();
+    void keep_refused_naming(const std::vector<ResolvedChange>& changes);
     void settle_named();
     void set_again_in_passing();
+    [[nodiscard]] Setter setter_for(const std::string& name, const std::string& value);
     void named_changed(const ScopedSettings::View& before);
     void reset_named();
 
+    // session_turns.cpp
+    Result<void> turn_by(const std::vector<ResolvedChange>& changes);
+    Result<void> turn_to(const ScopedSettings& after);
+    [[nodiscard]] bool may_follow_by_path(const Tenant* there, const ScopedSettings& after) const;
+    void follow_with_path(const Tenant* target);
+    void send_to_follow();
+
     // session_local.cpp
     bool parse_locally(std::string_view name, std::string_view definition);
+    [[nodiscard]] static std::optional<std::vector<std::uint32_t>> parameter_types(const SessionStatement& statement, std::string_view declarations);
+    [[nodiscard]] std::string_view definition_of(std::string_view statement_name) const;
+    bool describe_statement_here(std::string_view name);
     [[nodiscard]] std::string row_description_of(const SessionStatement& statement, const std::vector<std::uint16_t>& formats) const;
     [[nodiscard]] std::shared_ptr<const SessionStatement> session_statement(std::string_view statement_name) const;
-    std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
     Result<void> plan_binding(const std::vector<ResolvedChange>& changes);
-    std::optional<Step> execute_session_statement(std::string_view body);
-    [[nodiscard]] bool is_portal_of_session(std::string_view execute_body) const;
-    bool describe_locally(std::string_view body);
-    bool close_locally(std::string_view body);
     void end_local_batch();
     void refuse_locally(const Error& error);
-    void raise_in_batch(const Error& error);
+    void raise_in_batch(const Error& error, const std::string& reply = {});
     void raise_query(const Error& error, std::string_view if_valid = {});
     std::uint32_t remember_refusal(const Error& error);
+
+    // session_portals.cpp
+    [[nodiscard]] static bool ends_transaction(const SessionStatement& statement);
+    std::optional<Step> replace_portal(std::string_view portal, bool is_known_statement);
+    std::optional<Step> bind_session_statement(std::string_view portal, std::string_view statement, std::string_view rest);
+    std::optional<Step> execute_session_statement(std::string_view body);
+    std::optional<Step> execute_here(Portal& portal, std::uint32_t rows_max);
+    void go_on_behind_end(char type);
+    void note_savepoint_of_portals(const SessionStatement& statement);
+    void run_again(std::string_view name, const Portal& portal);
+    bool bind_on_server(std::string_view name, Portal& portal);
+    std::optional<Step> describe_here(std::string_view body);
+    void answer_in_turn(Request request, std::string text);
+    bool close_locally(std::string_view body);
+    [[nodiscard]] bool is_portal_of_session(std::string_view execute_body) const;
 
     // session_downlink.cpp
     bool on_reply(char type, std::string_view body, std::string_view whole);
     bool on_partial_reply(ServerConnection& server, std::string_view& input);
     void on_error_reply(const Expected& expected, std::string_view body, std::string_view whole);
     void on_ready();
-    void undo(const Expected& expected);
+    void undo(const Expected& expected, bool has_failed);
     void complete(const Expected& expected, char type);
     void say_simulated();
     void flush_to_client();
     void finish_transaction();
     [[nodiscard]] std::string with_client_names(std::string_view body, std::string_view whole) const;
+
+    // session_dialect.cpp
+    [[nodiscard]] const SessionDialect& spoken() const;
+    [[nodiscard]] const SqlDialect& dialect() const { return spoken().dialect; }
+    [[nodiscard]] bool speaks_alike(const ServerConnection& server) const;
+    [[nodiscard]] bool can_spell(std::string_view utf8) const;
+    [[nodiscard]] bool can_spell_named() const;
+    [[nodiscard]] std::optional<Error> doubt_about(std::string_view sql, const StatementTraits& traits);
+    [[nodiscard]] std::optional<Error> trouble_with_spelling(std::string_view statement_name);
+    [[nodiscard]] bool has_unreadable_naming(const std::vector<ResolvedChange>& changes) const;
+    void note_dialect();
 
     // session_inspection.cpp
     static Task<> inspect(std::shared_ptr<Session> self);
@@ -327,16 +419,31 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     ScopedSettings named_;                             // what names tenants, as the session has set it
     HeldTransaction held_;                             // while there is no server connection
     std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
+    std::pair<std::uint32_t, Error> naming_in_doubt_;  // refused, unless PostgreSQL has something against it itself: by the refusal's tag
+    Error refused_held_;                               // why answer_held() has refused one, and what that would have changed
+    std::vector<ResolvedChange> refused_changes_;
     // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
     std::optional<Error> refused_naming_;
-    // The open transaction has turned to a tenant by a setting: its path is set right behind that.
-    std::optional<std::string> path_to_follow_;
+    // What is set right behind a statement that changes who is named: a path that no setting brings with it, what RESET means for us. An empty
+    // value is the server's default.
+    struct ToFollow {
+        std::string name;
+        std::string value;
+        bool is_local = false;
+    };
+    std::vector<ToFollow> to_follow_;
+    bool has_turned_ = false;                          // the open transaction, to another than its lease's tenant
+    std::optional<std::string> followed_path_;         // what search_path was last made by it, in this transaction
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
     bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already
     bool set_in_passing_ = false;                      // so it was, in this lease
+    ScopedSettings::Values setters_of_;                // and by these: made for what was set again last
+    std::vector<Setter> setters_;
     bool saw_error_ = false;                           // in this transaction
+    bool has_ended_ = false;                           // in this batch a transaction has ended already
+    std::shared_ptr<const SessionStatement> ended_statement_;  // COMMIT or ROLLBACK in the extended protocol, the last that was run
     enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
     std::unordered_map<std::string, Portal> portals_;  // of statements about the session
     std::shared_ptr<const SessionStatement> unnamed_session_;  // the unnamed statement, if it is one
@@ -349,10 +456,16 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     StatementNames names_;
     std::string statement_owner_;
     std::string statement_owner_tenant_;
+    std::string statement_owner_path_;
     std::string unnamed_definition_;  // Parse body after the name
     std::shared_ptr<const StatementTraits> unnamed_traits_;
+    std::string unnamed_spelling_;    // its dialect's key
     std::uint64_t unnamed_serial_ = 0;  // 0: there is no unnamed statement
     std::uint64_t last_serial_ = 0;
+    mutable SessionDialect spoken_;   // see spoken()
+    UnnamedTold unnamed_told_;
+    bool unnamed_portal_is_of_unnamed_ = false;  // it was bound from the unnamed statement that there is now
+    std::string portal_of_unnamed_;              // and this one, the last of such portals with a name
     std::shared_ptr<const Settings> client_reported_;  // what the client was told by ParameterStatus
     std::set<std::string> custom_settings_;            // names with a dot that it has set
     std::set<std::string> pins_;
@@ -363,6 +476,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     ReplyQueue replies_;
     std::unordered_map<std::uint32_t, Operation> operations_;
     std::uint32_t last_tag_ = 0;
+    std::string parameters_described_;  // the first half of a statement's description
+    ParseSerial asked_ = 0;             // our own Describe of what this Parse has made is under way
     bool state_is_suspect_ = false;  // this transaction ran something that may change the session's state
     bool context_was_reset_ = false;  // DISCARD ALL ran on the server
     bool inspecting_ = false;
@@ -373,8 +488,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::uint32_t batch_ = 0;   // Syncs sent in this lease
     std::unordered_map<std::string, std::uint32_t> unsettled_names_;  // a Parse or Close of it is under way, since which batch
     std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
+    bool dialect_in_doubt_ = false;         // what was sent in this batch may change it
+    bool has_dependent_in_flight_ = false;  // a text that depends on it was sent behind others that may change it
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
     bool obtaining_ = false;  // the lease has begun, and its context is being made
+    bool cancel_asked_ = false;  // meanwhile
     bool lease_ends_after_flush_ = false;
     bool server_said_fatal_ = false;
     PoolWaiter* current_wait_ = nullptr;
@@ -388,6 +506,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string reply_;            // a reply that came in pieces
     bool reply_streams_ = false;   // its pieces are passed on as they come
     bool reply_forwarded_ = false;
+    bool has_said_ = false;      // the worker's buffer has something of this session's own
     bool skip_to_sync_ = false;  // an extended request failed without a server: skip as PostgreSQL does
 };
 

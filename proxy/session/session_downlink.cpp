@@ -15,6 +15,8 @@ namespace {
 constexpr std::uint32_t gathered_reply_bytes_max = 8192;
 // What a move's fence raises in the database that the tenant leaves (admin/mover/fence.hpp).
 constexpr std::string_view fence_sqlstate = "PP001";
+// More columns and parameters than PostgreSQL allows.
+constexpr std::uint32_t description_bytes_max = 1U << 20;
 
 std::uint32_t be32(const char* bytes) {
     const auto* p = reinterpret_cast<const unsigned char*>(bytes);
@@ -57,7 +59,9 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
     if (event == FrameReader::Event::bad_length) return false;
     if (event == FrameReader::Event::header) {
         reply_.clear();
-        reply_streams_ = frames.body_length() > gathered_reply_bytes_max;
+        const bool is_description = frames.type() == 'T' || frames.type() == 't';
+        if (is_description && frames.body_length() > description_bytes_max) return false;
+        reply_streams_ = frames.body_length() > gathered_reply_bytes_max && !is_description;
         if (reply_streams_) {
             const char type = frames.type();
             const bool is_asynchronous = type == 'N' || type == 'A' || type == 'S';
@@ -65,7 +69,7 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
             if (!is_asynchronous) outcome = replies_.on_server(type);
             if (outcome.unexpected) return false;
             for (const Expected& expected : replies_.trimmed()) {
-                if (type == 'E') undo(expected);
+                if (type == 'E') undo(expected, &expected == &replies_.trimmed().back());
             }
             reply_forwarded_ = outcome.handling == Handling::forward;
             const auto header = frame_header(type, frames.body_length());
@@ -84,6 +88,7 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
     const std::string whole = std::string(header.data(), header.size()) + reply_;
     const bool sound = on_reply(frames.type(), std::string_view(whole).substr(5), whole);
     if (server_ || end_reason_ == EndReason::none) flush_to_client();  // `whole` ends here
+    if (reply_.size() > gathered_reply_bytes_max) std::string().swap(reply_);
     return sound;
 }
 
@@ -99,12 +104,16 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
             }
             client_reported_ = server_->reported();
             worker_.to_client().put(whole);
+            note_dialect();
             return true;
         default: break;
     }
     const ReplyQueue::Outcome outcome = replies_.on_server(type, type == 'Z' && !body.empty() ? body.front() : '\0');
     if (outcome.unexpected) return false;
     if ((type == 'T' || type == 't') && outcome.handling == Handling::forward) note_types(type, body);
+    if (outcome.expected.request == Request::describe && outcome.expected.tag != 0 && type != 'E') {
+        if (!on_described(type, body, outcome.expected)) return false;
+    }
     if (type == 'E') {
         on_error_reply(outcome.expected, body, whole);
         say_simulated();
@@ -135,7 +144,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
             if (tag == "DISCARD ALL") context_was_reset_ = true;
         }
     }
-    if (type == 'C' && changes_tables(body)) worker_.statements().renew(statement_owner());
+    if (type == 'C' && changes_tables(body)) worker_.note_changed_tables(tenant_name_);
     if (outcome.completed) complete(outcome.expected, type);
     say_simulated();
     if (type == 'Z') on_ready();
@@ -147,6 +156,7 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     const auto refused = expected.tag == 0 ? operations_.end() : operations_.find(expected.tag);
     if (refused != operations_.end() && refused->second.kind == Operation::Kind::refusal && error.sqlstate == refused->second.name) {
         worker_.to_client().put_copy(refused->second.reply);  // what we made the server say, in our words alone
+        if (expected.tag == naming_in_doubt_.first) note_refused_naming(naming_in_doubt_.second);
     } else if (error.sqlstate == fence_sqlstate && desk_ != nullptr) {
         // The tenant moves, and we hadn't heard of it: from now on its transactions wait until the catalog has been asked.
         if (worker_.shared().on_fence_met) worker_.shared().on_fence_met(desk_->name());
@@ -161,11 +171,11 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
     // "cached plan must not change result type": whoever changed the table did it where we couldn't see it.
     if (error.sqlstate == "0A000" && body.find("RevalidateCachedQuery") != std::string_view::npos) {
-        worker_.statements().renew(statement_owner());
+        worker_.statements().renew(tenant_name_);
     }
     bool query_was_skipped = false;
     for (const Expected& trimmed : replies_.trimmed()) {
-        undo(trimmed);
+        undo(trimmed, &trimmed == &replies_.trimmed().back());  // the oldest is the one that failed
         query_was_skipped |= trimmed.request == Request::query && trimmed.handling == Handling::forward;
     }
     if (query_was_skipped && set_in_passing_ && expected.handling == Handling::swallow && replies_.is_empty() && server_) {
@@ -198,17 +208,18 @@ std::string Session::with_client_names(std::string_view body, std::string_view w
             return rewrite_error_text(body, ours, operation->second.name);
         }
     }
-    for (const auto& [name, statement] : names_) {
-        if (statement->number == number) return rewrite_error_text(body, ours, name);
+    for (const auto& [name, named] : names_) {
+        if (named.statement->number == number) return rewrite_error_text(body, ours, name);
     }
     return std::string(whole);
 }
 
-// The server never did what this request was to do.
-void Session::undo(const Expected& expected) {
+// The server never did what this request was to do: it skipped it, unless this is the one that has failed.
+void Session::undo(const Expected& expected, bool has_failed) {
+    if (expected.tag >= first_unnamed_tag && unnamed_told_.by != 0) unnamed_told_.by = UnnamedTold::by_none_that_is_left;
     const auto at = operations_.find(expected.tag);
     if (expected.tag == 0 || at == operations_.end()) return;
-    const Operation operation = at->second;  // a copy: what is forgotten next is found by its name
+    Operation operation = at->second;  // a copy: what is forgotten next is found by its name
     forget_operation(expected.tag);
     switch (operation.kind) {
         case Operation::Kind::name_statement:
@@ -217,17 +228,38 @@ void Session::undo(const Expected& expected) {
             break;
         case Operation::Kind::prepare_on_server: server_->statements().remove(operation.number); break;
         case Operation::Kind::close_name:
-            if (operation.statement) names_.try_emplace(operation.name, operation.statement);
+            if (operation.statement) names_.try_emplace(operation.name, NamedStatement{operation.statement, operation.told});
             break;
         case Operation::Kind::evict_from_server:
-            server_->statements().restore(operation.number);  // it is still there
+            server_->statements().restore(operation.number, worker_.statements().next_parse());  // it is still there
             break;
         case Operation::Kind::unnamed_parse:
-            unnamed_serial_ = 0;
-            server_->unnamed_statement = 0;
+        case Operation::Kind::drop_unnamed:
+            if (has_failed) {  // a failed Parse has dropped the one before; the client's own has left none
+                if (expected.handling == Handling::forward) unnamed_serial_ = 0;
+                server_->unnamed_statement = 0;
+            } else if (operation.replaced) {
+                UnnamedStatement& replaced = *operation.replaced;
+                server_->unnamed_statement = replaced.serial_on_server;
+                server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
+                if (expected.handling != Handling::forward) break;
+                unnamed_traits_ = std::move(replaced.traits);
+                unnamed_session_ = std::move(replaced.session);
+                unnamed_definition_ = std::move(replaced.definition);
+                unnamed_serial_ = replaced.serial;
+                unnamed_spelling_ = std::move(replaced.spelling);
+                unnamed_told_ = std::move(replaced.told);
+            }
+            break;
+        case Operation::Kind::describe:
+            if (asked_ == operation.serial) asked_ = 0;
+            if (const auto named = names_.find(operation.name); named != names_.end() && named->second.told.by == operation.serial) {
+                named->second.told.by = 0;
+            }
             break;
         case Operation::Kind::parse_again:
         case Operation::Kind::local_query:
+        case Operation::Kind::local_answer:
         case Operation::Kind::rename_tag:
         case Operation::Kind::refusal: break;
     }
@@ -240,7 +272,7 @@ void Session::complete(const Expected& expected, char) {
 void Session::forget_operation(std::uint32_t tag) {
     const auto at = operations_.find(tag);
     if (at == operations_.end()) return;
-    if (!unsettled_names_.empty()) unsettled_names_.erase(at->second.name);
+    if (!unsettled_names_.empty() && at->second.kind != Operation::Kind::describe) unsettled_names_.erase(at->second.name);
     if (at->second.number != 0) unsettled_statements_.erase(at->second.number);
     operations_.erase(at);
 }
@@ -256,9 +288,11 @@ void Session::say_simulated() {
                 if (at != operations_.end()) worker_.to_client().put_copy(at->second.reply);
                 worker_.to_client().put_copy(message::ready_for_query(replies_.status()));
                 break;
-            case Request::bind:
             case Request::describe:
             case Request::execute:
+                if (at != operations_.end()) worker_.to_client().put_copy(at->second.reply);
+                break;
+            case Request::bind:
             case Request::function_call:
             case Request::sync:
             case Request::copy_end: break;  // never simulated
@@ -283,7 +317,7 @@ void Session::flush_to_client() {
 // ReadyForQuery has just been passed on.
 void Session::on_ready() {
     if (!replies_.is_empty()) return;
-    has_barrier_ = false;
+    has_barrier_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
     if (replies_.status() == 'T' && goes_back_ && partial_ != Partial::stream) {
         flush_to_client();
         if (!server_ || end_reason_ != EndReason::none) return;

@@ -111,10 +111,15 @@ void Session::on_snapshot() {
     if (end_reason_ != EndReason::none || counted_login_ || !snapshot) return;
     // It has no next transaction that would be routed anew.
     if (replication_ != ReplicationMode::none && !may_replicate_on()) return end_at_safe_point(client_error::replication_ends());
-    if (identity_.tenant.empty()) return;
-    const TenantPtr now = snapshot->find_tenant(identity_.tenant);
-    if (!now) return;  // the next transaction is told
-    if (!is_address_allowed(*now, client_address_.ip)) end_at_safe_point(client_error::address_no_longer_allowed(now->name));
+    // Told while it is idle: a pool of connections then replaces it before anybody needs it.
+    if (types_have_moved(*snapshot)) return end_at_safe_point(client_error::types_have_moved(tenant_name_));
+    const auto lets_in = [&](const std::string& tenant) {
+        const TenantPtr now = tenant.empty() ? nullptr : snapshot->find_tenant(tenant);
+        return !now || is_address_allowed(*now, client_address_.ip);  // gone: the next transaction is told
+    };
+    if (!lets_in(identity_.tenant)) return end_at_safe_point(client_error::address_no_longer_allowed(identity_.tenant));
+    // Named in SQL: refused when it is routed again. Who keeps a server connection isn't routed before it gives that up.
+    if (server_ && !lets_in(tenant_name_)) end_at_safe_point(client_error::address_no_longer_allowed(tenant_name_));
 }
 
 // As with PostgreSQL the connection is closed when the cancel has been handled: PQcancel waits for that, so that a cancel never hits the

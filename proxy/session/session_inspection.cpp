@@ -15,6 +15,7 @@ namespace {
 // Both have the same role and path, and every setting of either is in the other.
 bool has_all_of(const ServerConnection& server, const Context& actual, const Context& wanted) {
     if (actual.role != wanted.role || actual.search_path != wanted.search_path) return false;
+    if (actual.has_empty_path != wanted.has_empty_path) return false;
     const auto is_wanted = [&](const auto& setting) { return find_setting(wanted.settings, setting.first) != nullptr; };
     if (!std::all_of(actual.settings.begin(), actual.settings.end(), is_wanted)) return false;
     for (const auto& [name, value] : wanted.settings) {
@@ -23,6 +24,22 @@ bool has_all_of(const ServerConnection& server, const Context& actual, const Con
         if (!is_so) return false;
     }
     return true;
+}
+
+char of_hex(char digit) {
+    return static_cast<char>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+}
+
+// Answers come in the client's encoding; names and values that matter here were asked for as UTF-8, in hexadecimal digits.
+void to_utf8(QueryAnswer& answer) {
+    for (TextRow& row : answer.rows) {
+        for (std::size_t i = 1; i < row.size(); ++i) {
+            if (!row[i]) continue;
+            std::string text;
+            for (std::size_t at = 0; at + 1 < row[i]->size(); at += 2) text += static_cast<char>(of_hex((*row[i])[at]) << 4 | of_hex((*row[i])[at + 1]));
+            row[i] = std::move(text);
+        }
+    }
 }
 
 }  // namespace
@@ -44,9 +61,14 @@ std::string Session::inspection_sql() const {
         if (name.find('.') != std::string::npos) names.insert(name);
     }
     for (const auto& name : names) {
-        sql += " UNION ALL SELECT 'c', " + sql_literal(name) + ", pg_catalog.current_setting(" + sql_literal(name) + ", true)";
+        const std::string literal = ascii_sql_literal(name);
+        sql += " UNION ALL SELECT 'c', " + literal + ", pg_catalog.current_setting(" + literal + ", true)";
     }
-    return sql;
+    if (dialect().encoding == SqlEncoding::utf8) return sql;
+    const auto in_hex = [](std::string_view column) {
+        return ", pg_catalog.encode(pg_catalog.convert_to(" + std::string(column) + ", 'UTF8'), 'hex')";
+    };
+    return "SELECT kind" + in_hex("name") + in_hex("value") + " FROM (" + sql + ") AS state (kind, name, value)";
 }
 
 // Returns what the server connection really has; own_state_ becomes what the session shall have. Where something was reset, the session's
@@ -68,7 +90,9 @@ Context Session::adopt_inspection(const QueryAnswer& answer) {
             if (value != "none" && value != startup_state_.role) own.role = value;
         } else if (name == "search_path") {
             actual.search_path = value;
-            if (value != startup_state_.search_path || find_value(named_.view().persistent, name) != nullptr) named.emplace_back(name, value);
+            actual.has_empty_path = value.empty();
+            const bool is_as_it_began = value == startup_state_.search_path && actual.has_empty_path == startup_state_.has_empty_path;
+            if (!is_as_it_began || find_value(named_.view().persistent, name) != nullptr) named.emplace_back(name, value);
         } else {
             put_setting(actual.settings, name, value);
             const std::string* began = find_setting(startup_state_.settings, name);
@@ -132,14 +156,20 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
             self->own_state_ = self->session_state();
             self->custom_settings_.clear();
         }
+        const bool is_in_hex = self->dialect().encoding != SqlEncoding::utf8;
         Result<QueryAnswer> answer = co_await ask_undisturbed(server, self->inspection_sql(), self->worker_.config().limits.cancel_ms_max);
         sound = answer.has_value();
+        if (sound && is_in_hex) to_utf8(*answer);
         if (sound && self->server_ == server) {
             const Context actual = self->adopt_inspection(*answer);
             left = left_access(self->access_, actual.role.empty() ? self->startup_state_.role : actual.role,
                                find_setting(actual.settings, self->access_.setting));
             const bool in_transaction = self->replies_.status() != 'I';
-            if (has_all_of(*server, actual, self->own_state_)) {
+            // What the transaction has for itself alone isn't the session's, and is left as it is.
+            const bool is_its_own = in_transaction && (self->has_turned_ || self->named_.view().effective != self->named_.view().persistent);
+            if (is_its_own) {
+                // Asked again at its end.
+            } else if (has_all_of(*server, actual, self->own_state_)) {
                 server->adopt_context(self->wanted_context());
             } else if (in_transaction || self->is_pinned()) {
                 // What was reset is set to the session's beginning again, at once: the session stays on this connection.

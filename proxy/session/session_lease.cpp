@@ -27,12 +27,15 @@ Result<void> Session::refresh_route() {
     if (!snapshot) return client_error::not_ready();
     const bool is_current = has_route_ && !route_is_stale_ && !binding_ && pool_;
     if (is_current && route_version_ == snapshot->version()) return {};
-    if (refused_naming_) return *refused_naming_;
+    if (refused_naming_ && !binding_) return *refused_naming_;
     std::string tenant = identity_.tenant;
     if (names_in_sql()) {
         const HeldTransaction::World here = world();
         Result<std::string> named = tenant_in_force(here.config, here.snapshot, here.asker, binding_ ? *binding_ : named_.view().effective);
-        if (!named) return named.error();
+        if (!named) {
+            if (binding_ && held_.state() == HeldTransaction::State::none) note_refused_naming(named.error());
+            return named.error();
+        }
         tenant = *std::move(named);
     }
     Result<Route> found = route(*snapshot, worker_.config().home, user_entry(), tenant, identity_.database);
@@ -52,6 +55,7 @@ Result<void> Session::refresh_route() {
         std::erase_if(asked, [this](const auto& setting) { return names_tenants(worker_.config().identify, folded(setting.first)); });
     }
     if (const auto trouble = startup_settings_trouble(*access, asked)) return *trouble;
+    PP_TRY(check_startup_naming(asked, {user_entry(), identity_.tenant, tenant, found->cluster, found->database}));
     if (const auto trouble = trouble_with_past(*access)) return *trouble;
     PP_TRY(enter_tenant(*found, *std::move(access)));
     route_version_ = snapshot->version();
@@ -63,8 +67,7 @@ Result<void> Session::refresh_route() {
 // Types that aren't built in have OIDs of their database: a client that has seen some can't follow its tenant to another one.
 void Session::note_types(char type, std::string_view body) {
     constexpr std::uint32_t first_own_oid = 16'384;
-    constexpr std::size_t places_max = 1000;
-    if (types_seen_.size() >= places_max || types_seen_.contains(tenant_name_)) return;
+    if (types_seen_.contains(tenant_name_)) return;
     Reader reader(body);
     const auto count = reader.u16();
     bool is_own = false;
@@ -74,7 +77,17 @@ void Session::note_types(char type, std::string_view body) {
         if (!oid || (type == 'T' && !reader.bytes(8))) return;
         is_own = *oid >= first_own_oid;
     }
-    if (is_own) types_seen_[tenant_name_] = pool_->key().address.cluster + '/' + pool_->key().database;
+    if (!is_own) return;
+    // What it has seen can't be forgotten, so a session that speaks for very many such tenants has an end.
+    if (types_seen_.size() >= worker_.config().limits.own_types_tenants_max) return end_at_safe_point(client_error::too_many_own_types());
+    types_seen_[tenant_name_] = pool_->key().address.cluster + '/' + pool_->key().database;
+}
+
+bool Session::types_have_moved(const Snapshot& snapshot) const {
+    const auto seen = types_seen_.find(tenant_name_);
+    if (seen == types_seen_.end() || snapshot.find_tenant(tenant_name_) == tenant_) return false;
+    const Result<Route> now = route(snapshot, worker_.config().home, user_entry(), tenant_name_, identity_.database);
+    return now && seen->second != place_name(*now);
 }
 
 // From here on the session's next lease is this tenant's, in this place.
@@ -91,7 +104,7 @@ Result<void> Session::enter_tenant(const Route& route, Access access) {
         tenant_name_ = name;
         desk_ = tenant_ ? &worker_.desk(name) : nullptr;
     }
-    startup_state_ = startup_state();
+    startup_state_ = startup_state(tenant_.get(), access_);
     own_state_ = session_state();
     context_ = wanted_context();
     if (!names_in_sql()) {
@@ -124,12 +137,12 @@ ContextPtr Session::wanted_context() {
 bool Session::try_begin_lease(bool in_passing) {
     if (desk_ != nullptr && (desk_->is_held() || must_ask_fence())) return false;
     if (draining_ || !context_ || !has_route_ || !pool_) return false;
-    if (must_set_again_ && !(in_passing && worker_.config().limits.server_statements_max > 1)) return false;
+    if (must_set_again_ && !(in_passing && can_spell_named() && worker_.config().limits.server_statements_max > 1)) return false;
     if (route_is_stale_ || refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     ServerPtr server = pool_->try_take(id_);
-    if (!server || !server->is_established(context_, id_)) {
+    if (!server || !server->is_established(context_, id_) || !speaks_alike(*server)) {
         // obtain_server() takes it (or a better one) again: it is the last used.
         if (server) pool_->give_back(server);
         if (desk_ != nullptr) desk_->drop_place();
@@ -150,12 +163,16 @@ void Session::start_lease(ServerPtr server) {
     replies_.reset();
     state_is_suspect_ = false;
     context_was_reset_ = false;
-    goes_back_ = false;
+    goes_back_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
     // Where this transaction names somebody for itself alone, what is sent behind it may be another lease's.
     has_barrier_ = binding_ || named_.has_uncommitted() || named_.view().effective != named_.view().persistent;
     saw_error_ = false;
     set_in_passing_ = false;
-    path_to_follow_.reset();
+    to_follow_.clear();
+    has_turned_ = false;
+    followed_path_.reset();
+    has_ended_ = false;
+    ended_statement_.reset();
     ended_ = Ended::by_itself;
 }
 
@@ -172,6 +189,7 @@ void Session::tell_parameter_changes() {
         if (known == nullptr || *known != value) changes += message::parameter_status(name, value);
     }
     client_reported_ = server_->reported();
+    flush_said();
     if (!changes.empty()) client_out_.write(client_, changes);
 }
 
@@ -185,6 +203,9 @@ void Session::end_lease() {
     unsettled_names_.clear();
     unsettled_statements_.clear();
     portals_.clear();
+    asked_ = 0;
+    unnamed_portal_is_of_unnamed_ = false;
+    portal_of_unnamed_.clear();
     pool_->give_back(server);
     for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
     if (desk_ != nullptr) desk_->end_lease();
@@ -199,13 +220,16 @@ void Session::abandon_lease() {
     if (desk_ != nullptr) desks.push_back(desk_);
     const bool nothing_owed = !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
                               partial_ == Partial::none && server->is_between_messages() && server->is_alive();
-    if (nothing_owed && replies_.status() == 'I') {
+    if (nothing_owed && replies_.status() == 'I' && !is_pinned()) {
         server->forget_context();
         pool_->give_back(server);
     } else if (nothing_owed) {
-        // The transaction must be over before the tenant counts as drained.
+        // The transaction must be over before the tenant counts as drained, and what pinned the session (locks that others wait for) must be
+        // gone with it, not with the server connection's next use.
+        std::string sql = replies_.status() == 'I' ? std::string() : "ROLLBACK";
+        if (is_pinned()) sql += (sql.empty() ? "" : "; ") + reset_sql();
         server->take_back();
-        asio::co_spawn(worker_.thread().executor(), roll_back_and_return(server, pool_, std::move(desks)), asio::detached);
+        asio::co_spawn(worker_.thread().executor(), clean_and_return(server, pool_, std::move(desks), std::move(sql)), asio::detached);
         return;
     } else {
         // It runs something for nobody: end that too.
@@ -219,10 +243,10 @@ void Session::abandon_lease() {
     for (TenantDesk* desk : desks) desk->end_lease();
 }
 
-Task<> Session::roll_back_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks) {
-    const Result<QueryAnswer> rolled_back = co_await server->query("ROLLBACK", server->options().prologue_ms_max);
+Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::string sql) {
+    const Result<QueryAnswer> cleaned = co_await server->query(std::move(sql), server->options().prologue_ms_max);
     server->forget_context();
-    if (rolled_back) {
+    if (cleaned) {
         pool->give_back(server);
     } else {
         server->close();
@@ -235,7 +259,7 @@ Task<> Session::send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPa
     ++server->cancels_in_flight;
     ++shared->cancels_in_flight;
     IoThread& thread = server->thread();
-    Result<Socket> socket = co_await connect_socket(thread.executor(), server->address());
+    Result<Socket> socket = co_await connect_socket(thread, server->address(), shared->config.limits.cancel_ms_max);
     if (socket) {
         Stream stream(std::move(*socket));
         Deadline deadline(thread.wheel());
@@ -289,7 +313,7 @@ Task<> Session::watch_client(std::shared_ptr<Session> self) {
     const bool ready = co_await self->client_.readable();
     self->watching_client_ = false;
     if (!ready || self->end_reason_ != EndReason::none) co_return;
-    if (self->current_wait_ == nullptr && !self->terminating_) co_return;
+    if (self->current_wait_ == nullptr && !self->terminating_ && self->asked_ == 0) co_return;
     if (self->client_.is_closed_by_peer()) self->end(EndReason::client_lost, nullptr);
 }
 
@@ -357,6 +381,7 @@ Task<Result<void>> Session::obtain_server() {
     constexpr int lost_connections_max = 3;
     int lost_connections = 0;
     bool has_place = false;  // under the tenant's cap, handed over by whoever had it
+    cancel_asked_ = false;
     while (true) {
         if (has_place && (end_reason_ != EndReason::none || desk_->is_held())) {
             desk_->drop_place();
@@ -413,19 +438,25 @@ Task<Result<void>> Session::obtain_server() {
             proven = co_await server->establish_again(context, id_);
         }
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
-        if (proven && server_ == server && must_ask_fence()) {
+        if (proven && server_ == server && !cancel_asked_ && must_ask_fence()) {
             proven = co_await ask_fence();
             if (end_reason_ != EndReason::none) co_return client_error::cancelled();
         }
-        if (proven && server_ == server) {
+        if (proven && server_ == server && !cancel_asked_) {
             proven = co_await begin_held_back();
             if (end_reason_ != EndReason::none) co_return client_error::cancelled();
         }
         obtaining_ = false;
-        if (proven && server_ == server) {
+        if (proven && server_ == server && !cancel_asked_) {
             must_set_again_ = false;
             binding_.reset();
+            const bool is_read_otherwise = answered_ != 0 && !speaks_alike(*server);
             tell_parameter_changes();
+            if (is_read_otherwise) {
+                const Error error = client_error::dialect_changed();
+                end(EndReason::protocol_violation, &error);
+                co_return error;
+            }
             co_return Result<void>{};
         }
         // A cancel meant for an earlier holder may arrive now: no fault of this session.
@@ -436,6 +467,7 @@ Task<Result<void>> Session::obtain_server() {
             if (was_hit || (proven.has_error() && proven.error().kind != ErrorKind::invalid)) server->close();
             end_lease();
         }
+        if (cancel_asked_) co_return client_error::cancelled();
         // Not a byte of the client's was sent: another connection may be tried.
         if (was_lost && ++lost_connections < lost_connections_max) continue;
         if (proven.has_error()) co_return proven.error();
@@ -460,6 +492,7 @@ Task<Result<void>> Session::begin_held_back() {
         server->close();
         co_return begun.error();
     }
+    if (cancel_asked_) co_return client_error::cancelled();
     held_.hand_over();
     replies_.begin_in_transaction();
     co_return Result<void>{};

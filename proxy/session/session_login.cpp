@@ -4,6 +4,7 @@
 #include <boost/asio/buffer.hpp>
 
 #include "base/log.hpp"
+#include "proxy/net/peer_user.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/error_response.hpp"
@@ -174,10 +175,12 @@ Task<Result<std::string>> Session::find_verifier(std::string user) {
 }
 
 Task<Result<void>> Session::authenticate(std::string user) {
-    Result<void> certified = check_client_certificate(user);
-    if (certified && listener_->config.auth == ClientAuth::cert) certified = co_await find_certified_user(user);
-    if (!certified) co_return certified.error();
-    if (listener_->config.auth != ClientAuth::scram) {
+    const ClientAuth auth = listener_->config.auth;
+    Result<void> proven = check_client_certificate(user);
+    if (proven && auth == ClientAuth::peer && peer_user(client_.socket().native_handle()) != user) proven = client_error::peer_mismatch(user);
+    if (proven && (auth == ClientAuth::cert || auth == ClientAuth::peer)) proven = co_await find_proven_user(user);
+    if (!proven) co_return proven.error();
+    if (auth != ClientAuth::scram) {
         client_out_.write(client_, message::authentication_ok());
         co_return Result<void>{};
     }
@@ -239,6 +242,7 @@ Result<void> Session::resolve_identity(const StartupMessage& message, LoginReque
         // No database is entered; libpq's programs name one that isn't there.
         std::erase_if(login.parameters, [](const auto& parameter) { return parameter.first == "database" && parameter.second == "replication"; });
     }
+    login.speaker = user_entry(pgporter::login_user(worker_.config().identify, *worker_.snapshot(), login));
     identity = identify(worker_.config().identify, *worker_.snapshot(), login);
     return {};
 }

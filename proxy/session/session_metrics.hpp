@@ -17,6 +17,7 @@ struct SessionMetrics {
     metrics::Counter& transactions;
     metrics::Counter& cancels;
     metrics::Counter& settings_inspections;
+    metrics::Counter& changed_results;
     metrics::Counter& gate_waits;
     metrics::Histogram& gate_wait_seconds;
     metrics::Counter& gate_timeouts;

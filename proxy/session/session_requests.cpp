@@ -1,5 +1,6 @@
 // What each request means for pooling. In session pooling everything is passed on as it is; in transaction pooling statement names are
 // translated, what a server connection lacks is prepared first, and what needs no server is answered here.
+#include <algorithm>
 #include <charconv>
 
 #include "proxy/session/foreign_tenant.hpp"
@@ -13,14 +14,19 @@
 
 namespace pgporter {
 // A statement that fails with this error.
-std::string Session::raise_sql(const Error& error) {
+std::string Session::raise_sql(const Error& error) const {
     const std::string body = "BEGIN RAISE EXCEPTION USING ERRCODE = " + sql_literal(error.sqlstate) + ", MESSAGE = " + sql_literal(error.message) +
                              ", HINT = " + sql_literal(error.hint) + "; END";
-    return "DO LANGUAGE plpgsql " + sql_literal(body);
+    std::string text = "DO LANGUAGE plpgsql " + sql_literal(body);
+    if (dialect().encoding == SqlEncoding::utf8) return text;
+    // The client never reads it, and in its encoding a quote may be half a character.
+    std::replace_if(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+    return text;
 }
 
 std::uint32_t Session::remember(Operation operation) {
-    if (++last_tag_ == 0) ++last_tag_;
+    last_tag_ = (last_tag_ + 1) % first_unnamed_tag;
+    if (last_tag_ == 0) ++last_tag_;
     if (operation.number != 0) unsettled_statements_[operation.number] = batch_;
     operations_[last_tag_] = std::move(operation);
     return last_tag_;
@@ -33,7 +39,8 @@ void Session::note_traits(const StatementTraits& traits) {
     }
     // Where the context is guarded, also a transaction is looked into before its next statement.
     goes_back_ |= traits.goes_back || ((access_.guards_role || access_.guards_setting) && traits.changes_unknown_setting);
-    has_barrier_ |= traits.may_change_settings || traits.deallocate_all || !traits.deallocate_name.empty();
+    dialect_in_doubt_ |= traits.may_change_dialect;
+    has_barrier_ |= traits.may_change_settings || traits.may_change_dialect || traits.deallocate_all || !traits.deallocate_name.empty();
     for (const auto& name : traits.custom_settings) {
         if (custom_settings_.size() < 1000) custom_settings_.insert(name);
     }
@@ -53,7 +60,7 @@ bool Session::is_unsettled(std::string_view name) const {
     if (at != unsettled_names_.end() && at->second != batch_) return true;
     const auto known = names_.find(name);  // another name may share the statement
     if (known == names_.end()) return false;
-    const auto statement = unsettled_statements_.find(known->second->number);
+    const auto statement = unsettled_statements_.find(known->second.statement->number);
     return statement != unsettled_statements_.end() && statement->second != batch_;
 }
 
@@ -84,6 +91,7 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
     } else if (replies_.is_skipping() && type != 'S') {
         return Step::done;  // the server would skip it too
     }
+    go_on_behind_end(type);
     const bool translates = pool_mode_ == PoolMode::transaction;
     bool is_of_session_portal = false;
     switch (type) {
@@ -93,8 +101,9 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
             Reader reader(body);
             if (reader.cstring()) {
                 const std::string_view sql = reader.rest().substr(0, reader.rest().find('\0'));
-                const StatementTraits traits = scan_statement(sql);
-                auto guarded = guard_statement(sql, access_);
+                const StatementTraits traits = scan_statement(sql, dialect());
+                auto guarded = guard_statement(sql, access_, dialect());
+                if (!guarded) guarded = doubt_about(sql, traits);
                 if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
                 if (guarded) return refuse_parse(*guarded);
                 note_traits(traits);
@@ -128,7 +137,7 @@ Session::Step Session::on_request(char type, std::string_view body, std::string_
     }
     const Step begun = begin_stream(type, static_cast<std::uint32_t>(body.size()));
     if (begun == Step::done) to_server(body);
-    if (begun == Step::done && type == 'E') send_path_to_follow();
+    if (begun == Step::done && type == 'E') send_to_follow();
     return begun;
 }
 
@@ -153,6 +162,7 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
         return Step::done;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (partial_ == Partial::stream_start) go_on_behind_end(type);
     const bool is_unseen = type == 'F' || ((type == 'Q' || type == 'P') && partial_ == Partial::stream_start);
     if (const auto guarded = is_unseen ? guard_unseen(access_) : std::nullopt) {
         end(EndReason::protocol_violation, &*guarded);
@@ -161,9 +171,8 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
     switch (type) {
         case 'Q':
             state_is_suspect_ = true;  // too long to be looked at
-            unnamed_serial_ = 0;
-            server_->unnamed_statement = 0;
-            replies_.sent({Request::query});
+            portals_.erase(std::string());
+            replies_.sent({Request::query, Handling::forward, drop_unnamed()});
             break;
         case 'P':
             if (pool_mode_ == PoolMode::transaction && partial_ != Partial::none) {
@@ -214,8 +223,20 @@ bool Session::answer_locally(const StatementTraits& traits) {
         flush_to_client();
         return true;
     }
+    unnamed_serial_ = 0;
+    held_.end_implicit(named_);  // a Query ends the batch that it stands in
+    portals_.clear();
     say(reply + message::ready_for_query('I'));
     return true;
+}
+
+// Everything that was sent is answered before what comes next is decided. Without a Sync behind it, the server is asked for its answers.
+Session::Step Session::settle() {
+    if (!replies_.ends_with_ready()) {
+        const auto flush = frame_header('H', 0);
+        worker_.to_server().put_copy(std::string_view(flush.data(), flush.size()));
+    }
+    return Step::wait_for_replies;
 }
 
 // DISCARD ALL and RESET ALL between transactions: the session's state becomes what it was at its start, tenant and all, which is not
@@ -224,10 +245,10 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
     if (!resetting_) {
         const bool changes = !own_.settings.empty() || (traits.discard_all && own_.role) || !named_.is_empty();
         own_.settings.clear();
+        unnamed_serial_ = 0;
         if (traits.discard_all) {  // RESET ALL leaves the role and prepared statements alone
             own_.role.reset();
             names_.clear();
-            unnamed_serial_ = 0;
             custom_settings_.clear();
         }
         reset_named();
@@ -235,33 +256,43 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
     }
     if (resetting_ && !server_ && !try_begin_lease()) return Step::need_server;
     resetting_ = false;
-    client_out_.write(client_, message::command_complete(traits.discard_all ? "DISCARD ALL" : "RESET"));
-    if (server_) tell_parameter_changes();
+    const std::string done = message::command_complete(traits.discard_all ? "DISCARD ALL" : "RESET");
+    if (!server_) {
+        say(done + message::ready_for_query('I'));
+        return Step::done;
+    }
+    flush_said();
+    client_out_.write(client_, done);
+    tell_parameter_changes();
     client_out_.write(client_, message::ready_for_query('I'));
-    if (server_) finish_transaction();
+    finish_transaction();
     return Step::done;
 }
 
 Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
-    const StatementTraits traits = scan_statement(sql);
+    if (answer_known_set(sql)) return Step::done;
+    const StatementTraits traits = scan_statement(sql, dialect());
     const bool is_held = !server_ && held_.state() != HeldTransaction::State::none;
     if (pool_mode_ == PoolMode::transaction && !is_held) {
         if (!is_pinned() && (traits.discard_all || traits.reset_all)) {
             if (server_ && !resetting_ && replies_.ends_with_ready()) return Step::wait_for_replies;
             if (!server_ || resetting_) return reset_session(traits);
         }
+        const bool is_known = !traits.deallocate_name.empty() && names_.contains(traits.deallocate_name);
+        if (server_ && is_known && !replies_.is_empty() && !replies_.is_copying_in()) return settle();
         if (answer_locally(traits)) return Step::done;
     }
     if (names_in_sql() && (traits.of_session || (is_held && held_.state() == HeldTransaction::State::failed))) return on_session_query(sql);
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
+    std::optional<Error> refused = doubt_about(sql, traits);
     note_traits(traits);
-    unnamed_serial_ = 0;
-    server_->unnamed_statement = 0;
-    std::optional<Error> refused = misplaced_;
+    if (!traits.empty) portals_.erase(std::string());
+    const std::uint32_t tag = drop_unnamed();
+    if (!refused) refused = misplaced_;
     if (!refused && refused_naming_ && !traits.gives_up) refused = refused_naming_;
-    if (!refused) refused = guard_statement(sql, access_);
-    if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+    if (!refused) refused = guard_statement(sql, access_, dialect());
+    if (!refused && !names_in_sql()) refused = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint(), dialect());
     if (refused) {
         // The server says it in our words, so that it comes in its turn and fails the transaction as any error does.
         raise_query(*refused);
@@ -269,7 +300,7 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     }
     if (!names_in_sql() && !traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
     if (execute_by_sql(sql)) return Step::done;
-    replies_.sent({Request::query});
+    replies_.sent({Request::query, Handling::forward, tag});
     to_server(whole);
     return Step::done;
 }
@@ -277,31 +308,34 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
 // EXECUTE of a statement that was prepared by a message: the server knows it under our name. False: it is no such EXECUTE.
 bool Session::execute_by_sql(std::string_view sql) {
     if (names_.empty() || pool_mode_ != PoolMode::transaction) return false;
-    SqlLexer lexer(sql);
+    SqlLexer lexer(sql, dialect());
     lexer.next();
     if (lexer.token().kind != SqlToken::Kind::word || !equals_folded(lexer.token().text, "execute")) return false;
     lexer.next();
-    if (!lexer.token().is_name()) return false;
+    if (!lexer.token().is_name() || lexer.token().unicode) return false;
     const bool is_quoted = lexer.token().kind == SqlToken::Kind::quoted;
     const std::string_view spelled = lexer.token().text;
     const auto known = names_.find(statement_key(is_quoted ? std::string(spelled) : folded(spelled)));
     if (known == names_.end()) return false;
-    const StatementPtr statement = known->second;
-    if (!server_->statements().touch(statement->number)) {
+    const StatementPtr statement = known->second.statement;
+    if (const auto trouble = trouble_with_spelling(known->first)) {
+        raise_query(*trouble);
+        return true;
+    }
+    if (server_->statements().touch(statement->number) == nullptr) {
         // With a Sync of its own: should the Parse fail, the Query behind it must not be skipped.
         const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
-        prepare_on_server(statement, Handling::swallow, tag);
+        prepare_on_server(statement, Handling::swallow, tag, known->second.told);
         worker_.to_server().put_copy(message::sync());
         replies_.sent({Request::sync, Handling::swallow});
     }
     note_traits(statement->traits);
-    if (const auto guarded = guard_statement(text_of_statement(known->first), access_)) {
+    if (const auto guarded = guard_statement(text_of_statement(known->first), access_, dialect())) {
         raise_query(*guarded);
         return true;
     }
-    const auto begin = static_cast<std::size_t>(spelled.data() - sql.data()) - (is_quoted ? 1 : 0);
-    const auto end = begin + spelled.size() + (is_quoted ? 2 : 0);
-    const std::string text = std::string(sql.substr(0, begin)) + sql_identifier(statement->server_name) + std::string(sql.substr(end));
+    const std::string text =
+        std::string(sql.substr(0, lexer.token().begin)) + sql_identifier(statement->server_name) + std::string(sql.substr(lexer.position()));
     worker_.to_server().put_copy(message::query(text));
     replies_.sent({Request::query});
     return true;
@@ -320,6 +354,7 @@ bool Session::reset_to_beginning(const StatementTraits& traits) {
         if (setting == nullptr) return false;
         value = sql_literal(*setting);
     }
+    if (!can_spell(value)) return false;
     std::string name;
     for (std::string_view rest = traits.reset_name; !rest.empty();) {
         const auto dot = rest.find('.');

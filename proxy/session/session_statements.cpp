@@ -22,9 +22,9 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     const auto name = reader.cstring();
     std::string_view definition = reader.rest();
     const std::string_view sql = definition.substr(0, definition.find('\0'));
-    const StatementTraits traits = scan_statement(sql);
+    const StatementTraits traits = scan_statement(sql, dialect());
     if (!names_in_sql() && (traits.resets_context || !traits.custom_settings.empty())) {
-        const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint());
+        const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint(), dialect());
         if (foreign) return refuse_parse(*foreign);
     }
     // What came before may end the lease: then this one is decided anew.
@@ -38,7 +38,8 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         }
     }
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
-    auto guarded = guard_statement(sql, access_);
+    auto guarded = guard_statement(sql, access_, dialect());
+    if (!guarded) guarded = doubt_about(sql, traits);
     if (!guarded && traits.discard_all) guarded = guard_discard_all(access_);
     if (guarded) {
         raise_in_batch(*guarded);
@@ -49,23 +50,35 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         to_server(whole);
         return Step::done;
     }
+    note_types('t', definition.substr(sql.size() + 1));  // whoever declares a type of its database's knows its OID
     std::string translated;
     if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
         // The server knows the statement under our name. What it then says about it is heard in on_reply().
-        const StatementPtr target = names_.find(traits.deallocate_name)->second;
-        ensure_on_server(target);
+        const NamedStatement& named = names_.find(traits.deallocate_name)->second;
+        if (const auto trouble = trouble_with_spelling(traits.deallocate_name)) {
+            raise_in_batch(*trouble);
+            return Step::done;
+        }
+        const StatementPtr target = named.statement;
+        ensure_on_server(target, named.told);
         deallocating_ = {traits.deallocate_name, target->number};
         translated = "DEALLOCATE " + sql_identifier(target->server_name) + std::string(definition.substr(sql.size()));
         definition = translated;
     }
     if (name->empty()) {
+        Operation operation{Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, take_unnamed()};
         unnamed_traits_ = std::make_shared<StatementTraits>(traits);
-        unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql) : nullptr;
+        unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql, dialect()) : nullptr;
         if (!unnamed_session_) note_traits(traits);  // else when it is executed
         unnamed_definition_.assign(definition);
+        unnamed_spelling_ = spoken().key;
         unnamed_serial_ = ++last_serial_;
+        unnamed_told_.clear();
+        unnamed_portal_is_of_unnamed_ = false;
+        portal_of_unnamed_.clear();
         server_->unnamed_statement = unnamed_serial_;
-        const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+        server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
+        const std::uint32_t tag = remember(std::move(operation));
         replies_.sent({Request::parse, Handling::forward, tag});
         if (translated.empty()) {
             to_server(whole);
@@ -98,20 +111,22 @@ Session::Step Session::refuse_parse(const Error& error) {
 void Session::parse_named(std::string_view name, std::string_view definition) {
     if (const auto known = names_.find(name); known != names_.end()) {
         // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
-        ensure_on_server(known->second);
+        if (const auto trouble = trouble_with_spelling(name)) return raise_in_batch(*trouble);
+        const StatementPtr& statement = known->second.statement;
+        ensure_on_server(statement, known->second.told);
         std::string text;
         const std::size_t mark = begin_message(text, 'P');
-        put_cstring(text, known->second->server_name);
+        put_cstring(text, statement->server_name);
         text += definition;
         end_message(text, mark);
-        const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), known->second, known->second->number, {}});
+        const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), statement, statement->number, {}});
         replies_.sent({Request::parse, Handling::forward, tag});
         worker_.to_server().put_copy(text);
         return;
     }
-    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition);
+    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken());
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
-    names_.emplace(std::string(name), statement);
+    names_.emplace(std::string(name), NamedStatement{statement, {}});
     unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
     if (!server_->statements().touch(statement->number)) {
@@ -132,9 +147,13 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
     prepare_on_server(statement, Handling::forward, tag);
 }
 
-// Sends the Parse under the server's name, after closing the statement that has to make room.
-void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag) {
-    if (const auto evicted = server_->statements().add(statement->number)) {
+// Sends the Parse under the server's name, after closing the statements that have to make room.
+void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told) {
+    constexpr std::size_t kept_bytes_max = 65'536;
+    const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
+    StatementCache& cache = server_->statements();
+    cache.add(statement->number, worker_.statements().next_parse(), kept);
+    while (const auto evicted = cache.evict()) {
         worker_.to_server().put_copy(message::close('S', std::string(server_statement_prefix) + std::to_string(*evicted)));
         const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, nullptr, *evicted, {}});
         replies_.sent({Request::close, Handling::swallow, close_tag});
@@ -142,29 +161,59 @@ void Session::prepare_on_server(const StatementPtr& statement, Handling handling
     std::string text;
     const std::size_t mark = begin_message(text, 'P');
     put_cstring(text, statement->server_name);
-    text += statement->definition;
+    text += told.what ? with_parameters(statement->definition, told.what->parameters) : statement->definition;
     end_message(text, mark);
     worker_.to_server().put_copy(text);
     replies_.sent({Request::parse, handling, tag});
 }
 
-void Session::ensure_on_server(const StatementPtr& statement) {
-    if (server_->statements().touch(statement->number)) return;
+void Session::ensure_on_server(const StatementPtr& statement, const Told& told) {
+    if (server_->statements().touch(statement->number) != nullptr) return;
     const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
-    prepare_on_server(statement, Handling::swallow, tag);
+    prepare_on_server(statement, Handling::swallow, tag, told);
 }
 
+// The unnamed statement, or its absence.
 void Session::ensure_unnamed_on_server() {
-    if (unnamed_serial_ == 0 || server_->unnamed_statement == unnamed_serial_) return;
+    if (server_->unnamed_statement == unnamed_serial_) return;
+    UnnamedStatement replaced;
+    replaced.serial_on_server = server_->unnamed_statement;
+    if (unnamed_serial_ == 0) {  // what the server has is gone for the client
+        const std::uint32_t dropped = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)});
+        worker_.to_server().put_copy(message::close('S', ""));
+        replies_.sent({Request::close, Handling::swallow, dropped});
+        server_->unnamed_statement = 0;
+        return;
+    }
     std::string text;
     const std::size_t mark = begin_message(text, 'P');
     put_cstring(text, "");
-    text += unnamed_definition_;
+    text += unnamed_told_.parameters.empty() ? unnamed_definition_ : with_parameters(unnamed_definition_, unnamed_told_.parameters);
     end_message(text, mark);
     worker_.to_server().put_copy(text);
-    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}});
+    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced)});
     replies_.sent({Request::parse, Handling::swallow, tag});
     server_->unnamed_statement = unnamed_serial_;
+    server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
+}
+
+// There is no unnamed statement any more.
+Session::UnnamedStatement Session::take_unnamed() {
+    UnnamedStatement taken{std::move(unnamed_traits_), std::move(unnamed_session_), std::move(unnamed_definition_), unnamed_serial_,
+                           server_ ? server_->unnamed_statement : 0, std::move(unnamed_spelling_), std::move(unnamed_told_)};
+    unnamed_serial_ = 0;
+    unnamed_spelling_.clear();
+    unnamed_told_.clear();
+    return taken;
+}
+
+// A Query that goes to the server, or Close, drops the unnamed statement. The tag for its request: in an open batch PostgreSQL may skip it.
+std::uint32_t Session::drop_unnamed() {
+    if (unnamed_serial_ == 0 && server_->unnamed_statement == 0) return 0;
+    const bool may_be_skipped = replies_.has_open_batch();
+    UnnamedStatement replaced = take_unnamed();
+    server_->unnamed_statement = 0;
+    return may_be_skipped ? remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)}) : 0;
 }
 
 // The name under which the server knows the client's statement, which is there when this returns. An unknown name stays as it is: PostgreSQL
@@ -179,12 +228,12 @@ std::string Session::statement_for_server(std::string_view name) {
     if (known == names_.end()) {
         return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
     }
-    if (known->second->owner != statement_owner()) {
-        // Prepared for another tenant: its plan and its types are not this one's.
-        known->second = worker_.statements().find_or_create(statement_owner(), known->second->definition);
+    if (known->second.statement->owner != statement_owner()) {
+        // Prepared for another tenant: its plan and its types are not this one's. What the client was told of it stays what it must be.
+        known->second.statement = worker_.statements().find_or_create(statement_owner(), known->second.statement->definition, spoken());
     }
-    const StatementPtr statement = known->second;
-    ensure_on_server(statement);
+    const StatementPtr statement = known->second.statement;
+    ensure_on_server(statement, known->second.told);
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     return statement->server_name;
 }
@@ -192,42 +241,57 @@ std::string Session::statement_for_server(std::string_view name) {
 bool Session::is_plain(std::string_view statement_name) const {
     if (statement_name.empty()) return unnamed_serial_ != 0 && unnamed_traits_ && unnamed_traits_->plain;
     const auto known = names_.find(statement_key(statement_name));
-    return known != names_.end() && known->second->traits.plain;
+    return known != names_.end() && known->second.statement->traits.plain;
 }
 
 std::string_view Session::text_of_statement(std::string_view statement_name) const {
     std::string_view definition = unnamed_serial_ != 0 ? std::string_view(unnamed_definition_) : std::string_view();
     if (!statement_name.empty()) {
         const auto known = names_.find(statement_key(statement_name));
-        definition = known == names_.end() ? std::string_view() : std::string_view(known->second->definition);
+        definition = known == names_.end() ? std::string_view() : std::string_view(known->second.statement->definition);
     }
     return definition.substr(0, definition.find('\0'));
 }
 
-// Equal texts of two tenants are two statements.
+// Equal texts of two tenants are two statements, and so are those under two paths: PostgreSQL would plan them anew at each change, and refuse
+// them where the tables that the paths lead to differ.
 const std::string& Session::statement_owner() {
-    if (statement_owner_tenant_ != tenant_name_ || statement_owner_.empty()) {
+    const std::string* named = find_value(named_.view().effective, "search_path");
+    const std::string& path = followed_path_ ? *followed_path_ : named != nullptr ? *named : own_state_.search_path;
+    if (statement_owner_tenant_ != tenant_name_ || statement_owner_path_ != path || statement_owner_.empty()) {
         statement_owner_tenant_ = tenant_name_;
-        statement_owner_ = tenant_name_ + '\n' + identity_.user;
+        statement_owner_path_ = path;
+        statement_owner_ = tenant_name_ + '\n' + identity_.user + '\n' + path;
     }
     return statement_owner_;
 }
 
 Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
     if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
-    if (replies_.is_skipping()) return Step::done;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
-    if (refused_naming_ && !scan_statement(text_of_statement(statement)).gives_up) {
-        raise_in_batch(*refused_naming_);
+    std::optional<Error> refused;
+    if (refused_naming_ && !scan_statement(text_of_statement(statement), dialect()).gives_up) refused = refused_naming_;
+    // It may have been parsed for another tenant.
+    if (!refused && (access_.guards_role || access_.guards_setting)) refused = guard_statement(text_of_statement(statement), access_, dialect());
+    if (!refused) refused = trouble_with_spelling(statement);
+    if (refused || replies_.is_skipping()) {
+        if (!replies_.is_skipping()) raise_in_batch(*refused);
+        if (partial_ != Partial::none) partial_ = Partial::drop;  // the rest of it is still to come
         return Step::done;
     }
-    if (access_.guards_role || access_.guards_setting) {  // it may have been parsed for another tenant
-        if (const auto guarded = guard_statement(text_of_statement(statement), access_)) {
-            raise_in_batch(*guarded);
-            return Step::done;
-        }
-    }
     const std::string server_name = statement_for_server(statement);
+    const Fit fit = fit_of(statement);
+    if (fit == Fit::not_known_yet) {
+        begin_watching_client();  // the answer may wait for a lock
+        return Step::wait_for_replies;
+    }
+    if (fit == Fit::differs) {
+        worker_.shared().session_metrics.changed_results.inc();
+        worker_.statements().renew(tenant_name_);  // who prepares it again gets what is there now
+        raise_in_batch(client_error::changed_result(), client_error::changed_result_message());
+        return Step::done;
+    }
+    note_portal(portal, statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
     std::string text(header.data(), header.size());
     put_cstring(text, portal);
@@ -239,17 +303,21 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
 }
 
 Session::Step Session::on_describe(std::string_view body, std::string_view whole) {
-    if (!server_ && describe_locally(body)) return Step::done;
+    if (const auto step = describe_here(body)) return *step;
     if (!server_ && !try_begin_lease()) return Step::need_server;
     if (body.size() >= 2 && body[0] == 'S') {
         const std::string_view name = body.substr(1, body.find('\0', 1) - 1);
         if (is_unsettled(statement_key(name))) return Step::wait_for_replies;
+        if (const auto trouble = trouble_with_spelling(name)) {
+            raise_in_batch(*trouble);
+            return Step::done;
+        }
         const std::string server_name = statement_for_server(name);
         worker_.to_server().put_copy(message::describe('S', server_name));
     } else {
         to_server(whole);
     }
-    replies_.sent({Request::describe});
+    replies_.sent({Request::describe, Handling::forward, tag_of_description(body)});
     return Step::done;
 }
 
@@ -258,11 +326,9 @@ Session::Step Session::on_close(std::string_view body, std::string_view whole) {
     const std::string name = body.size() >= 2 ? std::string(body.substr(1, body.find('\0', 1) - 1)) : std::string();
     if (body.empty() || body[0] != 'S' || name.empty()) {
         if (!server_ && !try_begin_lease()) return Step::need_server;
-        if (!body.empty() && body[0] == 'S') {
-            unnamed_serial_ = 0;
-            server_->unnamed_statement = 0;
-        }
-        replies_.sent({Request::close});
+        if (!body.empty() && body[0] == 'P') portals_.erase(name);
+        const std::uint32_t tag = !body.empty() && body[0] == 'S' ? drop_unnamed() : 0;
+        replies_.sent({Request::close, Handling::forward, tag});
         to_server(whole);
         return Step::done;
     }
@@ -271,7 +337,8 @@ Session::Step Session::on_close(std::string_view body, std::string_view whole) {
     if (is_unsettled(key)) return Step::wait_for_replies;
     Operation operation{Operation::Kind::close_name, key, nullptr, 0, {}};
     if (const auto known = names_.find(key); known != names_.end()) {
-        operation.statement = known->second;
+        operation.statement = known->second.statement;
+        operation.told = known->second.told;
         names_.erase(known);
     }
     if (!server_) {

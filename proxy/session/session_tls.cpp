@@ -84,16 +84,19 @@ Result<void> Session::check_client_certificate(std::string_view user) const {
     return {};
 }
 
-// A certificate proves a name; whether anybody here has it, and may speak for tenants, is another question. Like a password: in the catalog, or
-// known by auth query.
-Task<Result<void>> Session::find_certified_user(std::string user) {
+// A certificate or the operating system proves a name; whether anybody here has it, and may speak for tenants, is another question. Like a
+// password: in the catalog, or known by auth query.
+Task<Result<void>> Session::find_proven_user(std::string user) {
     if (worker_.snapshot()->find_user(user) != nullptr) co_return Result<void>{};
     Result<std::string> verifier = co_await find_verifier(user);
     if (!verifier) {
         log::warning("auth_query_failed", {{"user", user}, {"reason", verifier.error().message}});
         co_return fail(ErrorKind::unavailable, "the login can't be checked now", {}, "try again", "57P03");
     }
-    if (verifier->empty()) co_return client_error::bad_certificate(user, "there is no such user");
+    if (verifier->empty()) {
+        co_return listener_->config.auth == ClientAuth::peer ? client_error::peer_mismatch(user)
+                                                             : client_error::bad_certificate(user, "there is no such user");
+    }
     co_return Result<void>{};
 }
 

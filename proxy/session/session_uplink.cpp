@@ -106,7 +106,9 @@ Session::Step Session::process(std::string_view& input) {
     // The thread's buffer must never carry one session's bytes into another's stream.
     PP_ASSERT(worker_.to_server().bytes().empty());
     const Step step = process_all(input);
+    flush_said();
     const bool sent = flush_to_server();
+    if (step == Step::done && is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
     return sent || step == Step::ended ? step : Step::server_blocked;
 }
 
@@ -114,9 +116,10 @@ Session::Step Session::process_all(std::string_view& input) {
     while (true) {
         if (end_reason_ != EndReason::none) return Step::ended;
         if (terminating_) return terminate();
-        if (server_ && must_wait()) return Step::wait_for_replies;
+        const bool has_more = !input.empty() || has_ready_partial();
+        if (has_more && server_ && must_wait()) return Step::wait_for_replies;
         if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
-        if (input.empty() && !has_ready_partial()) break;
+        if (!has_more) break;
         Step step = Step::done;
         if (partial_ != Partial::none) {
             step = continue_partial(input);
@@ -152,7 +155,8 @@ bool Session::has_ready_partial() const {
 bool Session::must_wait() const {
     if (inspecting_ || lease_ends_after_flush_) return true;
     if (replies_.size() >= worker_.config().limits.pending_replies_max) return true;
-    if (has_barrier_ && replies_.ends_with_ready()) return true;
+    // COPY input belongs to what is under way, and that isn't over before all of it has come.
+    if (has_barrier_ && replies_.ends_with_ready() && !replies_.is_copying_in()) return true;
     return terminating_ && replies_.owes_ready();
 }
 
@@ -240,12 +244,23 @@ Session::Step Session::start_bind() {
         gathered_.clear();
         return Step::done;
     }
+    go_on_behind_end('B');
     const std::string_view all = gathered_;
     const auto portal_end = all.find('\0');
     const auto statement_end = all.find('\0', portal_end + 1);
-    const Step step = on_bind(all.substr(0, portal_end), all.substr(portal_end + 1, statement_end - portal_end - 1),
-                              all.substr(statement_end + 1), client_frames_.body_length());
-    if (step != Step::done) return step;
+    const std::string_view portal = all.substr(0, portal_end);
+    const std::string_view statement = all.substr(portal_end + 1, statement_end - portal_end - 1);
+    if (const auto replaced = portals_.empty() ? std::nullopt : replace_portal(portal, !text_of_statement(statement).empty())) {
+        if (*replaced == Step::done) partial_ = Partial::drop;
+        if (*replaced != Step::done) return *replaced;
+    } else {
+        const Step step = on_bind(portal, statement, all.substr(statement_end + 1), client_frames_.body_length());
+        if (step != Step::done) return step;
+    }
+    if (partial_ == Partial::drop) {  // refused: what is still to come of it must not reach the server
+        gathered_.clear();
+        return flush_to_server() ? Step::done : Step::server_blocked;
+    }
     const bool sent = flush_to_server();  // `gathered_` ends here
     const bool complete = client_frames_.body_complete();
     finish_partial();
@@ -276,9 +291,15 @@ bool Session::flush_to_server() {
 }
 
 void Session::say(std::string_view bytes) {
-    PP_ASSERT(!server_);
-    if (desk_ != nullptr) desk_->counters().sent_bytes.inc(bytes.size());
-    if (!client_out_.write(client_, bytes)) end(EndReason::client_lost, nullptr);
+    constexpr std::size_t staged_bytes_max = 65'536;
+    PP_ASSERT(!server_ && (has_said_ || worker_.to_client().bytes().empty()));
+    has_said_ = true;
+    worker_.to_client().put_copy(bytes);
+    if (worker_.to_client().bytes().size() > staged_bytes_max) flush_said();
+}
+
+void Session::flush_said() {
+    if (std::exchange(has_said_, false)) flush_to_client();
 }
 
 // A request that could get no server connection: answered as PostgreSQL answers a failed request of that protocol, and skipped.
@@ -301,6 +322,7 @@ void Session::fail_request(const Error& error, std::string_view& input) {
         skip_to_sync_ = true;
     }
     say(text);
+    flush_said();
 }
 
 }  // namespace pgporter

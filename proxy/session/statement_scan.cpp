@@ -33,7 +33,7 @@ std::string folded_name(const SqlToken& token) {
 
 class Scanner {
   public:
-    explicit Scanner(std::string_view sql) : lexer_(sql), token_(lexer_.token()) {}
+    Scanner(std::string_view sql, SqlDialect dialect) : lexer_(sql, dialect), token_(lexer_.token()) {}
     Scanner(const Scanner&) = delete;
     Scanner& operator=(const Scanner&) = delete;
 
@@ -50,6 +50,7 @@ class Scanner {
             head();
             while (!token_.at_end()) advance();
         }
+        traits_.may_change_dialect |= traits_.changes_unknown_setting;
         traits_.empty = statements_ == 0 && !lexer_.broken();
         if (statements_ > 1 || lexer_.broken()) {
             traits_.plain = traits_.gives_up = false;
@@ -175,6 +176,9 @@ class Scanner {
         if (equals_folded(name, "search_path") || equals_folded(name, "role") ||
             equals_folded(name, "session_authorization"))
             traits_.resets_context = true;
+        for (const std::string_view spelling : {"standard_conforming_strings", "client_encoding", "names"}) {
+            traits_.may_change_dialect |= equals_folded(name, spelling);
+        }
         if (name.find('.') != std::string_view::npos) traits_.custom_settings.push_back(folded(name));
     }
 
@@ -239,7 +243,7 @@ class Scanner {
         advance();
         traits_.may_change_settings = traits_.goes_back = true;
         if (token_.keyword == SqlKeyword::all) {
-            traits_.resets_context = true;
+            traits_.resets_context = traits_.may_change_dialect = true;
             advance();
             traits_.reset_all = token_.at_end();
         } else if (is_word_of_set(SqlKeyword::session)) {
@@ -280,7 +284,7 @@ class Scanner {
     void discard_statement() {
         advance();
         if (token_.keyword != SqlKeyword::all) return;
-        traits_.may_change_settings = traits_.resets_context = traits_.goes_back = true;
+        traits_.may_change_settings = traits_.resets_context = traits_.goes_back = traits_.may_change_dialect = true;
         advance();
         traits_.discard_all = token_.at_end();
     }
@@ -336,8 +340,8 @@ class Scanner {
 
 }  // namespace
 
-StatementTraits scan_statement(std::string_view sql) {
-    return Scanner(sql).run();
+StatementTraits scan_statement(std::string_view sql, SqlDialect dialect) {
+    return Scanner(sql, dialect).run();
 }
 
 }  // namespace pgporter

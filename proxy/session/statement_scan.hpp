@@ -1,13 +1,15 @@
 // scan_statement: one pass over an SQL text that says what it may do to the session it runs in. Pure; any thread;
 // linear in the text, no recursion, no allocation for a text that touches no setting. It is no parser: it knows
-// comments, strings, quoted names, dollar quotes, keywords and where statements end, with standard_conforming_strings
-// on. It sees what stands in the text; what a function does inside is out of its sight, and the reset of a server
+// comments, strings, quoted names, dollar quotes, keywords and where statements end, in the session's dialect.
+// It sees what stands in the text; what a function does inside is out of its sight, and the reset of a server
 // connection between sessions covers that.
 #pragma once
 
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "router/sql_dialect.hpp"
 
 namespace pgporter {
 
@@ -44,6 +46,9 @@ struct StatementTraits {
     // leaves may_change_settings false, so the two together tell whether the change outlives the transaction.
     bool resets_context = false;
 
+    // What is read behind it may be read in another dialect: standard_conforming_strings or client_encoding changes, or any setting may.
+    bool may_change_dialect = false;
+
     // RESET, SET .. TO DEFAULT, DISCARD ALL: something becomes the server's own default, which is not what the session began with.
     bool goes_back = false;
 
@@ -57,6 +62,6 @@ struct StatementTraits {
     bool empty = false;  // no statement at all
 };
 
-[[nodiscard]] StatementTraits scan_statement(std::string_view sql);
+[[nodiscard]] StatementTraits scan_statement(std::string_view sql, SqlDialect dialect = {});
 
 }  // namespace pgporter

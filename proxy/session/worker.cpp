@@ -1,13 +1,35 @@
 #include "proxy/session/worker.hpp"
 
-#include <openssl/rand.h>
+#include <openssl/crypto.h>
+
+#include <algorithm>
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "catalog/server_access.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/wire/auth_crypto.hpp"
 
 namespace pgporter {
+
+namespace {
+
+// From the instances' common secrets, of which it tells nothing: an unknown user's salt is the same at every instance and after a restart,
+// as a known one's is. Without any secret: random.
+std::string mock_secret_of(const Config& config) {
+    std::string secrets;
+    const auto add = [&](const Secret& secret) { secrets += std::to_string(secret.reveal().size()) + ':' + std::string(secret.reveal()); };
+    add(config.catalog.password);
+    for (const ServerLoginConfig& login : config.server_logins) add(login.password);
+    const bool has_none = config.catalog.password.empty() && std::all_of(config.server_logins.begin(), config.server_logins.end(),
+                                                                          [](const ServerLoginConfig& login) { return login.password.empty(); });
+    if (has_none) return random_bytes(32);
+    const Sha256 derived = hmac_sha256(secrets, "pgporter: what unknown users look like");
+    OPENSSL_cleanse(secrets.data(), secrets.size());
+    return std::string(as_text(derived));
+}
+
+}  // namespace
 
 DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& metric_registry)
     : config(configuration),
@@ -19,9 +41,7 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
       cancels(configuration.instance_id),
       login_throttle({configuration.limits.auth_failures_max, configuration.limits.auth_failure_window_ms,
                       configuration.limits.auth_failure_addresses_max, configuration.limits.logins_per_address_max}),
-      mock_secret(32, '\0') {
-    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(mock_secret.data()), static_cast<int>(mock_secret.size())) == 1);
-}
+      mock_secret(mock_secret_of(configuration)) {}
 
 Worker::Worker(DataPathShared& shared, std::size_t index)
     : shared_(shared), thread_(index), pools_(thread_, shared.config, shared.budget, shared.pool_metrics) {
@@ -57,6 +77,19 @@ const StatementPtr& Worker::local_setter() {
     constexpr std::string_view definition("SELECT pg_catalog.set_config($1, $2, true)\0\0\0", 45);
     if (!local_setter_) local_setter_ = statements_.find_or_create("", definition);
     return local_setter_;
+}
+
+const StatementPtr& Worker::path_resetter() {
+    if (!path_resetter_) path_resetter_ = statements_.find_or_create("", std::string(path_reset) + std::string(3, '\0'));
+    return path_resetter_;
+}
+
+void Worker::note_changed_tables(const std::string& tenant) {
+    statements_.renew(tenant);
+    for (const auto& other : shared_.workers) {
+        if (other.get() == this) continue;
+        other->thread().post([worker = other.get(), tenant] { worker->statements_.renew(tenant); });
+    }
 }
 
 void Worker::add(const std::shared_ptr<Session>& session) {

@@ -17,6 +17,7 @@
 #include "proxy/pool/pool.hpp"
 #include "proxy/session/cancel_registry.hpp"
 #include "proxy/session/coalescer.hpp"
+#include "proxy/session/known_sets.hpp"
 #include "proxy/session/login_throttle.hpp"
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/session_metrics.hpp"
@@ -28,6 +29,8 @@ namespace pgporter {
 
 class Session;
 class Worker;
+
+inline constexpr std::string_view path_reset = "SET LOCAL search_path TO DEFAULT";
 
 // Shared by all workers; each member is thread-safe by itself.
 struct DataPathShared {
@@ -43,7 +46,7 @@ struct DataPathShared {
     CancelRegistry cancels;
     LoginThrottle login_throttle;
     VerifierCache verifiers;
-    std::string mock_secret;  // random per process: makes unknown users look alike and stable
+    std::string mock_secret;  // makes unknown users look alike and stable
     std::atomic<std::uint64_t> last_session{0};
     std::atomic<std::uint32_t> sessions{0};  // logged in
     std::atomic<std::uint32_t> logins{0};    // not yet
@@ -83,9 +86,12 @@ class Worker {
     [[nodiscard]] PoolSet& pools() { return pools_; }
     [[nodiscard]] const SnapshotPtr& snapshot() const { return snapshot_; }
     [[nodiscard]] StatementRegistry& statements() { return statements_; }
+    void note_changed_tables(const std::string& tenant);  // all workers are told
+    [[nodiscard]] KnownSets& known_sets() { return known_sets_; }
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
-    [[nodiscard]] const StatementPtr& local_setter();  // until the transaction ends
+    [[nodiscard]] const StatementPtr& local_setter();   // until the transaction ends
+    [[nodiscard]] const StatementPtr& path_resetter();  // path_reset
     [[nodiscard]] std::size_t index() const { return thread_.index(); }
     [[nodiscard]] Coalescer& to_client() { return to_client_; }
     [[nodiscard]] Coalescer& to_server() { return to_server_; }
@@ -96,8 +102,10 @@ class Worker {
     IoThread thread_;
     PoolSet pools_;
     StatementRegistry statements_;
+    KnownSets known_sets_;
     StatementPtr setter_;
     StatementPtr local_setter_;
+    StatementPtr path_resetter_;
     SnapshotPtr snapshot_;
     std::unordered_map<std::string, std::unique_ptr<TenantDesk>> desks_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/assert.hpp"
+#include "base/saslprep.hpp"
 #include "proxy/wire/auth_crypto.hpp"
 
 namespace pgporter {
@@ -328,7 +329,13 @@ Result<void> ScramClient::choose_keys(std::string salt, int iterations) {
     }
     keys_.salt = std::move(salt);
     keys_.iterations = iterations;
-    derive(password_->reveal(), keys_);
+    std::optional<std::string> prepared = saslprep(password_->reveal());
+    if (!prepared) {
+        return fail(ErrorKind::invalid, "the configured password has characters whose normal form pgporter doesn't know", {},
+                    "give the login a password of ASCII, Latin, Greek, Cyrillic or CJK letters", "28P01");
+    }
+    const Secret normal(*std::move(prepared));
+    derive(normal.reveal(), keys_);
     return {};
 }
 

@@ -20,8 +20,8 @@ import (
 const (
 	here        = "SELECT tenant, current_database()::text AS database, inet_server_port() AS port FROM whoami"
 	workers     = 4
-	roundsEarly = 2
-	roundsLate  = 3
+	roundsEarly = 1
+	roundsLate  = 2
 	failuresMax = 5
 	turnMax     = 25 * time.Second
 	// Applications are not busy all the time, and the move needs the processor too.

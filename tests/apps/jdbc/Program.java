@@ -18,8 +18,8 @@ import java.util.concurrent.atomic.AtomicInteger;
 final class Program {
     static final String HERE = "SELECT tenant, current_database()::text AS database, inet_server_port() AS port FROM whoami";
     private static final int WORKERS = 4;
-    private static final int ROUNDS_BEFORE = 2;
-    private static final int ROUNDS_AFTER = 3;
+    private static final int ROUNDS_BEFORE = 1;
+    private static final int ROUNDS_AFTER = 2;
     private static final int FAILURES_MAX = 5;
     /** Applications are not busy all the time, and the move needs the processor too. */
     private static final int PAUSE_MS = 8;

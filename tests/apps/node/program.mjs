@@ -13,8 +13,8 @@ export const login = { host: world.host, port: world.port, user: world.user, pas
 export const path = (tenant) => `"${tenant}", "public"`;
 
 const WORKERS = 4;
-const ROUNDS_BEFORE = 2;
-const ROUNDS_AFTER = 3;
+const ROUNDS_BEFORE = 1;
+const ROUNDS_AFTER = 2;
 const TURN_MS_MAX = 25000;
 const FAILURES_MAX = 5;
 // Applications are not busy all the time, and the move needs the processor too.

@@ -6,8 +6,8 @@ declare(strict_types=1);
 
 $world = json_decode(getenv('APP_TEST'), true, 16, JSON_THROW_ON_ERROR);
 const HERE = 'SELECT tenant, current_database()::text AS "database", inet_server_port() AS port FROM whoami';
-const ROUNDS_BEFORE = 2;
-const ROUNDS_AFTER = 3;
+const ROUNDS_BEFORE = 1;
+const ROUNDS_AFTER = 2;
 // Applications are not busy all the time, and the move needs the processor too.
 const PAUSE_US = 8000;
 

@@ -26,8 +26,8 @@ OWN = 'SELECT tenant, payload FROM items ORDER BY id LIMIT 10'
 ADD = 'UPDATE items SET n = n + 1 WHERE id = (SELECT min(id) FROM items) + %s::int'
 
 WORKERS = 4
-ROUNDS_BEFORE = 2
-ROUNDS_AFTER = 3
+ROUNDS_BEFORE = 1
+ROUNDS_AFTER = 2
 FAILURES_MAX = 5
 # Applications are not busy all the time, and the move needs the processor too.
 PAUSE_S = 0.008
@@ -144,6 +144,25 @@ def refused(code, error_type):
         assert sqlstate(error) == code, '%s instead of %s: %s' % (sqlstate(error), code, error)
     else:
         raise AssertionError('not refused with ' + code)
+
+
+@contextlib.contextmanager
+def cancelled_soon(cancel):
+    """The block runs one query, which is cancelled. Too early a cancel finds nothing to cancel, on PostgreSQL as well: then once more."""
+    ended = threading.Event()
+
+    def work():
+        seconds = 0.1
+        while not ended.wait(seconds):
+            cancel()
+            seconds = 1.0
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def nobody(read, error_type):

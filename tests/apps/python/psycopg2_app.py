@@ -1,6 +1,5 @@
 """An application on psycopg2: one pool of connections, the tenant named by whoever takes one from it."""
 import io
-import threading
 
 import psycopg2
 import psycopg2.extras
@@ -220,11 +219,8 @@ def path_cancel(turn):
     """cancel"""
     with pool.connection() as connection:
         rows(connection, 'SET search_path TO %s,public' % turn.tenant)
-        timer = threading.Timer(0.1, connection.cancel)
-        timer.start()
-        with refused('57014', Error):
+        with program.cancelled_soon(connection.cancel), refused('57014', Error):
             rows(connection, 'SELECT pg_sleep(20)')
-        timer.join()
         read_own(turn, connection)
 
 

@@ -1,5 +1,4 @@
 """An application on psycopg 3: statements with parameters go by the extended protocol, pipelines, prepared statements, server-side cursors."""
-import threading
 
 import psycopg
 
@@ -192,11 +191,8 @@ def path_cancel(turn):
     """cancel"""
     with pool.connection() as connection:
         connection.execute('SET search_path TO ' + path(turn.tenant))
-        timer = threading.Timer(0.1, connection.cancel)
-        timer.start()
-        with refused('57014', Error):
+        with program.cancelled_soon(connection.cancel), refused('57014', Error):
             connection.execute('SELECT pg_sleep(%s)', (20,))
-        timer.join()
         read_own(turn, connection)
 
 

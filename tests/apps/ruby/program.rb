@@ -73,8 +73,8 @@ end
 
 module Program
   WORKERS = 4
-  ROUNDS_BEFORE = 2
-  ROUNDS_AFTER = 3
+  ROUNDS_BEFORE = 1
+  ROUNDS_AFTER = 2
   FAILURES_MAX = 5
   # Applications are not busy all the time, and the move needs the processor too.
   PAUSE_S = 0.008

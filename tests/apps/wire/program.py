@@ -16,7 +16,7 @@ from wire_client import bind, describe, execute, parse, query, sync  # noqa: E40
 
 WORLD = json.loads(os.environ['APP_TEST'])
 TENANTS = WORLD['tenants']
-WORKERS, ROUNDS_BEFORE, ROUNDS_AFTER, FAILURES_MAX = 4, 2, 3, 5
+WORKERS, ROUNDS_BEFORE, ROUNDS_AFTER, FAILURES_MAX = 4, 1, 2, 5
 TEXT, BINARY = 0, 1
 PAUSE_S = 0.008  # applications are not busy all the time, and the move needs the processor too
 HERE = 'SELECT tenant, current_database()::text, inet_server_port()::text FROM whoami'

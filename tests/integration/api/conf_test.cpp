@@ -68,6 +68,7 @@ TEST_CASE("the example configuration loads, and its values are the defaults") {
     CHECK(a.auth_message_bytes_max == b.auth_message_bytes_max);
     CHECK(a.statement_bytes_max == b.statement_bytes_max);
     CHECK(a.prepared_statements_max == b.prepared_statements_max);
+    CHECK(a.own_types_tenants_max == b.own_types_tenants_max);
     CHECK(a.server_statements_max == b.server_statements_max);
     CHECK(a.pending_replies_max == b.pending_replies_max);
     CHECK(a.waiters_max == b.waiters_max);
@@ -135,6 +136,7 @@ TEST_CASE("the mover, listeners and ways of naming a tenant have their defaults 
     REQUIRE(config.identify.json_settings.size() == ways.json_settings.size());
     CHECK(config.identify.json_settings[0].name == ways.json_settings[0].name);
     CHECK(config.identify.json_settings[0].path == ways.json_settings[0].path);
+    CHECK(config.identify.json_settings[0].refuse_invalid == ways.json_settings[0].refuse_invalid);
     CHECK(config.identify.shared_schemas == ways.shared_schemas);
     CHECK(config.identify.sni_suffix == ways.sni_suffix);
     CHECK_FALSE(config.home.has_value());

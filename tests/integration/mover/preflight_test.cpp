@@ -35,6 +35,8 @@ TEST_CASE("a tenant that can move has no blockers, an estimate, and what it shou
     CHECK(report->seconds_estimate > 0);
     CHECK(names(report->warnings, "materialized_view", "acme.totals"));
     CHECK(names(report->warnings, "full_identity", "acme.audit"));
+    CHECK(names(report->warnings, "own_type", "mood"));
+    CHECK_FALSE(names(report->warnings, "own_type", "email"));  // a domain is told as what it is made of
     CHECK(world.artefacts() == "");
     CHECK_FALSE(world.target_exists());
 }

@@ -2,6 +2,7 @@
 ways; the transcripts must be the same. See test_differential.py.
 """
 import dataclasses
+import struct
 
 import wire_client as w
 
@@ -12,6 +13,7 @@ class Turn:
     ready: int = 1      # ReadyForQuery messages that end the turn
     until: str = ''     # or: the first message of one of these types
     eof: bool = False   # or: the server closes the connection
+    answered: bool = False  # or: every message has had its answer (no COPY in it): an error decides what else is answered
 
 
 @dataclasses.dataclass
@@ -34,6 +36,11 @@ def q(sql):
     return t(w.query(sql))
 
 
+def pipeline(*messages):
+    """Messages in any order, of which errors may make PostgreSQL skip some, closed by Sync."""
+    return t(*messages, w.sync(), answered=True)
+
+
 def x(*messages):
     """A batch of the extended protocol, closed by Sync."""
     return t(*messages, w.sync())
@@ -54,12 +61,15 @@ def play(wire, conversation, mode, between=None):
     if mode == 'coalesced' and conversation.coalesce:
         merged = t(*[turn.data for turn in turns], ready=sum(turn.ready for turn in turns if not turn.until and not turn.eof))
         merged.eof = not ends_open
+        merged.answered = any(turn.answered for turn in turns)
         turns = [merged]
     for turn in turns:
         wire.send(turn.data, 1 if mode == 'dribble' else None)
         if turn.eof:
             transcript += wire.expect_eof()
             transcript.append(('end', b''))
+        elif turn.answered:
+            transcript += recv_answers(wire, turn.data)
         elif turn.until:
             transcript += wire.recv_until(turn.until)
         elif turn.ready:
@@ -70,6 +80,36 @@ def play(wire, conversation, mode, between=None):
         if between and wire.status == 'I' and not turn.until and not turn.eof and turn.ready:
             between()
     return normalise(transcript)
+
+
+def kinds_of(data):
+    """The types of the client's messages."""
+    kinds, at = '', 0
+    while at < len(data):
+        kinds += chr(data[at])
+        at += 1 + struct.unpack_from('!i', data, at + 1)[0]
+    return kinds
+
+
+def recv_answers(wire, data):
+    """What the server says to these messages, by its own rule: an error in the extended protocol skips everything up to Sync."""
+    asked, at, skipping, messages = kinds_of(data), 0, False, []
+    ends = {'P': '1E', 'B': '2E', 'C': '3E', 'D': 'TnE', 'E': 'CIsE', 'Q': 'Z', 'F': 'Z', 'S': 'Z'}
+    while True:
+        while at < len(asked) and (asked[at] == 'H' or (skipping and asked[at] != 'S')):
+            at += 1
+        if at == len(asked):
+            return messages
+        try:
+            kind, body = wire.recv()
+        except w.WireError as error:
+            raise w.WireError('%s; asked %s, at %d; so far: %s' % (error, asked, at, [w.show(*m) for m in messages[-20:]])) from None
+        messages.append((kind, body))
+        if kind is None:
+            return messages
+        if kind in ends[asked[at]]:
+            skipping = kind == 'E'
+            at += 1
 
 
 def normalise(transcript):

@@ -133,6 +133,11 @@ def _more():
                                                    t(w.function_call(0)), t(w.function_call(177, [b'1', b'2'], (0, 1)))])
 
 
+def random_conversations():
+    for group in (_random_pipelines, _random_naming):
+        yield from group()
+
+
 def conversations():
-    for group in (_errors, _random_pipelines, _random_naming, _more):
+    for group in (_errors, random_conversations, _more):
         yield from group()

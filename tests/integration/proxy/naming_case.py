@@ -44,6 +44,12 @@ class Base(unittest.TestCase):
     def who(self, wire):
         return wire.run('SELECT tenant FROM whoami')[0][0]
 
+    def who_is_nobody(self, wire):
+        """The SQLSTATE for reading a tenant's table where no tenant is in force."""
+        with self.assertRaises(ServerError) as caught:
+            self.who(wire)
+        return caught.exception.sqlstate
+
     def refused(self, wire, sql, sqlstate, *words, prepared=False, values=()):
         """The ERROR for one statement. It stands alone: it says of whom, and never of an address, a port or a class of ours."""
         try:

@@ -22,6 +22,7 @@ def setUpModule():
     proxy = fixture.Pgporter(workspace, server)
     proxy.config['listen'] += [{'address': '127.0.0.1', 'port': proxy_port, 'proxy_protocol': 'required'},
                                {'socket_directory': sockets, 'port': proxy.port}]
+    proxy.config['home'] = {'cluster': 'main', 'database': 'app'}
     proxy.start()
 
 
@@ -92,6 +93,38 @@ class AllowedAddresses(unittest.TestCase):
         self.assertEqual(elsewhere.run('SELECT tenant FROM whoami'), [('globex',)])
         far.close()
         elsewhere.close()
+
+    def test_live_sessions_that_name_their_tenants_in_sql(self):
+        """Refused at the next transaction, for that tenant alone; who keeps its server connection ends at a safe point."""
+        def session(*statements):
+            wire = Wire(proxy_port, before=v4_header('192.0.2.1')).login('app', fixture.PASSWORDS['app'], 'app')
+            for sql in ('SET search_path TO acme',) + statements:
+                wire.run(sql)
+            self.addCleanup(wire.close)
+            return wire
+        idle, held, busy, pinned, gone = (session(), session('BEGIN'), session('BEGIN', "INSERT INTO ledger (id) VALUES ('named')"),
+                                          session('LISTEN acme_news', 'SELECT 1'), session("SELECT 1"))
+        gone.run('SET search_path TO globex')
+        allow('198.51.100.0/24')
+        messages = pinned.expect_eof()
+        self.assertEqual([(wire_client.error_fields(b)['C'], 'acme' in wire_client.error_fields(b)['M']) for k, b in messages], [('57P01', True)])
+        self.assertEqual(busy.run("SELECT count(*) FROM ledger WHERE id = 'named'"), [('1',)])
+        busy.send(wire_client.query('COMMIT'))
+        messages = busy.expect_eof()
+        self.assertEqual([k for k, _ in messages], ['C', 'Z', 'E'])
+        for wire in (idle, held):
+            with self.assertRaises(ServerError) as caught:
+                wire.run('SELECT tenant FROM whoami')
+            self.assertEqual(caught.exception.sqlstate, '28000')
+        held.run('ROLLBACK')
+        for wire in (idle, held, gone):
+            wire.run('SET search_path TO globex')
+            self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('globex',)])
+            with self.assertRaises(ServerError) as caught:
+                wire.run('SET search_path TO acme')
+                wire.run('SELECT tenant FROM whoami')
+            self.assertEqual(caught.exception.sqlstate, '28000')
+        self.assertEqual(server.sql("SELECT count(*) FROM acme.ledger WHERE id = 'named'", 'app'), [(1,)])
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Cancel requests: the right query, a waiting transaction, nobody else's query, wrong keys, storms."""
 import os
+import signal
 import threading
 import time
 import unittest
@@ -114,6 +115,26 @@ class Cancel(unittest.TestCase):
         self.assertEqual(self.b.run('SELECT 3'), [('3',)])
         self.b.run('COMMIT')
         self.assertEqual(self.a.run('SELECT 4'), [('4',)])
+
+    def test_while_the_context_is_made(self):
+        """The client's query waits behind what pgporter asks of the server connection first; a cancel then isn't lost."""
+        for begin in (False, True):
+            self.assertEqual(self.a.run('SELECT tenant FROM whoami'), [('acme',)])
+            pid = server.backends()[0][0]
+            if begin:
+                self.b.run('BEGIN')
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                running = Background(self.b, 'SELECT pg_sleep(20)')
+                fixture.wait_for(lambda: proxy.metric('pgporter_leases') == 1, 'the lease has begun')
+                self.assertEqual(self.b.cancel(), b'')
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            self.assertEqual(running.result(), '57014')
+            self.assertLess(running.seconds, 10)
+            self.assertEqual(self.b.status, 'E' if begin else 'I')
+            self.b.run('ROLLBACK')
+            self.assertEqual(self.b.run('SELECT tenant FROM whoami'), [('globex',)])
 
     def test_idle_session_cancels_nobody(self):
         self.a.run('SELECT 1')  # it held the server connection that b holds now

@@ -1,12 +1,15 @@
 """Plays every conversation against PostgreSQL directly and through pgporter and compares the answers message by message: sent whole, a byte
 at a time, all at once, and with other sessions on the only server connection between its transactions.
 """
+import dataclasses
 import os
 import unittest
 
 import conversation
+import conversations_answered_here
 import conversations_extended
 import conversations_generated
+import conversations_pipelined
 import conversations_recorded
 import conversations_simple
 import fixture
@@ -14,7 +17,8 @@ import wire_client
 
 DIRECT_ONLY = os.environ.get('PGPORTER_TEST_DIRECT') == '1'  # both sides are PostgreSQL: checks the conversations themselves
 WRITTEN = list(conversations_simple.conversations()) + list(conversations_extended.conversations())
-GENERATED = list(conversations_generated.conversations())
+WRITTEN += list(conversations_answered_here.conversations())
+GENERATED = list(conversations_generated.conversations()) + list(conversations_pipelined.conversations())
 RECORDED = list(conversations_recorded.conversations())
 ALL = WRITTEN + GENERATED + RECORDED
 
@@ -27,8 +31,9 @@ def setUpModule():
     server.make_world()
     proxy = None
     if not DIRECT_ONLY:
-        proxy = fixture.Pgporter(workspace, server, limits={'wait_ms_max': 3000, 'statement_bytes_max': 33554432,
-                                                            'pending_replies_max': 60000}).start()
+        proxy = fixture.Pgporter(workspace, server, limits={'wait_ms_max': 3000, 'statement_bytes_max': 33554432, 'pending_replies_max': 60000})
+        proxy.config['home'] = {'cluster': 'main', 'database': 'app'}
+        proxy.start()
         proxy.apply(fixture.document({'main': server}, {name: {} for name in fixture.TENANTS},
                                      databases=[{'cluster': 'main', 'name': 'app', 'server_connections_max': 1}]))
 
@@ -38,7 +43,7 @@ def tearDownModule():
 
 
 def direct(params=None, tenant='acme'):
-    sent = dict({'search_path': tenant + ', public'}, **(params or {}))
+    sent = dict({'search_path': tenant + ', public'} if tenant else {}, **(params or {}))
     return wire_client.Wire(server.port).login('app', fixture.PASSWORDS['app'], 'app', sent)
 
 
@@ -73,20 +78,28 @@ class Interloper:
             wire.close()
 
 
+def named_in_sql(case):
+    """The same conversation of a session that logs in without a tenant and names it in SQL. None: it goes back to what the session began with."""
+    text = b''.join(turn.data for turn in case.turns).lower()
+    if any(word in text for word in (b'reset', b'default', b'discard', b'search_path', b'show all', b'current_company_id')) or 'search_path' in case.params:
+        return None
+    return dataclasses.replace(case, turns=[conversation.q('SET search_path TO acme, public')] + list(case.turns))
+
+
 class Differential(unittest.TestCase):
     maxDiff = None
 
-    def compare(self, mode, cases, between=None, play_direct_as=None):
+    def compare(self, mode, cases, between=None, play_direct_as=None, tenant='acme'):
         failures, played, silent = [], 0, 0
         for case in cases:
             try:
-                wire = direct(case.params)
+                wire = direct(case.params, tenant)
                 expected = conversation.play(wire, case, play_direct_as or mode)
                 wire.close()
             except wire_client.WireError as error:
                 self.fail('the conversation "%s" does not work with PostgreSQL itself: %s' % (case.name, error))
             try:
-                wire = proxied(case.params)
+                wire = proxied(case.params, tenant)
                 wire.timeout = 30.0 if case.big else 5.0  # PostgreSQL answers the small ones in milliseconds
                 got = conversation.play(wire, case, mode, between)
                 wire.close()
@@ -133,22 +146,34 @@ class Differential(unittest.TestCase):
         finally:
             between.close()
 
+    def test_named_in_sql(self):
+        cases = [named for named in map(named_in_sql, WRITTEN) if named]
+        self.assertGreater(len(cases), 150)
+        self.compare('whole', cases, tenant='')
+
+    def test_named_in_sql_with_sessions_in_between(self):
+        between = Interloper()
+        try:
+            self.compare('shared', [named for named in map(named_in_sql, WRITTEN) if named and named.pooled], between, 'whole', '')
+        finally:
+            between.close()
+
     def test_recorded_whole(self):
         self.compare('whole', RECORDED)
 
     def test_recorded_dribble(self):
         self.compare('dribble', RECORDED)
 
-    def known_defect_generated_whole(self):
+    def test_generated_whole(self):
         self.compare('whole', GENERATED)
 
-    def known_defect_generated_dribble(self):
+    def test_generated_dribble(self):
         self.compare('dribble', [case for case in GENERATED if not case.big])
 
-    def known_defect_generated_coalesced(self):
+    def test_generated_coalesced(self):
         self.compare('coalesced', GENERATED)
 
-    def known_defect_generated_with_sessions_in_between(self):
+    def test_generated_with_sessions_in_between(self):
         self.compare_shared(GENERATED)
 
     def test_login_messages(self):

@@ -6,6 +6,7 @@ import os
 import unittest
 import unittest.mock
 
+import doctor_defects
 import fixture
 import test_isolation_modes as modes
 
@@ -22,15 +23,6 @@ ROWS_DEFECTS = [
      'login_owns_table', 'warning', 'public.orders'),
     ('CREATE TABLE bare (tenant_id text); ALTER TABLE bare ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', 'DROP TABLE bare', 'no_policy',
      'blocker', 'public.bare'),
-    ('CREATE POLICY everybody ON orders USING (true)', 'DROP POLICY everybody ON orders', 'policy_for_all', 'blocker', 'public.orders'),
-    ("CREATE POLICY odd ON orders USING (tenant_id = current_setting('other.tenant', true))", 'DROP POLICY odd ON orders', None, None, None),
-    ("CREATE POLICY odd ON orders USING (tenant_id = 'fixed')", 'DROP POLICY odd ON orders', 'policy_without_setting', 'warning', 'public.orders'),
-    ('CREATE VIEW all_orders AS SELECT * FROM orders; GRANT SELECT ON all_orders TO app', 'DROP VIEW all_orders', 'view_bypasses', 'blocker',
-     'public.all_orders'),
-    ('CREATE VIEW all_orders WITH (security_invoker = true) AS SELECT * FROM orders; GRANT SELECT ON all_orders TO app', 'DROP VIEW all_orders',
-     None, None, None),
-    ('CREATE MATERIALIZED VIEW kept AS SELECT * FROM orders; GRANT SELECT ON kept TO app', 'DROP MATERIALIZED VIEW kept', 'view_bypasses', 'blocker',
-     'public.kept'),
     ('CREATE TABLE countries (name text)', 'DROP TABLE countries', 'table_without_column', 'warning', 'public.countries'),
     ("CREATE TABLE countries (name text); COMMENT ON TABLE countries IS 'pgporter: global'", 'DROP TABLE countries', None, None, None),
 ]
@@ -94,6 +86,9 @@ class Doctor(unittest.TestCase):
                 self.assertEqual(trial['tables_read'], 1)
                 self.assertEqual(trial['shared_backends'], 0 if mode == 'login' else 1)
                 self.assertEqual(report['self_test'][1]['note'], 'identify.sql is off')
+                if mode != 'login':
+                    none = report['self_test'][2]
+                    self.assertEqual((none['way'], none['ran'], none['failures'], none['tables_read']), ('none', True, [], 1 if mode == 'app' else 0))
         self.assertEqual(doctor('role', database='schemas')[1]['findings'], [])
 
     def find(self, mode, defects, database=None):
@@ -118,6 +113,9 @@ class Doctor(unittest.TestCase):
 
     def test_each_defect_of_shared_tables(self):
         self.find('app', ROWS_DEFECTS)
+
+    def test_each_way_around_policies(self):
+        self.find('app', doctor_defects.FOOLING)
 
     def test_each_defect_of_roles(self):
         self.find('role', ROLE_DEFECTS)
@@ -170,6 +168,28 @@ class Doctor(unittest.TestCase):
         self.assertEqual((status, trial['way'], trial['failures']), (0, 'sql', []), report)
         self.assertTrue(trial['ran'] or "can't name a tenant by SQL" in trial['note'], trial)
 
+    def test_the_self_test_finds_what_no_look_at_the_catalogs_shows(self):
+        """A policy that calls a function which lets everybody in; one that lets in who is empty; a view and a function's rows."""
+        setting = doctor_defects.SETTING
+        for plant, take_back, failure in (
+                ("CREATE FUNCTION open_to(text) RETURNS boolean LANGUAGE sql AS 'SELECT $1 IS NOT NULL'; CREATE POLICY odd ON orders USING (open_to(tenant_id))",
+                 'DROP POLICY odd ON orders; DROP FUNCTION open_to(text)', 'tenant acme-app sees rows of others in public.orders'),
+                ("CREATE FUNCTION who() RETURNS text LANGUAGE sql AS $$SELECT coalesce(nullif(%s, ''), '42')$$; "
+                 'CREATE POLICY odd ON orders USING (tenant_id = who())' % setting, 'DROP POLICY odd ON orders; DROP FUNCTION who()',
+                 'app, with app.tenant empty, sees rows in public.orders'),
+                ('CREATE VIEW shown AS SELECT * FROM orders; GRANT SELECT ON shown TO app', 'DROP VIEW shown',
+                 'tenant globex-app sees rows of others in public.shown'),
+                ('CREATE MATERIALIZED VIEW kept AS SELECT * FROM orders; GRANT SELECT ON kept TO app', 'DROP MATERIALIZED VIEW kept',
+                 "app, with app.tenant nobody's key, sees rows in public.kept")):
+            with self.subTest(plant=plant):
+                modes.server.sql(plant, modes.DATABASES['app'])
+                try:
+                    status, report = doctor('app')
+                finally:
+                    modes.server.sql(take_back, modes.DATABASES['app'])
+                self.assertEqual(status, 1)
+                self.assertIn(failure, [text for trial in report['self_test'] for text in trial['failures']])
+
     def test_the_self_test_fails_on_a_leak(self):
         """A policy that lets everybody see everything: rows of others. And a wrong password: no login."""
         modes.server.sql('CREATE POLICY everybody ON orders USING (true)', modes.DATABASES['app'])
@@ -179,6 +199,9 @@ class Doctor(unittest.TestCase):
             modes.server.sql('DROP POLICY everybody ON orders', modes.DATABASES['app'])
         self.assertEqual(status, 1)
         self.assertIn('tenant acme-app sees rows of others in public.orders', report['self_test'][0]['failures'])
+        none = report['self_test'][2]
+        self.assertEqual((none['way'], none['ran'], none['ok'], none['rounds']), ('none', True, False, 3))
+        self.assertIn('app, with app.tenant unset, sees rows in public.orders', none['failures'])
         environment = {'PGPORTER_DOCTOR_PASSWORD': 'wrong'}
         with unittest.mock.patch.dict(os.environ, environment):
             status, report = doctor('app')

@@ -1,5 +1,6 @@
 """How clients get in: protocol versions, cancel keys across instances, Unix-domain sockets, the PROXY protocol."""
 import os
+import pwd
 import socket
 import ssl
 import struct
@@ -34,6 +35,7 @@ def setUpModule():
     other = fixture.Pgporter(workspace, server, 'two')
     proxy.config['listen'] += [{'socket_directory': sockets, 'port': proxy.port, 'socket_permissions': '0770'},
                                {'socket_directory': sockets, 'port': proxy.port + 1, 'auth': 'trust'},
+                               {'socket_directory': sockets, 'port': proxy.port + 2, 'auth': 'peer'},
                                {'address': '127.0.0.1', 'port': proxy_port, 'proxy_protocol': 'required', 'proxy_protocol_from': ['127.0.0.0/8']},
                                {'address': '127.0.0.1', 'port': tls_port, 'proxy_protocol': 'required', 'tls': 'require',
                                 'tls_certificate_file': pair[0], 'tls_key_file': pair[1]},
@@ -45,8 +47,12 @@ def setUpModule():
     other.config['threads'] = 3
     # 9 is a mistake in both configurations: each takes the other for it.
     other.config['peers'] = [{'id': 1, 'address': '127.0.0.1', 'port': proxy.port}, {'id': 9, 'address': '127.0.0.1', 'port': proxy.port}]
+    myself = pwd.getpwuid(os.geteuid()).pw_name
+    server.sql('CREATE ROLE "%s" LOGIN PASSWORD %%s IN ROLE app' % myself, values=(fixture.PASSWORDS['app'],))
+    proxy.config['server_logins'].append({'cluster': '*', 'user': myself, 'password_file': os.path.join(proxy.folder, 'app.password')})
     proxy.start()
-    proxy.apply(fixture.document({'main': server}, dict(TENANTS)))
+    users = [{'name': name, 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['app']), 'tenants': '*'} for name in ('app', myself)]
+    proxy.apply(fixture.document({'main': server}, dict(TENANTS), users=users))
     other.start()
     wait_for(lambda: can_log_in(other), 'the second instance knows the tenants')
 
@@ -229,6 +235,24 @@ class UnixSockets(unittest.TestCase):
         self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('acme',)])
         wire.close()
 
+    def test_peer(self):
+        """The kernel says who connects; nothing that the client sends can."""
+        myself = pwd.getpwuid(os.geteuid()).pw_name
+        wire = log_in(host=sockets, port=proxy.port + 2, user=myself, password='whatever')
+        self.assertEqual(wire.run('SELECT tenant, current_user FROM whoami'), [('acme', myself)])
+        wire.close()
+        refused = set()
+        for user in ('app', 'nosuch'):
+            with self.assertRaises(ServerError) as caught:
+                log_in(host=sockets, port=proxy.port + 2, user=user)
+            self.assertEqual((caught.exception.sqlstate, caught.exception.fields['S']), ('28000', 'FATAL'))
+            refused.add(caught.exception.fields['M'].replace(user, 'X'))
+        self.assertEqual(len(refused), 1, refused)
+        # Known to the operating system, not to us.
+        stranger = subprocess.run(['psql', '-h', sockets, '-p', str(proxy.port + 2), '-U', 'nobody', 'app', '-c', 'SELECT 1'], capture_output=True,
+                                  text=True, check=False, **({'user': 'nobody'} if os.geteuid() == 0 else {}))
+        self.assertIn('peer authentication failed for user "nobody"', stranger.stderr)
+
     def test_no_tls_and_cancels(self):
         wire = Wire(proxy.port, sockets)
         wire.send(wire_client.SSL_REQUEST)
@@ -377,7 +401,8 @@ class Configuration(unittest.TestCase):
                 ({'socket_directory': sockets, 'socket_permissions': '0999'}, 'octal'), ({'socket_permissions': '0700'}, 'socket_directory'),
                 ({'proxy_protocol_from': ['10.0.0.0/8']}, 'proxy_protocol: required'),
                 ({'proxy_protocol': 'required', 'proxy_protocol_from': ['10.0.0.1/8']}, 'CIDR'),
-                ({'proxy_protocol': 'required', 'auth': 'trust'}, 'trust'))):
+                ({'proxy_protocol': 'required', 'auth': 'trust'}, 'trust'), ({'proxy_protocol': 'required', 'auth': 'peer'}, 'load balancer'),
+                ({'auth': 'peer'}, 'Unix-domain'))):
             broken = fixture.Pgporter(workspace, server, 'broken-%d' % number)
             listener = dict({'port': 6432}, **change)
             broken.config['listen'] = [listener]

@@ -231,13 +231,16 @@ class Move(unittest.TestCase):
 
     def test_prepared_statements_and_settings_move_along(self):
         wire = proxy.wire('wonka')
-        wire.send(wire_client.parse('s', 'SELECT tenant, current_database() FROM whoami WHERE tenant = $1') + wire_client.sync())
+        wire.send(wire_client.parse('s', 'SELECT tenant, current_database() FROM whoami WHERE tenant = $1') +
+                  wire_client.parse('described', 'SELECT n, id FROM items WHERE n = $1') + wire_client.describe('S', 'described') + wire_client.sync())
         wire.recv_until('Z')
         wire.run("SET app.user_id = 'kept'; SET TimeZone = 'Asia/Tokyo'")
         move = self.promote('wonka')
         self.wait_state(move['id'], 'opened')
         wire.send(wire_client.bind('', 's', ['wonka']) + wire_client.execute() + wire_client.sync())
         self.assertEqual(wire._rows(wire.recv_until('Z')), [('wonka', 'wonka')])
+        wire.send(wire_client.bind('', 'described', [(3).to_bytes(4, 'big')], (1,), (1,)) + wire_client.execute() + wire_client.sync())
+        self.assertEqual([wire_client.row_values(b) for k, b in wire.recv_until('Z') if k == 'D'], [[(3).to_bytes(4, 'big'), (3).to_bytes(8, 'big')]])
         self.assertEqual(wire.run('SHOW app.user_id'), [('kept',)])
         self.assertEqual(wire.run('SHOW TimeZone'), [('Asia/Tokyo',)])
         wire.send(wire_client.query('SELECT pg_sleep(20) /* moved */'))

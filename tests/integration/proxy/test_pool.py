@@ -53,6 +53,10 @@ class Base(unittest.TestCase):
             wire.close()
         idle_and_clean()
 
+    def leave(self, wire, how):
+        {'terminate': lambda: (wire.send(wire_client.terminate()), wire.close()), 'close': wire.close,
+         'reset': wire.reset_connection}[how]()
+
     def wire(self, tenant='acme', **more):
         wire = proxy.wire(tenant, **more)
         self.wires.append(wire)
@@ -177,10 +181,6 @@ class Caps(Base):
 
 
 class Clients(Base):
-    def leave(self, wire, how):
-        {'terminate': lambda: (wire.send(wire_client.terminate()), wire.close()), 'close': wire.close,
-         'reset': wire.reset_connection}[how]()
-
     def each(self, prepare):
         for how in ('terminate', 'close', 'reset'):
             with self.subTest(how):
@@ -325,7 +325,7 @@ class Sessions(Base):
             again.run('SELECT x FROM mine')
         self.assertEqual(again.run("SELECT coalesce(current_setting('app.user_id', true), '')"), [('',)])
 
-    def known_defect_statement_prepared_after_a_table_has_changed(self):
+    def test_statement_prepared_after_a_table_has_changed(self):
         """Sessions share what is prepared. After ALTER TABLE a statement prepared anew has the new columns, and no error of a stale plan."""
         def ask(wire, name, sql='SELECT * FROM shaped'):
             if name:
@@ -350,6 +350,18 @@ class Sessions(Base):
         self.assertEqual(ask(two, 'second'), [('1', '2', '3')])
         self.assertEqual(ask(one, 'third'), [('1', '2', '3')])
         one.run('DROP TABLE shaped')
+
+    def test_what_pinned_a_session_ends_with_it(self):
+        """At once, as with PostgreSQL, and not when its server connection is used next: others wait for its locks."""
+        left = "SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT count(*) FROM pg_class WHERE relpersistence = 't')"
+        for tenant in ('acme', 'initech'):
+            for how in ('terminate', 'close', 'reset'):
+                wire = self.wire(tenant)
+                for sql in ('SELECT pg_advisory_lock(77)', 'CREATE TEMP TABLE left_behind (a int)', 'LISTEN left_behind'):
+                    wire.run(sql)
+                self.assertEqual(server.sql(left, 'app'), [(1, 1)])
+                self.leave(wire, how)
+                wait_for(lambda: server.sql(left, 'app') == [(0, 0)], 'nothing is left (%s, %s)' % (tenant, how), 5)
 
     def test_pins_are_counted_and_released(self):
         acts = {'listen': 'LISTEN pool_channel', 'temp': 'CREATE TEMP TABLE pool_temp (a int)', 'lock': 'SELECT pg_advisory_lock(99)',

@@ -1,9 +1,11 @@
 """PostgreSQL goes away: idle connections and busy ones are killed, the server stops and comes back."""
 import os
+import time
 import unittest
 
 import fixture
 import wire_client
+from black_hole import BlackHole
 from fixture import wait_for
 from wire_client import ServerError
 
@@ -16,7 +18,7 @@ def setUpModule():
     server.make_world()
     catalog_server = fixture.Postgres(workspace, 'catalog-server')  # it stays up when the server is stopped
     catalog_server.make_roles()
-    proxy = fixture.Pgporter(workspace, catalog_server, limits={'wait_ms_max': 3000, 'server_connect_ms_max': 1000}).start()
+    proxy = fixture.Pgporter(workspace, catalog_server, limits={'wait_ms_max': 3000, 'server_connect_ms_max': 1000, 'cancel_ms_max': 1500}).start()
     proxy.apply(fixture.document({'main': server}, {'acme': {}, 'globex': {}},
                                  databases=[{'cluster': 'main', 'name': 'app', 'server_connections_max': 3}]))
 
@@ -151,6 +153,53 @@ class Servers(unittest.TestCase):
         wire.send(wire_client.bind('', 's', ['1']) + wire_client.execute() + wire_client.sync())
         self.assertEqual(wire._rows(wire.recv_until('Z')), [('2',)])
         self.assertEqual(wire.run('SHOW app.user_id'), [('5',)])
+
+
+class Silence(unittest.TestCase):
+    """A server's address that drops packets: nothing waits longer than its bound."""
+
+    def setUp(self):
+        self.hole = BlackHole(server.port)
+        self.addCleanup(self.hole.close)
+        self.addCleanup(proxy.apply, self.document(server.port))
+
+    def document(self, port):
+        return fixture.document({'main': server, 'far': {'port': port}}, {
+            'acme': {}, 'globex': {}, 'initech': {'placement': {'kind': 'schema', 'cluster': 'far', 'database': 'app', 'schema': 'initech'}}},
+            databases=[{'cluster': 'main', 'name': 'app', 'server_connections_max': 3}, {'cluster': 'far', 'name': 'app', 'server_connections_max': 1}])
+
+    def test_a_connect_that_is_never_answered(self):
+        self.hole.silence()
+        proxy.apply(self.document(self.hole.port))
+        began = time.monotonic()
+        with self.assertRaises(ServerError) as caught:
+            proxy.wire('initech').run('SELECT 1')
+        self.assertEqual(caught.exception.sqlstate, '08001', caught.exception)
+        self.assertLess(time.monotonic() - began, 2.7)  # server_connect_ms_max is 1 s, wait_ms_max 3 s
+        self.assertEqual(proxy.wire('acme').run('SELECT tenant FROM whoami'), [('acme',)])
+        self.hole.speak()
+        wait_for(lambda: self.works('initech'), 'the tenant is served again')
+
+    def works(self, tenant):
+        try:
+            return proxy.wire(tenant).run('SELECT tenant FROM whoami') == [(tenant,)]
+        except ServerError:
+            return False
+
+    def test_a_cancel_that_gets_no_answer(self):
+        proxy.apply(self.document(self.hole.port))
+        wire = proxy.wire('initech')
+        wire.send(wire_client.query('SELECT pg_sleep(30) /* kept */'))
+        wait_for(lambda: server.sql("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%/* kept */' AND state = 'active'"), 'the query runs')
+        self.hole.silence()
+        began = time.monotonic()
+        wire.cancel()  # until pgporter is done with it
+        self.assertLess(time.monotonic() - began, 4)  # cancel_ms_max is 1.5 s
+        # The server connection, the only one, is nobody's while the cancel may still come; but no longer.
+        server.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%/* kept */' AND pid <> pg_backend_pid()")
+        self.assertEqual([m[0] for m in wire.recv_until('Z')], ['T', 'E', 'Z'])
+        self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('initech',)])
+        wire.close()
 
 
 if __name__ == '__main__':

@@ -22,8 +22,10 @@ class FailClosed(naming_case.Base):
             for login in (None, 'initech'):
                 wire = self.wire(login)
                 self.refused(wire, 'SET search_path TO ' + path, '0A000', 'two tenants')
-                self.assertEqual(wire.run("SELECT count(*) FROM pg_class WHERE relname = 'whoami' AND pg_table_is_visible(oid)"),
-                                 [('1' if login else '0',)])
+                if login:
+                    self.assertEqual(self.who(wire), login)
+                else:
+                    self.assertEqual(self.who_is_nobody(wire), '0A000')
         wire = self.wire()
         self.refused(wire, "SELECT set_config('search_path', $1, false)", '0A000', '"acme"', '"globex"', prepared=True, values=['acme, globex'])
         wire.run('SET search_path TO umbrella')
@@ -36,10 +38,62 @@ class FailClosed(naming_case.Base):
                     "SET SCHEMA 'nosuch'", "SELECT set_config('search_path', 'nosuch', false)", 'SET search_path TO "ACME"'):
             self.refused(wire, sql, '3F000', 'search_path', '"ACME"' if 'ACME' in sql else '"nosuch"')
             self.refused(wire, sql, '3F000', prepared=True)
+        self.refused(wire, 'SHOW search_path', '3F000', '"ACME"')
+        wire.run('RESET search_path')
         self.assertEqual(wire.run('SHOW search_path'), [('"$user", public',)])
         wire.run('SET search_path TO acme')
         self.refused(wire, 'SET search_path TO nosuch', '3F000')
+        self.assertEqual(self.who_is_nobody(wire), '3F000')
+        wire.run('SET search_path TO acme')
         self.assertEqual(self.who(wire), 'acme')
+
+    def test_nobody_reads_on_behind_a_refused_naming(self):
+        """PostgreSQL would have obeyed. A framework that takes no notice of our refusal (django-tenants) must not read on as the tenant before."""
+        refused = (('SET search_path TO nosuch', '3F000'), ("SET SCHEMA 'nosuch'", '3F000'),
+                   ("SELECT set_config('search_path', 'nosuch', false)", '3F000'), ('SET search_path TO acme, globex', '0A000'),
+                   ("SET app.tenant = 'nosuch'", '3D000'), ("SET pgporter.tenant = 'nosuch'", '3D000'),
+                   ("SELECT set_config('search_path', 'glo' || 'bex', false)", '0A000'),
+                   ('SET statement_timeout = 0; SET search_path TO nosuch', '3F000'))
+        for sql, state in refused:
+            for prepared in (False, True):
+                if prepared and ';' in sql:
+                    continue
+                with self.subTest(sql, prepared=prepared):
+                    self.refuse_and_read(sql, state, prepared)
+
+    def refuse_and_read(self, sql, state, prepared):
+        wire = self.wire()
+        wire.run('SET search_path TO acme')
+        self.assertEqual(self.who(wire), 'acme')
+        self.refused(wire, sql, state, prepared=prepared)
+        self.assertEqual(self.who_is_nobody(wire), state)
+        with self.assertRaises(ServerError):
+            wire.run_prepared('SELECT tenant FROM whoami')
+        wire.run('BEGIN')
+        self.assertEqual(self.who_is_nobody(wire), state)
+        wire.run('ROLLBACK')
+        wire.run('SET search_path TO globex')
+        if 'tenant = ' in sql:  # names nobody still
+            self.assertEqual(self.who_is_nobody(wire), state)
+            wire.run('RESET ALL')
+            wire.run('SET search_path TO globex')
+        self.assertEqual(self.who(wire), 'globex')
+        wire.close()
+
+    def test_a_transaction_names_its_own_behind_a_refused_naming(self):
+        wire = self.wire()
+        wire.run('SET search_path TO acme')
+        self.refused(wire, 'SET search_path TO nosuch', '3F000')
+        for end in ('COMMIT', 'ROLLBACK'):
+            wire.run('BEGIN')
+            wire.run('SET LOCAL search_path TO globex')
+            self.assertEqual(self.who(wire), 'globex')
+            wire.run(end)
+            self.assertEqual(self.who_is_nobody(wire), '3F000')
+        wire.run('BEGIN')
+        wire.run('SET search_path TO globex')
+        wire.run('ROLLBACK')
+        self.assertEqual(self.who_is_nobody(wire), '3F000')
 
     def test_several_names_in_one_literal_are_one_schema(self):
         """SET SCHEMA 'a,b' and SET search_path = 'a,b' name one schema with a comma in it: nobody's."""
@@ -56,6 +110,8 @@ class FailClosed(naming_case.Base):
             error = self.refused(wire, "SET %s = 'nosuch'" % name, '3D000')
             self.assertEqual(error.fields['M'], 'tenant "nosuch" doesn\'t exist or user "app" may not speak for it')
             self.refused(wire, 'SELECT set_config($1, $2, false)', '3D000', '"nosuch"', prepared=True, values=[name, 'nosuch'])
+            self.refused(wire, 'SELECT 1', '3D000', '"nosuch"')
+            wire.run('RESET ' + name)
             self.assertEqual(wire.run('SELECT 1'), [('1',)])
         wire = self.wire()
         self.refused(wire, "SELECT set_config('request.jwt.claims', '{\"app_metadata\": {\"tenant_id\": \"nosuch\"}}', false)", '3D000', '"nosuch"')
@@ -72,9 +128,12 @@ class FailClosed(naming_case.Base):
             unknown = self.refused(wire, sql % 'nosuch', state)
             texts = {str(sorted(e.fields.items())).replace(n, 'X') for e, n in ((forbidden, 'acme'), (elsewhere, 'umbrella'), (unknown, 'nosuch'))}
             self.assertEqual(len(texts), 1, texts)
+            wire.run('DISCARD ALL')
         wire.run('SET search_path TO globex')
         self.assertEqual(self.who(wire), 'globex')
         self.refused(wire, 'SET search_path TO acme', '3F000')
+        self.assertEqual(self.who_is_nobody(wire), '3F000')
+        wire.run('SET search_path TO globex')
         self.assertEqual(self.who(wire), 'globex')
 
     def test_forbidden_with_a_tenant_of_the_login(self):
@@ -225,6 +284,106 @@ class Identity(naming_case.Base):
             self.assertEqual(caught.exception.sqlstate, '3D000')
         finally:
             lone.stop()
+
+
+class NoOracle(naming_case.Base):
+    """User `other` may speak for globex only: who it may not speak for looks to it like what doesn't exist, whatever way is tried."""
+
+    def answer(self, attempt, name):
+        """What is seen of an attempt that names somebody, without the name."""
+        try:
+            seen = attempt(name)
+        except ServerError as error:
+            seen = (error.sqlstate, error.fields['M'], error.fields.get('D'), error.fields.get('H'))
+        return repr(seen).replace(name, '*')
+
+    def same(self, attempt, names=('acme', 'umbrella')):
+        for name in names:
+            self.assertEqual(self.answer(attempt, name), self.answer(attempt, 'nobody'))
+
+    def test_at_login(self):
+        def sees(**more):
+            wire = proxy.wire(**dict({'tenant': None, 'user': 'other'}, **more))
+            seen = wire.run('SHOW search_path')
+            wire.close()
+            return seen
+        password = fixture.PASSWORDS['other']
+        for attempt in (lambda name: sees(tenant=name), lambda name: sees(database=name), lambda name: sees(database='app@' + name),
+                        lambda name: sees(user='other.' + name, password=password), lambda name: sees(params={'app.tenant': name}),
+                        lambda name: sees(params={'search_path': name}), lambda name: sees(params={'search_path': 'public, ' + name}),
+                        lambda name: sees(tenant='globex', params={'search_path': name}), lambda name: sees(tenant='globex', database=name),
+                        lambda name: sees(tenant='globex', params={'app.tenant': name})):
+            self.same(attempt)
+        # And nobody's row is seen by what couldn't name its owner.
+        claims = '{"app_metadata": {"tenant_id": "acme"}}'
+        for more, sqlstate in (({'search_path': 'acme'}, '3F000'), ({'search_path': 'public, acme'}, '3F000'), ({'app.tenant': 'acme'}, '3D000'),
+                               ({'APP.Tenant': 'acme'}, '3D000'), ({'request.jwt.claims': claims}, '3D000'), ({'pgporter.tenant': 'acme'}, None),
+                               ({'options': '-c pgporter.tenant=globex -c app.tenant=acme'}, '3D000')):
+            for tenant in ('globex', None):
+                with self.assertRaises(ServerError) as caught:
+                    sees(tenant=tenant, params=more)
+                self.assertIn(caught.exception.sqlstate, (sqlstate,) if sqlstate else ('3D000', '28000'), more)
+
+    def test_claims_at_login_name_the_tenant(self):
+        """As in SQL: row-level security reads them, so they aren't let through unread."""
+        claims = '{"app_metadata": {"tenant_id": "%s"}}'
+        wire = proxy.wire(None, params={'request.jwt.claims': claims % 'acme'})
+        self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('acme',)])
+        self.same(lambda name: proxy.wire(None, user='other', params={'request.jwt.claims': claims % name}).run('SELECT tenant FROM rls_items'))
+        with self.assertRaises(ServerError) as caught:
+            proxy.wire(None, user='other', params={'request.jwt.claims': claims % 'acme'})
+        self.assertEqual(caught.exception.sqlstate, '3D000')
+        with self.assertRaises(ServerError) as caught:
+            proxy.wire('globex', params={'request.jwt.claims': claims % 'acme'})
+        self.assertEqual(caught.exception.sqlstate, '28000')
+        with self.assertRaises(ServerError) as caught:
+            proxy.wire(None, params={'request.jwt.claims': 'no JSON'})
+        self.assertEqual(caught.exception.sqlstate, '22023')
+
+    def test_in_sql(self):
+        for login in (None, 'globex'):
+            for sql in ('SET search_path TO %s', "SET search_path TO public, '%s'", "SELECT set_config('search_path', '%s, public', false)", "SET app.tenant = '%s'",
+                        "SET pgporter.tenant = '%s'", """SET request.jwt.claims = '{"app_metadata": {"tenant_id": "%s"}}'"""):
+                for inside in (False, True):
+                    def attempt(name, sql=sql, inside=inside, login=login):
+                        wire = self.wire(login, user='other')
+                        try:
+                            if inside:
+                                wire.run('BEGIN')
+                                if login:
+                                    wire.run('SELECT 1')
+                            seen = wire.run(sql % name)
+                            return (seen, wire.run('SHOW search_path'), wire.run("SELECT current_user")) if login else seen
+                        finally:
+                            wire.close()
+                    self.same(attempt)
+
+    def test_before_the_password_is_known(self):
+        """An unknown user's salt is as stable as a known one's: at every instance, and after a restart."""
+        def first_answer(to, user):
+            wire = w.Wire(to.port)
+            wire.send(w.startup({'user': user, 'database': 'app'}))
+            offer = wire.recv()
+            scram = w.Scram('guess', nonce='fyko+d2lbbFgONRv9qkxdawL')
+            first = scram.client_first()
+            wire.send(w.message('p', w.zero('SCRAM-SHA-256') + len(first).to_bytes(4, 'big') + first))
+            kind, body = wire.recv()
+            parts = dict(part.split('=', 1) for part in body[4:].decode().split(','))
+            wire.send(w.message('p', scram.client_final(body[4:])))
+            refusal = [(k, b.replace(user.encode(), b'*')) for k, b in wire.recv_until('E')]
+            wire.close()
+            return offer, kind, len(body), parts['s'], parts['i'], refusal
+        second = fixture.Pgporter(workspace, server, 'second').start()
+        self.addCleanup(second.stop)
+        unknown = first_answer(proxy, 'nobody')
+        self.assertEqual(first_answer(proxy, 'nobody'), unknown)
+        self.assertEqual(first_answer(second, 'nobody'), unknown)
+        second.stop()
+        second.start()
+        self.assertEqual(first_answer(second, 'nobody'), unknown)
+        self.assertNotEqual(first_answer(proxy, 'nobody2')[3], unknown[3])
+        known = first_answer(proxy, 'app')
+        self.assertEqual(known[:3] + known[4:], unknown[:3] + unknown[4:])
 
 
 if __name__ == '__main__':

@@ -316,6 +316,17 @@ class Transactions(naming_case.Base):
             q('FETCH 2 FROM c'), q('COMMIT'))]
         self.both('COPY and cursors', turns)
 
+    def test_copy_behind_what_names_the_tenant(self):
+        """Its input must come through although what is sent behind such a transaction waits for its end."""
+        turns = [turn for name in ('umbrella', 'acme') for copy in (w.query('COPY unique_n (n) FROM STDIN'), None) for turn in (
+            q('BEGIN'), q('SET LOCAL search_path TO ' + name),
+            t(copy, until='GE') if copy else t(w.parse('', 'COPY unique_n (n) FROM STDIN'), w.bind(), w.execute(), w.sync(), until='GE'),
+            t(w.copy_data(b'1\n'), w.copy_data(b'2\n'), w.copy_done(), *(() if copy else (w.sync(),))), q('DELETE FROM unique_n RETURNING tenant'),
+            q('COMMIT'))]
+        turns += [t(w.query('SET search_path TO acme; SET lock_timeout = 0; COPY unique_n (n) FROM STDIN; SELECT 1'), until='GE'),
+                  t(w.copy_data(b'1\n'), w.copy_done()), q('DELETE FROM unique_n RETURNING tenant')]
+        self.both('COPY behind SET LOCAL', turns)
+
 
 if __name__ == '__main__':
     fixture.main(__name__)

@@ -26,16 +26,22 @@ def setUpModule():
     made = tls_parts.Authority(os.path.join(workspace.path, 'certificates'))
     for name in ('server', 'wild', 'acme'):
         made.make(name, tls_parts.NAMES[name])
+    made.make('custom', 'DNS:db.globex.example')
     proxy = fixture.Pgporter(workspace, server)
     plain_port, modern_port = fixture.free_port(), fixture.free_port()
     pair = dict(zip(('tls_certificate_file', 'tls_key_file'), made.pair('server')))
-    more = [dict(zip(('certificate_file', 'key_file'), made.pair(name))) for name in ('wild', 'acme')]
+    more = [dict(zip(('certificate_file', 'key_file'), made.pair(name))) for name in ('wild', 'acme', 'custom')]
     proxy.config['listen'][0].update(tls='allow', tls_certificates=more, **pair)
     proxy.config['listen'] += [{'address': '127.0.0.1', 'port': plain_port},
                                dict({'address': '127.0.0.1', 'port': modern_port, 'tls': 'require', 'tls_protocols_min': 'TLSv1.3'}, **pair)]
     proxy.config['identify'] = {'sni_suffix': 'tenants.example.com'}
     proxy.start()
-    proxy.apply(fixture.document({'main': server}, {name: {} for name in fixture.TENANTS}))
+    tenants = {name: {} for name in fixture.TENANTS}
+    tenants['globex'] = {'domains': ['db.globex.example', 'old.globex.example']}
+    users = [{'name': 'app', 'scram_verifier': wire_client.scram_verifier('app-secret'), 'tenants': '*'},
+             {'name': 'other', 'scram_verifier': wire_client.scram_verifier(fixture.PASSWORDS['other']), 'tenants': ['acme']}]
+    server.sql('GRANT USAGE ON SCHEMA acme TO other; GRANT SELECT ON acme.whoami TO other', 'app')
+    proxy.apply(fixture.document({'main': server}, tenants, users=users))
 
 
 def tearDownModule():
@@ -218,6 +224,50 @@ class ServerNames(unittest.TestCase):
                                   sslmode='verify-full', sslrootcert=made.path('ca.crt')), (0, name, ''))
 
 
+class CustomDomains(unittest.TestCase):
+    """A tenant's own host name: its certificate, its tenant, from the name that the client connects to alone."""
+
+    def test_psql_finds_its_tenant_and_trusts_the_name(self):
+        self.assertEqual(psql(fixture.PG_BIN, proxy.port, 'SELECT tenant FROM whoami', host='db.globex.example', hostaddr='127.0.0.1',
+                              sslmode='verify-full', sslrootcert=made.path('ca.crt')), (0, 'globex', ''))
+        # The domain without a certificate of its own names the tenant too; who verifies names doesn't take the default one for it.
+        code, _, said = psql(fixture.PG_BIN, proxy.port, 'SELECT 1', host='old.globex.example', hostaddr='127.0.0.1', sslmode='verify-full',
+                             sslrootcert=made.path('ca.crt'))
+        self.assertNotEqual(code, 0)
+        self.assertIn('does not match host name', said)
+        self.assertEqual(psql(fixture.PG_BIN, proxy.port, 'SELECT tenant FROM whoami', host='old.globex.example', hostaddr='127.0.0.1',
+                              sslmode='verify-ca', sslrootcert=made.path('ca.crt')), (0, 'globex', ''))
+
+    def login(self, name, user='app', direct=False, **params):
+        wire = TlsWire(proxy.port)
+        if direct:
+            wire.begin_tls(made.context(protocols=POSTGRESQL), name)
+        else:
+            wire.request_tls(made.context(), name)
+        common_name = dict(pair for part in wire.socket.getpeercert()['subject'] for pair in part)['commonName']
+        wire.login(user, fixture.PASSWORDS[user], 'app', params)
+        return common_name, wire
+
+    def test_certificate_and_tenant(self):
+        for name in ('db.globex.example', 'DB.Globex.Example'):
+            for direct in (False, True):
+                common_name, wire = self.login(name, direct=direct)
+                self.assertEqual((common_name, wire.run('SELECT tenant FROM whoami')), ('custom', [('globex',)]))
+        with self.assertRaises(ServerError) as caught:
+            self.login('db.globex.example', **{'pgporter.tenant': 'acme'})
+        self.assertEqual(caught.exception.sqlstate, '28000')
+
+    def test_who_may_not_speak_for_the_owner_learns_nothing(self):
+        """Somebody else's domain is as good as any name of nobody's."""
+        seen = []
+        for name in ('db.globex.example', 'db.nobody.example'):
+            with self.assertRaises(ServerError) as caught:
+                self.login(name, user='other')
+            seen.append(caught.exception.fields)
+            self.assertEqual(self.login(name, user='other', **{'pgporter.tenant': 'acme'})[1].run('SELECT tenant FROM whoami'), [('acme',)])
+        self.assertEqual(seen[0], seen[1])
+
+
 class Certificates(unittest.TestCase):
     def subject(self, name, port=None):
         wire = TlsWire(port or proxy.port)
@@ -274,7 +324,7 @@ class Certificates(unittest.TestCase):
         wait_for(lambda: self.subject('acme.tenants.example.com') == 'acme-renewed', 'the new certificate is shown')
         self.assertEqual(running.run('SELECT tenant FROM whoami'), [('acme',)])  # who is connected stays
         self.assertGreaterEqual(done(), before + 1)
-        wait_for(lambda: proxy.metric('pgporter_tls_certificate_expiry_timestamp_seconds') == min(made.expiry(n) for n in ('server', 'wild', 'acme')),
+        wait_for(lambda: proxy.metric('pgporter_tls_certificate_expiry_timestamp_seconds') == min(made.expiry(n) for n in ('server', 'wild', 'acme', 'custom')),
                  'the expiry is told')
 
         before = failed()

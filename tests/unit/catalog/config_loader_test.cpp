@@ -121,7 +121,7 @@ TEST_CASE_FIXTURE(ConfigFolder, "naming in SQL: defaults stay where nothing is s
 identify:
   sql: false
   tenant_settings: [my.tenant]
-  json_settings: [{name: request.jwt.claims, path: tenant}, {name: my.claims, path: a.b.c}]
+  json_settings: [{name: request.jwt.claims, path: tenant}, {name: my.claims, path: a.b.c, refuse_invalid: false}]
   shared_schemas: []
   sni_suffix: DB.Example.com
 )yaml");
@@ -131,6 +131,8 @@ identify:
     REQUIRE(config->identify.json_settings.size() == 2);
     CHECK(config->identify.json_settings[1].name == "my.claims");
     CHECK(config->identify.json_settings[1].path == "a.b.c");
+    CHECK(config->identify.json_settings[0].refuse_invalid);
+    CHECK_FALSE(config->identify.json_settings[1].refuse_invalid);
     CHECK(config->identify.shared_schemas.empty());
     CHECK(config->identify.sni_suffix == "db.example.com");
     const auto none = parse(base + "identify: {json_settings: []}");

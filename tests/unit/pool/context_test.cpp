@@ -49,3 +49,24 @@ TEST_CASE("the reset batch leaves nothing that a session can have made") {
         CHECK(sql.find(part) != std::string::npos);
     }
 }
+
+TEST_CASE("the prologue is ASCII, whatever the session's encoding is") {
+    CHECK(ascii_sql_literal("it's") == "'it''s'");
+    CHECK(ascii_sql_literal("gr\xc3\xbcn\\") == "E'gr\\U000000fcn\\\\'");
+    CHECK(ascii_sql_literal("\xf0\x9f\x98\x80'") == "E'\\U0001f600'''");
+    CHECK(ascii_sql_literal("\x83\\'") == "E'\\x83\\\\'''");  // no UTF-8: PostgreSQL refuses it
+    const Context context{"", "gr\xc3\xbcn", {}};
+    CHECK(set_sql(context).find("false) OPERATOR(pg_catalog.=) E'gr\\U000000fcn'") != std::string::npos);
+    CHECK(is_proof(context, {"none", "t"}));
+    CHECK_FALSE(is_proof(context, {"none", "f"}));
+}
+
+TEST_CASE("an empty path is neither the default nor a path with a schema of no name") {
+    Context context;
+    context.has_empty_path = true;
+    CHECK(set_sql(context).find("set_config('search_path', '', false)") != std::string::npos);
+    CHECK(is_proof(context, {"none", ""}));
+    CHECK_FALSE(is_proof(context, {"none", "\"$user\", public"}));
+    CHECK_FALSE(is_proof(context, {"none", "\"\""}));
+    CHECK_FALSE(context == Context{});
+}

@@ -59,10 +59,13 @@ TEST_CASE("who only asks takes a place under the caps, or nothing, and nobody wa
 
 TEST_CASE("the least recently used statement makes room") {
     StatementCache cache(2);
-    CHECK_FALSE(cache.add(1));
-    CHECK_FALSE(cache.add(2));
+    cache.add(1);
+    cache.add(2);
+    CHECK_FALSE(cache.evict());
     CHECK(cache.touch(1));
-    CHECK(cache.add(3) == std::optional<StatementNumber>(2));
+    cache.add(3);
+    CHECK(cache.evict() == std::optional<StatementNumber>(2));
+    CHECK_FALSE(cache.evict());
     CHECK(cache.touch(1));
     CHECK_FALSE(cache.touch(2));
     cache.remove(1);

@@ -229,3 +229,41 @@ TEST_CASE("settings: the startup packet wins over options, names ignore case, an
                                          {"search_path", "acme, public"},
                                          {"application_name", "second"}});
 }
+
+TEST_CASE("a name that may not be spoken for is as good as one that doesn't exist") {
+    const User* narrow = catalog->find_user("narrow");
+    const auto named = [&](Settings parameters, std::string server_name = {}) {
+        parameters.emplace_back("user", "narrow");
+        const auto identity = identify({}, *catalog, LoginRequest{std::move(parameters), {}, std::move(server_name), narrow});
+        return identity ? identity->tenant + "/" + identity->database : identity.error().message;
+    };
+    CHECK(named({{"database", "acme"}}) == "acme/");
+    CHECK(named({{"database", "globex"}}) == "/globex");
+    CHECK(named({{"pgporter.tenant", "acme"}, {"database", "globex"}}) == "acme/globex");
+    CHECK(named({{"pgporter.tenant", "acme"}, {"database", "nobody"}}) == "acme/nobody");
+    CHECK(named({{"pgporter.tenant", "acme"}, {"search_path", "globex_schema"}}) == "acme/");  // who sets it is told by route and path
+    CHECK(named({{"search_path", "globex_schema"}}) == named({{"search_path", "nobody"}}));
+    const auto unkeyed = named({{"app.tenant", "globex"}});
+    auto unknown = named({{"app.tenant", "nobody"}});
+    unknown.replace(unknown.find("nobody"), 6, "globex");
+    CHECK(unkeyed == unknown);
+}
+
+TEST_CASE("a parameter's JSON names the tenant at login as it does in SQL") {
+    const auto with = [](const char* claims, Settings more = {}, bool refuse = true) {
+        IdentifyConfig config;
+        config.json_settings[0].refuse_invalid = refuse;
+        more.emplace_back("user", "app");
+        more.emplace_back("Request.jwt.claims", claims);
+        const auto identity = identify_as(std::move(more), {}, config);
+        return identity ? identity->tenant : identity.error().sqlstate;
+    };
+    CHECK(with(R"({"app_metadata": {"tenant_id": "acme"}})") == "acme");
+    CHECK(with(R"({"app_metadata": {"tenant_id": "nobody"}})") == "3D000");
+    CHECK(with(R"({"app_metadata": {"tenant_id": "nobody"}})", {{"pgporter.tenant", "acme"}}) == "acme");
+    CHECK(with(R"({"app_metadata": {"tenant_id": "globex"}})", {{"pgporter.tenant", "acme"}}) == "28000");
+    CHECK(with("{}") == "");
+    CHECK(with("no JSON") == "22023");
+    CHECK(with("no JSON", {}, false) == "");
+    CHECK(with(R"({"app_metadata": {"tenant_id": [1]}})", {}, false) == "");
+}

@@ -437,3 +437,59 @@ TEST_CASE("time is linear in the text") {
         CHECK(large < small * 20 + 500);
     }
 }
+
+namespace {
+
+// The verbs, and what is computed.
+std::string read_in(const SqlDialect& dialect, std::string_view sql) {
+    std::string text;
+    for (const SessionStatement& statement : recognise(sql, dialect)) {
+        text += text.empty() ? "" : " ";
+        text += name_of(statement.verb);
+        for (const SettingChange& change : statement.changes) text += "(" + change.value.text + ")";
+        for (const std::string& name : statement.computed) text += "[" + name + "]";
+        if (statement.needs_server) text += "!";
+    }
+    return text;
+}
+
+}  // namespace
+
+TEST_CASE("strings end where PostgreSQL ends them, in each dialect") {
+    const SqlDialect on;
+    const SqlDialect off{false, SqlEncoding::utf8};
+    CHECK(read_in(on, "SELECT '\\'; SET search_path TO b; --'") == "other set(b)");
+    CHECK(read_in(off, "SELECT '\\'; SET search_path TO b; --'") == "other");
+    CHECK(read_in(on, "SELECT '\\''; SET search_path TO b; --'") == "other");  // a doubled quote
+    CHECK(read_in(off, "SELECT '\\''; SET search_path TO b; --'") == "other set(b)");
+    CHECK(read_in(off, "SELECT B'\\'; SET search_path TO b; --'") == "other set(b)");
+    CHECK(read_in(off, "SET app.tenant = 'a\\\\b'") == "other[app.tenant]");
+    for (const SqlDialect& dialect : {on, off}) {
+        CHECK(read_in(dialect, "SELECT E'a'\n'\\''; SET search_path TO b; --'") == "other set(b)");
+        CHECK(read_in(dialect, "SELECT E'a' -- c'\r'\\'; SET search_path TO b; --'") == "other");
+        CHECK(read_in(dialect, "SET app.tenant = 'a'\n'b'") == "other[app.tenant]");
+        CHECK(read_in(dialect, "SELECT set_config('search_'\n'path', 'b', false)") == "other[search_path]");
+        CHECK(read_in(dialect, "SELECT set_config(U&'search!005fpath' UESCAPE '!', 'b', false)") == "other[search_path]");
+        CHECK(read_in(dialect, "SELECT set_config(E'search\\x5fpath', 'b', false)") == "other[search_path]");
+        CHECK(read_in(dialect, "SET search_path TO $a$b$a$") == "set(b)");
+    }
+}
+
+TEST_CASE("bytes of longer characters are no ASCII, and what isn't ASCII is understood in UTF-8 alone") {
+    const auto in = [](SqlEncoding encoding) { return SqlDialect{true, encoding}; };
+    const std::string shown = "SELECT E'\x83\x5c'; SET search_path TO b; --'";
+    for (const SqlEncoding encoding : {SqlEncoding::sjis, SqlEncoding::sjis_to_utf8, SqlEncoding::two_bytes, SqlEncoding::gb18030, SqlEncoding::johab}) {
+        CHECK(read_in(in(encoding), shown) == "other! set(b)!");
+    }
+    CHECK(read_in(in(SqlEncoding::ascii_safe), shown) == "other!");  // 0x83 is a character, and then an escape: it never ends
+    CHECK(read_in(in(SqlEncoding::sjis), "SELECT E'\xb1\x5c'; SET search_path TO b; --'") == "other!");  // katakana has one byte
+    CHECK(read_in(in(SqlEncoding::sjis_to_utf8), "SELECT E'\x81\x5f''; SET search_path TO b; --'") == "other! set(b)!");
+    CHECK(read_in(in(SqlEncoding::sjis), "SELECT E'\x81\x5f''; SET search_path TO b; --'") == "other!");
+    CHECK(read_in(in(SqlEncoding::gb18030), "SELECT $\x81\x30\x81\x30$;$\x81\x30\x81\x30$; SET search_path TO b") == "other! set(b)!");
+    CHECK(read_in(in(SqlEncoding::utf8), "SET search_path TO 'gl\xc3\xb6'") == "set(\"gl\xc3\xb6\")");
+    CHECK(read_in(in(SqlEncoding::ascii_safe), "SET search_path TO 'gl\xc3\xb6'") == "other[search_path]!");
+    CHECK(read_in(in(SqlEncoding::ascii_safe), "SET \"gl\xc3\xb6\".x = 'a'") == "other[search_path]!");
+    CHECK(sql_dialect("off", "SHIFT_JIS_2004", "EUC_JIS_2004") == SqlDialect{false, SqlEncoding::sjis});
+    CHECK(sql_dialect("on", "UTF8", "LATIN1") == SqlDialect{true, SqlEncoding::ascii_safe});
+    CHECK(sql_dialect("on", "UTF8", "UTF8") == SqlDialect{});
+}

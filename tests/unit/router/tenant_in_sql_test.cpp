@@ -14,12 +14,13 @@ SnapshotPtr catalog_with_rows() {
     content.version = CatalogVersion{1};
     content.clusters = {{"main", "127.0.0.1", 5432, ServerTls::disable, "", 100}};
     content.databases = {{"main", "rows", 0, Isolation::app, "app.tenant_id", "tenant_id"}};
-    content.users = {{"app", "", true, {}}, {"narrow", "", false, {"acme", "42", "twin1"}}};
+    content.users = {{"app", "", true, {}}, {"narrow", "", false, {"acme", "42", "alone", "twin1"}}};
     content.tenants = {
         test::tenant_at("acme", PlacementKind::schema, "main", "app", "acme"),
         test::tenant_at("globex", PlacementKind::schema, "main", "app", "globex"),
         test::tenant_at("twin1", PlacementKind::schema, "main", "app", "twin"),
         test::tenant_at("twin2", PlacementKind::schema, "main", "app2", "twin"),
+        test::tenant_at("alone", PlacementKind::database, "main", "alone_db", "alone"),
         test::tenant_at("42", PlacementKind::rows, "main", "rows", "public"),
     };
     content.tenants[0].shared_schemas = {"public", "lookup"};
@@ -110,6 +111,17 @@ TEST_CASE("JSON") {
     CHECK(claims(R"({"app_metadata": {"tenant_id": "globex", "tenant_id": "acme"}})") == "acme");
 }
 
+TEST_CASE("JSON that says nothing names nobody, where that is configured") {
+    Who who;
+    who.config.json_settings[0].refuse_invalid = false;
+    for (const char* text : {"", "x", "{} x", "[1", R"({"app_metadata": {"tenant_id": ["acme"]}})", R"({"app_metadata": {"tenant_id": true}})"}) {
+        CHECK(who.by("request.jwt.claims", text) == "");
+    }
+    CHECK(who.by("request.jwt.claims", "\"" + std::string(70'000, 'x') + "\"") == "");
+    CHECK(who.by("request.jwt.claims", R"({"app_metadata": {"tenant_id": "acme"}})") == "acme");
+    CHECK(who.by("request.jwt.claims", R"({"app_metadata": {"tenant_id": "nobody"}})") == "3D000");
+}
+
 TEST_CASE("who may not be spoken for can't be told from who doesn't exist") {
     Who who;
     who.asker.user = who.catalog->find_user("narrow");
@@ -153,6 +165,32 @@ TEST_CASE("with a tenant of the login's, settings may be the application's own")
     who.asker.user = who.catalog->find_user("narrow");
     CHECK(who.by("search_path", "globex") == "3F000");
     CHECK(who.by("app.workspace_id", "globex") == "3D000");
+}
+
+TEST_CASE("with a tenant of the login's, who may not be spoken for can't be told from who doesn't exist either") {
+    Who who;
+    who.asker.user = who.catalog->find_user("narrow");
+    for (const char* login : {"acme", "alone", "42"}) {
+        who.asker.login_tenant = who.asker.current_tenant = login;
+        const std::pair<std::string, std::string> forms[] = {{"app.tenant", "globex"}, {"search_path", "globex"}, {"search_path", "public, globex"},
+            {"search_path", "acme, globex"}, {"request.jwt.claims", R"({"app_metadata": {"tenant_id": "globex"}})"}, {"pgporter.tenant", "globex"}};
+        for (const auto& [setting, value] : forms) {
+            INFO(login, " ", setting, " ", value);
+            CHECK(who.by(setting, value) == who.by(setting, replaced(value, "globex", "nobody")));
+        }
+    }
+    // In a database of its own a tenant calls its schemas as it likes; but that isn't taken along to where others live.
+    who.asker.login_tenant = who.asker.current_tenant = "alone";
+    CHECK(who.by("search_path", "globex") == "alone");
+    CHECK(who.by({{"app.tenant", "acme"}, {"search_path", "globex"}}) == "3F000");
+    CHECK(who.by({{"app.tenant", "acme"}, {"search_path", "nobody"}}) == "3F000");
+    CHECK(who.by({{"app.tenant", "acme"}, {"search_path", "public"}}) == "acme");
+    CHECK(who.by("app.tenant", "globex") == "alone");
+    CHECK(who.by({{"app.workspace_id", "globex"}, {"search_path", "acme"}}) == "3D000");
+    who.asker.login_tenant = who.asker.current_tenant = "acme";
+    CHECK(who.by("search_path", "globex") == "3F000");
+    CHECK(who.by("search_path", "lookup, nobody") == "3F000");  // each schema counts, not the first
+    CHECK(who.by("search_path", "lookup, public") == "acme");
 }
 
 TEST_CASE("what row-level security reads is never the application's own") {
