@@ -46,10 +46,10 @@ TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
     CHECK(copy_out_statement({&table, 0, 0}) ==
           "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\") TO STDOUT (FORMAT binary)");
     CHECK(copy_out_statement({&table, 10, 20}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
           "binary)");
     CHECK(copy_out_statement({&table, 0, 20}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
     table.columns[0].text_only = true;
     CHECK(copy_in_statement({&table, 0, 0}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN");
 }
