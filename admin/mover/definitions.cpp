@@ -83,9 +83,10 @@ bool is_key_entry(std::string_view line, const SchemaList& schemas, const std::v
     });
 }
 
-bool is_left_out(std::string_view line) {
+bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas) {
     const auto text = entry_text(line);
-    return text.starts_with("SCHEMA - public ") ||
+    const auto is_there = [&](const std::string& schema) { return text.starts_with("SCHEMA - " + schema + " "); };
+    return std::any_of(target_schemas.begin(), target_schemas.end(), is_there) ||
            (text.starts_with("TRIGGER ") && text.find(" pgporter_fence_") != std::string_view::npos);
 }
 
@@ -165,12 +166,19 @@ Result<std::vector<std::string>> Definitions::list(const MoveServers& servers, c
     if (!text) return text.error();
     std::vector<std::string> entries;
     for (const auto line : lines_of(*text)) {
-        if (!entry_text(line).empty() && !is_left_out(line)) entries.emplace_back(line);
+        if (!entry_text(line).empty() && !is_left_out(line, target_schemas_)) entries.emplace_back(line);
     }
     return entries;
 }
 
 Result<void> Definitions::restore_before_data(const MoveServers& servers) {
+    // Two names of which one begins with the other and a blank are the only ones that could be mistaken: then it fails, loudly.
+    auto target = servers.target();
+    if (!target) return target.error();
+    auto there = (*target)->exec("SELECT nspname FROM pg_namespace WHERE nspname = ANY ($1::text[])", {servers.schemas().as_array()});
+    if (!there) return there.error();
+    target_schemas_.clear();
+    for (int row = 0; row < there->count(); ++row) target_schemas_.push_back(there->string(row, 0));
     auto entries = list(servers, "--section=pre-data");
     if (!entries) return entries.error();
     if (entries->empty()) return {};

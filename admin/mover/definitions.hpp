@@ -24,6 +24,7 @@ class Definitions {
 
   private:
     [[nodiscard]] Result<std::vector<std::string>> list(const MoveServers& servers, const char* section) const;
+    std::vector<std::string> target_schemas_;  // there before the definitions
     explicit Definitions(MemoryFile archive) : archive_(std::move(archive)) {}
     MemoryFile archive_;
     std::vector<std::string> keys_;  // entries of the archive's list that restore_keys took
@@ -35,8 +36,8 @@ class Definitions {
 // is there.
 [[nodiscard]] bool is_key_entry(std::string_view line, const SchemaList& schemas,
                                 const std::vector<std::string>& identity_indexes);
-// What is not to be restored: the schema public (each database has it), and the fences of moves.
-[[nodiscard]] bool is_left_out(std::string_view line);
+// What is not to be restored: schemas that the target has already (public, those of extensions), and the fences of moves.
+[[nodiscard]] bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas);
 
 // Names of the indexes that tables of this schema have as REPLICA IDENTITY USING INDEX.
 [[nodiscard]] Result<std::vector<std::string>> read_identity_indexes(ServerSession& session,

@@ -63,6 +63,8 @@ class MoveRun {
     [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
     [[nodiscard]] Result<void> publish_unless_harmful(const std::string& statement);
     [[nodiscard]] Result<void> wait_for_target_entry();
+    [[nodiscard]] Result<void> adopt_shared_schemas();
+    [[nodiscard]] Result<void> adopt_database_settings();
     void finish();
     void close_sessions();
     [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,

@@ -37,7 +37,7 @@ Result<void> MoveRun::step_preflight() {
         const auto snapshot = ports_.publisher.current();
         const auto tenant = snapshot->find_tenant(record_.request.tenant);
         if (!tenant) return fail(ErrorKind::not_found, "the tenant is no longer in the catalog");
-        check_target_entry(*snapshot, *tenant, record_.target, *report);
+        check_target_entry(ports_.config, *snapshot, *tenant, record_.target, *report);
     }
     {
         const std::lock_guard lock(mutex_);
@@ -134,6 +134,8 @@ Result<void> MoveRun::step_schema() {
         PP_TRY(record_artefact(ArtefactKind::catalog_database, CleanupWhen::after_abort, record_.target, record_.target.database));
         PP_TRY(ports_.journal.describe_target_database(record_.id));
     }
+    PP_TRY(adopt_shared_schemas());
+    PP_TRY(adopt_database_settings());
     PP_TRY(definitions_->restore_before_data(*servers_));
     return definitions_->restore_keys(*servers_, tables_, *indexes);
 }

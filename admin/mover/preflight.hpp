@@ -17,7 +17,8 @@ namespace pgporter {
 
 // A tenant that is rows is kept apart by its database's isolation and tenant_setting: the target database's entry in the
 // catalog must say the same, if there is one; else the move makes one.
-void check_target_entry(const Snapshot& snapshot, const Tenant& tenant, const Placement& target, PreflightReport& report);
+void check_target_entry(const Config& config, const Snapshot& snapshot, const Tenant& tenant, const Placement& target,
+                        PreflightReport& report);
 
 // The parts, each in a file of its own.
 [[nodiscard]] Result<void> check_source_server(ServerSession& source, const MoveServers& servers,

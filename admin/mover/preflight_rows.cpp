@@ -106,8 +106,13 @@ bool is_ascii(const std::string& text) {
 
 }  // namespace
 
-void check_target_entry(const Snapshot& snapshot, const Tenant& tenant, const Placement& target, PreflightReport& report) {
+void check_target_entry(const Config& config, const Snapshot& snapshot, const Tenant& tenant, const Placement& target,
+                        PreflightReport& report) {
     const auto* here = snapshot.find_database(tenant.placement.cluster, tenant.placement.database);
+    if (here != nullptr && here->isolation == Isolation::login && find_server_login(config, target.cluster, tenant.role) == nullptr) {
+        block(report, "no_server_login", tenant.role, "isolation login: pgporter has no password for the tenant's role on the target cluster",
+              "add the role to server_logins for cluster " + target.cluster);
+    }
     const auto* there = snapshot.find_database(target.cluster, target.database);
     if (here == nullptr || there == nullptr) return;
     if (here->isolation == there->isolation && here->tenant_setting == there->tenant_setting) return;

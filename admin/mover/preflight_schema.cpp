@@ -23,6 +23,7 @@ members AS (
   UNION SELECT 'pg_attrdef'::regclass::oid, oid FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM rels)
   UNION SELECT 'pg_constraint'::regclass::oid, oid FROM pg_constraint WHERE connamespace IN (SELECT oid FROM ns)
   UNION SELECT 'pg_trigger'::regclass::oid, oid FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM rels)
+     AND tgname NOT LIKE 'pgporter\_fence\_%'
   UNION SELECT 'pg_rewrite'::regclass::oid, oid FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM rels)
   UNION SELECT 'pg_policy'::regclass::oid, oid FROM pg_policy WHERE polrelid IN (SELECT oid FROM rels)
 )
@@ -223,9 +224,10 @@ const std::vector<Finding>& warnings() {
     return findings;
 }
 
-// Shared tables stay where they are: what others have built on them isn't in the way, nor the fences of other moves.
+// Shared tables stay where they are: what others have built on them isn't in the way, nor the fences of other moves. The database's
+// settings are carried over: its search_path may be what finds the tables.
 bool concerns_rows(std::string_view code) {
-    return code != "used_from_outside" && code != "extension_in_schema" && code != "fence_left_over" && code != "foreign_key_outside";
+    return code != "database_settings" && code != "used_from_outside" && code != "extension_in_schema" && code != "fence_left_over" && code != "foreign_key_outside";
 }
 
 Result<void> look(ServerSession& source, const MoveServers& servers, const std::vector<Finding>& findings, std::vector<MoveBlocker>& found) {

@@ -113,6 +113,14 @@ Result<void> check_target_for_rows(ServerSession& source, ServerSession& server,
         block(report, "target_exists", servers.target_placement().database, "the target database exists already",
               "name a database that doesn't exist yet: the move of a tenant that is rows makes it");
     }
+    if (const auto& role = servers.rows()->role; !role.empty()) {
+        auto found = server.exec("SELECT 1 FROM pg_roles WHERE rolname = $1", {role});
+        if (!found) return found.error();
+        if (found->empty()) {
+            block(report, "role_missing", role, "the tenant has this role in the catalog, and the target server doesn't have it",
+                  "CREATE ROLE " + quote_ident(role) + " on the target server, with what the source's is a member of");
+        }
+    }
     auto bypass = server.exec("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user");
     if (!bypass) return bypass.error();
     if (!bypass->empty() && bypass->flag(0, 0)) return {};

@@ -22,7 +22,7 @@ std::string function_of(MoveId move) {
 
 // Clones on partitions are told apart by their parents; all that counts is in the text.
 std::string triggers_text(MoveId move) {
-    return "SELECT coalesce(string_agg(t.tgrelid || ':' || t.tgname || ':' || t.tgenabled || ':' || md5(coalesce(t.tgqual::text, '')), ' ' "
+    return "SELECT coalesce(string_agg(t.tgrelid || ':' || t.tgname || ':' || t.tgenabled::text || ':' || md5(coalesce(t.tgqual::text, '')), ' ' "
            "ORDER BY t.tgrelid, t.tgname), '') FROM pg_trigger t WHERE starts_with(t.tgname, " +
            quote_literal(fence_name(move) + "_") + ")";
 }
@@ -71,7 +71,7 @@ Result<void> create_row_fence(ServerSession& source, const MoveServers& servers)
                            drift_sqlstate + "', MESSAGE = 'the definition of the schema has changed';\n  END IF;\nEND";
     const auto text =
         "CREATE SCHEMA " + schema + "; CREATE TABLE " + gate +
-        " (only boolean PRIMARY KEY DEFAULT true CHECK (only), fenced boolean NOT NULL, tenant_column text NOT NULL, tenant_key text NOT "
+        " (singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton), fenced boolean NOT NULL, tenant_column text NOT NULL, tenant_key text NOT "
         "NULL); INSERT INTO " + gate + " (fenced, tenant_column, tenant_key) VALUES (false, " + quote_literal(rows.column) + ", " +
         quote_literal(rows.key) + "); CREATE FUNCTION " + function_of(servers.move()) +
         "() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS " + quote_literal(body) + "; CREATE FUNCTION " +

@@ -67,6 +67,7 @@ SharedRows shared_rows_of(const Snapshot& snapshot, const Tenant& tenant, const 
     SharedRows rows;
     if (const auto* database = snapshot.find_database(place.cluster, place.database)) rows.column = database->tenant_column;
     rows.key = tenant_key(tenant);
+    rows.role = tenant.role;
     snapshot.for_each_tenant([&](const TenantPtr& other) {
         const auto& there = other->placement;
         if (there.kind == PlacementKind::schema && there.cluster == place.cluster && there.database == place.database) {

@@ -16,6 +16,7 @@ namespace pgporter {
 struct SharedRows {
     std::string column;                      // the database's tenant_column; empty: the catalog doesn't say
     std::string key;                         // the tenant's
+    std::string role;                        // the tenant's; may be empty
     std::vector<std::string> other_schemas;  // tenants' own, in the same database: not shared
 };
 

@@ -74,6 +74,52 @@ Result<void> MoveRun::wait_for_target_entry() {
     }
 }
 
+// Schemas that a new database has by itself (public), or that its extensions made, belong to whom they belong on the source; what is
+// granted on them is among the definitions.
+Result<void> MoveRun::adopt_shared_schemas() {
+    if (servers_->rows() == nullptr) return {};
+    auto owners = source_->exec("SELECT nspname, nspowner::regrole FROM pg_namespace WHERE nspname = ANY ($1::text[])",
+                                {servers_->schemas().as_array()});
+    if (!owners) return owners.error();
+    auto target = servers_->target();
+    if (!target) return target.error();
+    for (int row = 0; row < owners->count(); ++row) {
+        auto differs = (*target)->exec("SELECT 1 FROM pg_namespace WHERE nspname = $1 AND nspowner::regrole::text <> $2",
+                                       {owners->string(row, 0), owners->string(row, 1)});
+        if (!differs) return differs.error();
+        if (!differs->empty()) PP_TRY((*target)->exec("ALTER SCHEMA " + quote_ident(owners->text(row, 0)) + " OWNER TO " + owners->string(row, 1)));
+    }
+    return {};
+}
+
+// ALTER DATABASE .. SET and ALTER ROLE .. IN DATABASE .. SET: the server's own search_path is what finds a rows tenant's tables. What
+// the mover may not set is left out, and said.
+Result<void> MoveRun::adopt_database_settings() {
+    if (servers_->rows() == nullptr) return {};
+    auto settings = source_->exec(
+        "SELECT CASE WHEN s.setrole = 0 THEN '' ELSE s.setrole::regrole::text END, split_part(c, '=', 1), substr(c, strpos(c, '=') + 1) "
+        "FROM pg_db_role_setting s, unnest(s.setconfig) AS c WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = "
+        "current_database()) ORDER BY s.setrole, c");
+    if (!settings) return settings.error();
+    auto target = servers_->target();
+    if (!target) return target.error();
+    const auto database = quote_ident(record_.target.database);
+    for (int row = 0; row < settings->count(); ++row) {
+        const auto name = settings->string(row, 1);
+        auto value = settings->string(row, 2);
+        // Lists of names are stored as they must be written, but for the empty name.
+        const bool is_list = name == "search_path" || name == "temp_tablespaces" || name.ends_with("_preload_libraries");
+        for (auto at = value.find("\"\""); is_list && at != std::string::npos; at = value.find("\"\"")) value.replace(at, 2, "''");
+        const auto role = settings->string(row, 0);
+        const auto who = role.empty() ? "DATABASE " + database : "ROLE " + role + " IN DATABASE " + database;
+        auto set = (*target)->exec("ALTER " + who + " SET " + quote_ident(name) + " TO " + (is_list && !value.empty() ? value : quote_literal(value)));
+        if (set) continue;
+        if (set.error().sqlstate.empty()) return set.error();
+        log::warning("move_setting_not_carried_over", {{"move", std::to_string(record_.id.value)}, {"setting", name}, {"reason", set.error().message}});
+    }
+    return {};
+}
+
 // The gate's row says whose rows they are: the catalog's key may have been changed since. Without a gate they are gone already: it
 // goes last.
 Result<void> MoveRun::drop_source_rows() {
@@ -86,7 +132,7 @@ Result<void> MoveRun::drop_source_rows() {
     if (!(*gate)->fenced) return fail(ErrorKind::internal, "the tenant's rows on the source aren't fenced: they stay");
     auto fenced = read_fenced_tables(source, record_.id);
     if (!fenced) return fenced.error();
-    const SharedRows rows{(*gate)->tenant_column, (*gate)->tenant_key, {}};
+    const SharedRows rows{(*gate)->tenant_column, (*gate)->tenant_key, {}, {}};
     auto schemas = read_shared_schemas(source, rows);
     if (!schemas) return schemas.error();
     auto tables = read_tables(source, *schemas);
