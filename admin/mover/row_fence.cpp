@@ -8,7 +8,7 @@
 namespace pgporter {
 namespace {
 
-constexpr int lock_attempts_max = 600;
+constexpr int install_attempts_max = 8;  // some seconds; then the cutover gives way, and says why
 
 // Of one table, for one kind of change each.
 constexpr const char* write_suffix = "_write";        // rows that are the tenant's now
@@ -91,7 +91,7 @@ Result<void> install_row_fence(ServerSession& source, const MoveServers& servers
     for (const auto& table : tables) {
         const auto statements = trigger_statements(table, servers.move());
         if (statements.empty() || done.contains(table.oid)) continue;
-        auto installed = retry_locks(servers.interrupt(), lock_attempts_max,
+        auto installed = retry_locks(servers.interrupt(), install_attempts_max,
                                      [&] { return locked_transaction(source, servers.config().mover.lock_timeout_ms, statements); });
         if (installed) continue;
         auto error = installed.error();

@@ -204,6 +204,7 @@ TEST_CASE("preflight names what keeps rows from being told apart") {
     REQUIRE(report.has_value());
     CHECK(codes(report->blockers) == "reference_between_tenants parts_doc_fkey on public.parts\n");
     world.on_crm("DELETE FROM parts; CREATE ROLE bound LOGIN REPLICATION CREATEDB; GRANT CREATE ON DATABASE crm TO bound; "
+                 "GRANT SELECT ON ALL TABLES IN SCHEMA public, billing TO bound; GRANT USAGE ON SCHEMA billing TO bound; "
                  "GRANT SET ON PARAMETER session_replication_role TO bound");
     world.moves().config().mover.user = "bound";
     report = world.moves().mover().preflight(world.request());
