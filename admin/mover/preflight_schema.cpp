@@ -8,8 +8,9 @@ namespace {
 // The objects in the schema and those that hang on its relations; (classid, objid). $1 are the schemas' names.
 const std::string members = R"sql(
 WITH ns AS (SELECT oid FROM pg_namespace WHERE nspname = ANY ($1::text[])),
-direct AS (SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass
-      AND refobjid IN (SELECT oid FROM ns)),
+direct AS (SELECT classid, objid FROM pg_depend d WHERE refclassid = 'pg_namespace'::regclass
+      AND refobjid IN (SELECT oid FROM ns) AND classid <> 'pg_extension'::regclass
+      AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')),
 rels AS (SELECT objid AS oid FROM direct WHERE classid = 'pg_class'::regclass
          UNION SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT objid FROM direct
       WHERE classid = 'pg_class'::regclass)),
@@ -216,8 +217,7 @@ const std::vector<Finding>& warnings() {
         {"extension_unused",
          references +
              "SELECT e.extname FROM pg_extension e WHERE e.oid >= 16384 AND e.oid NOT IN (SELECT extension FROM owned "
-             "WHERE extension IS NOT NULL) AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.oid = e.extnamespace AND "
-             "n.nspname = ANY ($1::text[]))",
+             "WHERE extension IS NOT NULL)",
          "an extension of the source database isn't made on the target, since nothing is known to need it",
          "CREATE EXTENSION in the new database if the bodies of the tenant's functions, or its queries, use it"},
     };
