@@ -119,7 +119,9 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
         PP_TRY(servers->read_shared_schemas());
     }
     auto report = run_preflight(*servers);
-    if (report && ends->tenant->placement.kind == PlacementKind::rows) check_target_entry(ports_.config, *ends->snapshot, *ends->tenant, ends->target, *report);
+    if (report && ends->tenant->placement.kind == PlacementKind::rows) {
+        check_target_entry(ports_.config, *ends->snapshot, *ends->tenant, ends->target, *report);
+    }
     if (report && ends->tenant->placement.kind == PlacementKind::database) {
         report->blockers.push_back(
             {"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});

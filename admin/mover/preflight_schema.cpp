@@ -227,7 +227,8 @@ const std::vector<Finding>& warnings() {
 // Shared tables stay where they are: what others have built on them isn't in the way, nor the fences of other moves. The database's
 // settings are carried over: its search_path may be what finds the tables.
 bool concerns_rows(std::string_view code) {
-    return code != "database_settings" && code != "used_from_outside" && code != "extension_in_schema" && code != "fence_left_over" && code != "foreign_key_outside";
+    return code != "database_settings" && code != "used_from_outside" && code != "extension_in_schema" && code != "fence_left_over" &&
+           code != "foreign_key_outside";
 }
 
 Result<void> look(ServerSession& source, const MoveServers& servers, const std::vector<Finding>& findings, std::vector<MoveBlocker>& found) {

@@ -38,7 +38,8 @@ SELECT 'table_without_tenant_column', name, 'the table has no column ' || quote_
   FROM tables WHERE attnum IS NULL AND NOT is_global AND NOT relispartition
 UNION ALL
 SELECT 'tenant_column_type', name, 'the tenant column has type ' || format_type(atttypid, -1) ||
-         CASE WHEN attgenerated <> '' THEN ' and is generated' WHEN NOT deterministic THEN ' with a collation that calls different texts equal' ELSE '' END ||
+         CASE WHEN attgenerated <> '' THEN ' and is generated' WHEN NOT deterministic THEN ' with a collation that calls different texts equal'
+              ELSE '' END ||
          ': the stream of changes doesn''t tell whose a row is',
        'use a whole number, uuid, text, varchar or an enum'
   FROM tables JOIN base ON type = atttypid
@@ -49,7 +50,8 @@ SELECT 'foreign_key_outside', format('%s on %s', k.conname, a.name), 'the foreig
   FROM pg_constraint k JOIN tables a ON a.oid = k.conrelid
  WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid NOT IN (SELECT oid FROM tables)
 UNION ALL
-SELECT 'global_refers_to_rows', format('%s on %s', k.conname, a.name), 'a foreign key of a global table refers to rows of tenants, of which only some move',
+SELECT 'global_refers_to_rows', format('%s on %s', k.conname, a.name),
+       'a foreign key of a global table refers to rows of tenants, of which only some move',
        'drop the constraint, or give the table the tenant column'
   FROM pg_constraint k JOIN tables a ON a.oid = k.conrelid JOIN tables b ON b.oid = k.confrelid
  WHERE k.contype = 'f' AND (a.attnum IS NULL OR a.is_global) AND b.attnum IS NOT NULL AND NOT b.is_global AND k.conparentid = 0

@@ -112,10 +112,12 @@ Result<void> MoveRun::adopt_database_settings() {
         for (auto at = value.find("\"\""); is_list && at != std::string::npos; at = value.find("\"\"")) value.replace(at, 2, "''");
         const auto role = settings->string(row, 0);
         const auto who = role.empty() ? "DATABASE " + database : "ROLE " + role + " IN DATABASE " + database;
-        auto set = (*target)->exec("ALTER " + who + " SET " + quote_ident(name) + " TO " + (is_list && !value.empty() ? value : quote_literal(value)));
+        const auto written = is_list && !value.empty() ? value : quote_literal(value);
+        auto set = (*target)->exec("ALTER " + who + " SET " + quote_ident(name) + " TO " + written);
         if (set) continue;
         if (set.error().sqlstate.empty()) return set.error();
-        log::warning("move_setting_not_carried_over", {{"move", std::to_string(record_.id.value)}, {"setting", name}, {"reason", set.error().message}});
+        log::warning("move_setting_not_carried_over",
+                     {{"move", std::to_string(record_.id.value)}, {"setting", name}, {"reason", set.error().message}});
     }
     return {};
 }
