@@ -195,7 +195,8 @@ Result<void> Follower::take_begin(const pgoutput::Begin& begin) {
 Result<void> Follower::take_commit(const pgoutput::Commit& commit) {
     in_transaction_ = false;
     end_ = std::max(end_, commit.end_lsn);
-    marker_seen_ = std::exchange(marker_, {});
+    // Kept until the next marker: others' transactions may follow it before anybody asks.
+    if (!marker_.empty()) marker_seen_ = std::exchange(marker_, {});
     if (std::exchange(skipping_, false)) return {};
     ++counters_->transactions;
     if (applier_->changes_open() >= changes_per_commit) return applier_->commit(end_, Durability::later);

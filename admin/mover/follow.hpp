@@ -110,7 +110,7 @@ class Follower {
     std::optional<Lsn> barrier_;
     Lsn end_;                  // of the last source transaction received whole
     std::string marker_;       // of the transaction being received
-    std::string marker_seen_;  // of the last one received whole
+    std::string marker_seen_;  // of the last one with a marker that was received whole
     std::chrono::steady_clock::time_point durable_at_;
     std::chrono::steady_clock::time_point ticked_at_;
 };
