@@ -24,7 +24,6 @@ members AS (
   UNION SELECT 'pg_attrdef'::regclass::oid, oid FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM rels)
   UNION SELECT 'pg_constraint'::regclass::oid, oid FROM pg_constraint WHERE connamespace IN (SELECT oid FROM ns)
   UNION SELECT 'pg_trigger'::regclass::oid, oid FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM rels)
-     AND tgname NOT LIKE 'pgporter\_fence\_%'
   UNION SELECT 'pg_rewrite'::regclass::oid, oid FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM rels)
   UNION SELECT 'pg_policy'::regclass::oid, oid FROM pg_policy WHERE polrelid IN (SELECT oid FROM rels)
 )
@@ -35,6 +34,8 @@ const std::string references = members + R"sql(, outside AS (
   SELECT DISTINCT d.classid, d.objid, d.refclassid, d.refobjid FROM members m JOIN pg_depend d USING (classid, objid)
    WHERE d.refobjid >= 16384 AND NOT (d.refclassid = 'pg_namespace'::regclass AND d.refobjid IN (SELECT oid FROM ns))
      AND NOT EXISTS (SELECT FROM members o WHERE o.classid = d.refclassid AND o.objid = d.refobjid)
+     AND NOT (d.classid = 'pg_trigger'::regclass
+              AND EXISTS (SELECT FROM pg_trigger f WHERE f.oid = d.objid AND f.tgname LIKE 'pgporter\_fence\_%'))
 ), owned AS (
   SELECT o.*, CASE WHEN o.refclassid = 'pg_extension'::regclass THEN o.refobjid ELSE e.refobjid END AS extension
     FROM outside o LEFT JOIN pg_depend e ON e.classid = o.refclassid AND e.objid = o.refobjid AND e.deptype = 'e'
