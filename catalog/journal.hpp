@@ -41,6 +41,11 @@ class MoveJournal {
     virtual Result<void> cleanup_done(std::int64_t id) = 0;
     virtual Result<std::vector<CleanupRecord>> open_cleanups(MoveId move) = 0;  // newest first: undo in reverse order
 
+    // Gives the move's target database an entry like its source database's (isolation, tenant_setting, tenant_column), if it has
+    // none: what kept the tenant apart goes on doing so. Forgetting it is for moves that haven't flipped.
+    virtual Result<void> describe_target_database(MoveId move) = 0;
+    virtual Result<void> forget_target_database(MoveId move) = 0;
+
     // conflict: another instance (or another thread here) owns it.
     virtual Result<std::unique_ptr<MoveOwnership>> own_move(MoveId move) = 0;
 };

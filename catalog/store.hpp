@@ -42,6 +42,8 @@ class CatalogStore final : public MoveJournal {
     Result<std::int64_t> add_cleanup(const CleanupRecord& record) override;
     Result<void> cleanup_done(std::int64_t id) override;
     Result<std::vector<CleanupRecord>> open_cleanups(MoveId move) override;
+    Result<void> describe_target_database(MoveId move) override;
+    Result<void> forget_target_database(MoveId move) override;
     Result<std::unique_ptr<MoveOwnership>> own_move(MoveId move) override;
 
   private:

@@ -290,6 +290,28 @@ Result<std::vector<CleanupRecord>> CatalogStore::open_cleanups(MoveId move) {
     return records;
 }
 
+Result<void> CatalogStore::describe_target_database(MoveId move) {
+    auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
+    if (!transaction) return transaction.error();
+    PP_TRY(transaction->sql().exec_params(
+        "INSERT INTO pgporter.databases (cluster, name, isolation, tenant_setting, tenant_column) "
+        "SELECT m.target_cluster, m.target_database, d.isolation, d.tenant_setting, d.tenant_column FROM pgporter.moves AS m "
+        "JOIN pgporter.databases AS d ON d.cluster = m.source_cluster AND d.name = m.source_database WHERE m.id = $1::bigint "
+        "ON CONFLICT DO NOTHING",
+        {id_text(move)}));
+    return transaction->commit();
+}
+
+Result<void> CatalogStore::forget_target_database(MoveId move) {
+    auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
+    if (!transaction) return transaction.error();
+    PP_TRY(transaction->sql().exec_params(
+        "DELETE FROM pgporter.databases AS d USING pgporter.moves AS m WHERE m.id = $1::bigint AND m.state = 'aborting' "
+        "AND d.cluster = m.target_cluster AND d.name = m.target_database",
+        {id_text(move)}));
+    return transaction->commit();
+}
+
 Result<std::unique_ptr<MoveOwnership>> CatalogStore::own_move(MoveId move) {
     auto connection = connect_catalog(impl_->connection.config(), owner_name(move, impl_->instance));
     if (!connection) return connection.error();

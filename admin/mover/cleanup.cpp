@@ -108,6 +108,8 @@ Result<void> undo(const CleanupRecord& record, const MoveServers& servers) {
         case ArtefactKind::target_schema:
         case ArtefactKind::target_database:
             return undo_on_target(record, servers);
+        case ArtefactKind::catalog_database:
+            return {};  // the journal's: undo_records()
     }
     return {};
 }
@@ -129,6 +131,7 @@ Result<void> undo_records(MoveJournal& journal, const MoveServers& servers,
     PP_TRY(end_other_sessions(**target, servers));
     for (const auto& record : *records) {
         if (!wanted(record)) continue;
+        if (record.kind == ArtefactKind::catalog_database) PP_TRY(journal.forget_target_database(record.move));
         PP_TRY(undo(record, servers));
         PP_TRY(journal.cleanup_done(record.id));
     }

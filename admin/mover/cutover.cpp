@@ -9,6 +9,7 @@
 // journal before the fence is lifted.
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
+#include "admin/mover/row_fence.hpp"
 #include "base/log.hpp"
 
 namespace pgporter {
@@ -137,6 +138,8 @@ Result<void> MoveRun::give_way(const Error& why) {
     save_progress();
     if (attempts % std::max<std::uint32_t>(ports_.config.mover.cutover_attempts_max, 1) == 0) {
         cutover_requested_.store(false);
+        // For as long as nobody asks, the tenant needn't pay for a fence.
+        if (servers_->rows() != nullptr) PP_TRY(drop_fence_triggers(*source_, *servers_));
         while (!cutover_requested_.load()) {
             auto followed = follower_->follow_for(std::chrono::milliseconds(100));
             if (!followed && followed.error().kind == ErrorKind::unavailable) {
@@ -159,7 +162,7 @@ Result<void> MoveRun::prepare_cutover() {
     if (!found) return found.error();
     if (found->text(0, 0) != signature_) {
         return fail(ErrorKind::conflict,
-                    "the application changed the definition of schema " + record_.source.schema + " during the move",
+                    "the application changed the definition of " + servers_->what_moves() + " during the move",
                     {}, "start the move again when the change of the schema is complete");
     }
     PP_TRY(follower_->follow_during([this] { return prepare_connections(); }));
@@ -190,7 +193,11 @@ Result<void> MoveRun::prepare_cutover() {
 
 // On a thread of its own, while the stream goes on: everything the pause uses is opened, planned and read once.
 Result<void> MoveRun::prepare_connections() {
-    auto sequences = read_sequences(*source_, record_.source.schema);
+    if (servers_->rows() != nullptr) {
+        PP_TRY(wait_for_target_entry());
+        PP_TRY(install_row_fence(*source_, *servers_, tables_));
+    }
+    auto sequences = read_sequences(*source_, servers_->schemas());
     if (!sequences) return sequences.error();
     auto target = servers_->target();
     if (!target) return target.error();
@@ -273,7 +280,7 @@ Result<void> MoveRun::drain_and_fence(Pause& pause) {
         error.message = "the tenant's tables couldn't be locked in time: " + error.message;
     } else if (error.sqlstate == drift_sqlstate) {
         error.message =
-            "the application changed the definition of schema " + record_.source.schema + " during the move";
+            "the application changed the definition of " + servers_->what_moves() + " during the move";
     }
     return error;
 }
@@ -298,10 +305,15 @@ Result<void> MoveRun::drain_stream(Pause& pause) {
     pause.end_phase("stream");
     if (const auto set = set_sequences_statement(pause.sequences, sequences_); !set.empty())
         PP_TRY(follower_->applier().run(set));
+    if (servers_->rows() != nullptr) {
+        PP_TRY(follower_->settle(pause.deadline));
+        PP_TRY(verifier_->fetch_missing());
+    }
     // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal
     // does.
     PP_TRY(verifier_->ask_source());
     PP_TRY(follower_->commit(Durability::now, pause.deadline));
+    static_cast<void>(follower_->take_missing());
     pause.end_phase("target");
     PP_TRY(verifier_->ask_target());
     PP_TRY(enter(MoveState::drained, "the target holds everything", std::chrono::seconds(1)));

@@ -182,6 +182,10 @@ Result<void> MoveRun::find_servers() {
     auto servers = MoveServers::find(ports_.config, *snapshot, record_.source, record_.target, interrupt_, record_.id);
     if (!servers) return servers.error();
     servers_.emplace(std::move(*servers));
+    if (record_.source.kind != PlacementKind::rows) return {};
+    if (const auto tenant = snapshot->find_tenant(record_.request.tenant)) {
+        servers_->set_rows(shared_rows_of(*snapshot, *tenant, record_.source));
+    }
     return {};
 }
 
@@ -191,7 +195,8 @@ void MoveRun::run() {
     if (walked) return finish();
     // A stopped move stays as it is in the journal: the next process takes it up. An operator's cancel is an abort.
     if (interrupt_.stopped()) return close_sessions();
-    abort(walked.error());
+    const auto harm = publication_watch_ ? publication_watch_->finding() : std::string();
+    abort(harm.empty() ? walked.error() : fail(ErrorKind::conflict, harm, {}, "give it back its key, then start again"));
 }
 
 void MoveRun::recover() {
@@ -219,6 +224,7 @@ Result<void> MoveRun::walk() {
 }
 
 void MoveRun::close_sessions() {
+    publication_watch_.reset();
     fence_.reset();
     verifier_.reset();
     follower_.reset();
@@ -305,6 +311,7 @@ void MoveRun::finish() {
 
 // CASCADE must not reach beyond the tenant: what others have come to build on its old tables stops it.
 Result<void> MoveRun::drop_source() {
+    if (record_.source.kind == PlacementKind::rows) return drop_source_rows();
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;

@@ -21,6 +21,7 @@
 #include "admin/mover/follow.hpp"
 #include "admin/mover/interrupt.hpp"
 #include "admin/mover/mover.hpp"
+#include "admin/mover/publication_watch.hpp"
 #include "admin/mover/verify.hpp"
 
 namespace pgporter {
@@ -62,6 +63,11 @@ class MoveRun {
     void save_progress();
     void abort(const Error& why);
     [[nodiscard]] Result<void> drop_source();
+    [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
+    [[nodiscard]] Result<void> publish_unless_harmful(const std::string& statement);
+    [[nodiscard]] Result<void> wait_for_target_entry();
+    [[nodiscard]] Result<void> adopt_shared_schemas();
+    [[nodiscard]] Result<void> adopt_database_settings();
     void finish();
     void close_sessions();
     [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,
@@ -121,6 +127,7 @@ class MoveRun {
     FollowCounters followed_;
     std::optional<Follower> follower_;
     std::optional<Verifier> verifier_;
+    std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
     std::optional<FenceSession> fence_;
     std::vector<SequenceValue> sequences_;  // as set on the target before the pause
     std::uint32_t markers_ = 0;

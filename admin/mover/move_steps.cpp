@@ -3,6 +3,7 @@
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/preflight.hpp"
+#include "admin/mover/row_fence.hpp"
 
 namespace pgporter {
 namespace {
@@ -28,8 +29,15 @@ std::string transactions_in_the_way(ServerSession& source) {
 
 Result<void> MoveRun::step_preflight() {
     PP_TRY(enter(MoveState::preflight, "looking for what could go wrong"));
+    PP_TRY(servers_->read_shared_schemas());
     auto report = run_preflight(*servers_);
     if (!report) return report.error();
+    if (servers_->rows() != nullptr) {
+        const auto snapshot = ports_.publisher.current();
+        const auto tenant = snapshot->find_tenant(record_.request.tenant);
+        if (!tenant) return fail(ErrorKind::not_found, "the tenant is no longer in the catalog");
+        check_target_entry(ports_.config, *snapshot, *tenant, record_.target, *report);
+    }
     {
         const std::lock_guard lock(mutex_);
         record_.progress.rows_total_estimate = report->rows_estimate;
@@ -85,7 +93,7 @@ Result<void> MoveRun::create_target_database() {
 }
 
 Result<void> MoveRun::create_extensions() {
-    auto needed = read_needed_extensions(*source_, record_.source.schema);
+    auto needed = read_needed_extensions(*source_, servers_->schemas());
     if (!needed) return needed.error();
     auto target = servers_->target();
     if (!target) return target.error();
@@ -101,16 +109,17 @@ Result<void> MoveRun::create_extensions() {
 Result<void> MoveRun::step_schema() {
     PP_TRY(enter(MoveState::schema, "making the tenant's schema in the target database"));
     // Read before anything is copied, so that whatever changes from now on is noticed.
-    auto query = signature_query(*source_, record_.source.schema, record_.id);
+    auto query = signature_query(*source_, servers_->schemas());
     if (!query) return query.error();
     signature_query_ = std::move(*query);
     auto signature = source_->exec(signature_query_);
     if (!signature) return signature.error();
     signature_ = signature->string(0, 0);
-    auto tables = read_tables(*source_, record_.source.schema);
+    auto tables = read_tables(*source_, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
-    auto indexes = read_identity_indexes(*source_, record_.source.schema);
+    if (servers_->rows() != nullptr) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
+    auto indexes = read_identity_indexes(*source_, servers_->schemas());
     if (!indexes) return indexes.error();
 
     PP_TRY(create_target_database());
@@ -118,8 +127,14 @@ Result<void> MoveRun::step_schema() {
     auto definitions = Definitions::dump(*servers_);
     if (!definitions) return definitions.error();
     definitions_.emplace(std::move(*definitions));
-    PP_TRY(
-        record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
+    if (servers_->rows() == nullptr) {
+        PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
+    } else {
+        PP_TRY(record_artefact(ArtefactKind::catalog_database, CleanupWhen::after_abort, record_.target, record_.target.database));
+        PP_TRY(ports_.journal.describe_target_database(record_.id));
+    }
+    PP_TRY(adopt_shared_schemas());
+    PP_TRY(adopt_database_settings());
     PP_TRY(definitions_->restore_before_data(*servers_));
     return definitions_->restore_keys(*servers_, tables_, *indexes);
 }
@@ -128,9 +143,14 @@ Result<void> MoveRun::step_gate() {
     PP_TRY(enter(MoveState::gate, "preparing the fence on the source, disabled"));
     PP_TRY(
         record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
-    PP_TRY(create_fence_function(*source_, *servers_));
+    if (servers_->rows() == nullptr) {
+        PP_TRY(create_fence_function(*source_, *servers_));
+    } else {
+        PP_TRY(create_row_fence(*source_, *servers_));
+    }
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.source, fence_name(record_.id)));
-    return install_fence_triggers(*source_, *servers_, tables_);
+    // Of shared tables they come last: each write of the tenant pays for them.
+    return servers_->rows() != nullptr ? Result<void>{} : install_fence_triggers(*source_, *servers_, tables_);
 }
 
 Result<void> MoveRun::step_slot() {
@@ -141,13 +161,9 @@ Result<void> MoveRun::step_slot() {
     for (const auto& table : tables_) {
         if (!table.partitioned) list += (list.empty() ? " FOR TABLE ONLY " : ", ONLY ") + table.qualified_name();
     }
-    PP_TRY(retry_locks(interrupt_, 600, [&] {
-        return locked_transaction(
-            *source_, ports_.config.mover.lock_timeout_ms,
-            "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)");
-    }));
+    PP_TRY(publish_unless_harmful("CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)"));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
-    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
     file_nodes_ = std::move(*nodes);
     auto stream = servers_->replication();
@@ -173,7 +189,7 @@ Result<void> MoveRun::step_copy() {
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     PP_TRY(copy_tables(*servers_, tables_, snapshot_, jobs, copied_, [this] { tick(); }));
     snapshot_keeper_.reset();
-    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
     for (const auto& table : tables_) {
         if (!table.partitioned && (*nodes)[table.oid] != file_nodes_[table.oid]) rewritten_.insert(&table);
@@ -188,12 +204,12 @@ Result<void> MoveRun::step_index() {
     auto target = servers_->target();
     if (!target) return target.error();
     auto views = (*target)->exec(
-        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
-        "nspname = $1) ORDER BY oid",
-        {record_.source.schema});
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND "
+        "n.nspname = ANY ($1::text[]) ORDER BY c.oid",
+        {servers_->schemas().as_array()});
     if (!views) return views.error();
     for (int row = 0; row < views->count(); ++row) {
-        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(record_.source.schema, views->text(row, 0))));
+        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(views->text(row, 0), views->text(row, 1))));
     }
     for (const auto& table : tables_) {
         PP_TRY((*target)->exec("ANALYZE " + table.qualified_name()));

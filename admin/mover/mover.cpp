@@ -115,7 +115,14 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
     auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target,
                                      preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
+    if (ends->tenant->placement.kind == PlacementKind::rows) {
+        servers->set_rows(shared_rows_of(*ends->snapshot, *ends->tenant, ends->tenant->placement));
+        PP_TRY(servers->read_shared_schemas());
+    }
     auto report = run_preflight(*servers);
+    if (report && ends->tenant->placement.kind == PlacementKind::rows) {
+        check_target_entry(ports_.config, *ends->snapshot, *ends->tenant, ends->target, *report);
+    }
     if (report && ends->tenant->placement.kind == PlacementKind::database) {
         report->blockers.push_back(
             {"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});
@@ -126,10 +133,7 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
 // What no move handles yet; each tenant has at most one such reason.
 std::optional<MoveBlocker> Mover::Impl::not_movable(const Ends& ends) {
     const Tenant& tenant = *ends.tenant;
-    if (tenant.placement.kind == PlacementKind::rows) {
-        return MoveBlocker{"rows_tenant", tenant.name, "the tenant is rows of shared tables; only tenants with a schema of their own can be moved",
-                           "give the tenant a schema of its own first"};
-    }
+    if (tenant.placement.kind == PlacementKind::rows) return std::nullopt;
     const Database* database = ends.snapshot->find_database(tenant.placement.cluster, tenant.placement.database);
     if (database == nullptr || (database->isolation == Isolation::app && database->tenant_setting.empty())) return std::nullopt;
     const std::string mode = database->isolation != Isolation::app ? "isolation " + std::string(to_text(database->isolation))

@@ -119,6 +119,16 @@ Result<void> FailingJournal::cleanup_done(std::int64_t id) {
 Result<std::vector<CleanupRecord>> FailingJournal::open_cleanups(MoveId move) {
     return real_.open_cleanups(move);
 }
+Result<void> FailingJournal::describe_target_database(MoveId move) {
+    auto done = real_.describe_target_database(move);
+    if (done && on_change) on_change();
+    return done;
+}
+Result<void> FailingJournal::forget_target_database(MoveId move) {
+    auto done = real_.forget_target_database(move);
+    if (done && on_change) on_change();
+    return done;
+}
 Result<std::unique_ptr<MoveOwnership>> FailingJournal::own_move(MoveId move) {
     return real_.own_move(move);
 }
