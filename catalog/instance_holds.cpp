@@ -16,6 +16,13 @@ constexpr Milliseconds drained_at_once{2};   // then one message says it all
 constexpr Milliseconds drain_slice{50};      // how soon the end of a hold is noticed by who waits for its drain
 constexpr Milliseconds warm_max{2'000};
 
+// What keeps a tenant apart (a setting, a role) is said by its database's entry: without the new one's it would be served without.
+bool is_described(const Snapshot& snapshot, const Tenant& tenant, const Placement& target) {
+    const auto* here = snapshot.find_database(tenant.placement.cluster, tenant.placement.database);
+    const bool says_something = here != nullptr && (here->isolation != Isolation::app || !here->tenant_setting.empty());
+    return !says_something || snapshot.find_database(target.cluster, target.database) != nullptr;
+}
+
 }  // namespace
 
 InstanceHolds::InstanceHolds(Ports ports)
@@ -77,6 +84,7 @@ void InstanceHolds::release(const InstanceMessage& message) {
     const SnapshotPtr snapshot = ports_.publisher.current();
     const TenantPtr known = snapshot ? snapshot->find_tenant(message.tenant) : nullptr;
     if (known && known->epoch < message.epoch) {
+        if (!is_described(*snapshot, *known, message.place)) return read_and_end(message.tenant);
         Tenant moved = *known;
         moved.placement = message.place;
         moved.epoch = message.epoch;
@@ -91,6 +99,23 @@ void InstanceHolds::release(const InstanceMessage& message) {
     if (is_meant || held->second->epoch < message.epoch) end(HeldPtr(held->second));
 }
 
+// Who tells of a flip may be faster than the catalog's own changes.
+void InstanceHolds::read_and_end(const std::string& tenant) {
+    const std::lock_guard lock(mutex_);
+    const auto known = held_.find(tenant);
+    if (stopping_ || known == held_.end()) return;
+    end_with_truth(known->second);
+}
+
+// On a thread of its own: reading the catalog takes a round trip or two.
+void InstanceHolds::end_with_truth(const HeldPtr& held) {
+    run_aside([this, held] {
+        learn_truth(held);
+        const std::lock_guard inner(mutex_);
+        end(held);
+    });
+}
+
 void InstanceHolds::warm(const InstanceMessage& message) {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;
@@ -103,14 +128,7 @@ void InstanceHolds::keep_only(const std::set<std::string>& in_pause) {
     for (const auto& [tenant, held] : held_) {
         if (!in_pause.contains(tenant)) ending.push_back(held);
     }
-    for (const auto& held : ending) {
-        // On a thread of its own: reading the catalog takes a round trip or two.
-        run_aside([this, held] {
-            learn_truth(held);
-            const std::lock_guard inner(mutex_);
-            end(held);
-        });
-    }
+    for (const auto& held : ending) end_with_truth(held);
 }
 
 void InstanceHolds::run_aside(std::function<void()> work) {

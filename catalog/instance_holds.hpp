@@ -35,7 +35,7 @@ class InstanceHolds {
     ~InstanceHolds() { stop(); }
 
     void hold(const InstanceMessage& asked);      // what is told back: held, drained
-    void release(const InstanceMessage& message);  // publishes the route first, if it is newer than ours
+    void release(const InstanceMessage& message);  // publishes the route first, if it is newer than ours; or reads the catalog, if that says more
     void warm(const InstanceMessage& message);
     // A server refused a write because the tenant moves, or has moved: it waits until the catalog says which. Any thread, doesn't block.
     void on_fence_met(const std::string& tenant);
@@ -61,6 +61,8 @@ class InstanceHolds {
     void run(const HeldPtr& held);
     void acknowledge(const HeldPtr& held, std::chrono::steady_clock::time_point until);
     void end(const HeldPtr& held);
+    void read_and_end(const std::string& tenant);
+    void end_with_truth(const HeldPtr& held);  // with mutex_ held
     void reap();                                // with mutex_ held
     [[nodiscard]] bool is_over(const HeldPtr& held);
     void learn_truth(const HeldPtr& held);

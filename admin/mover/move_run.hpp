@@ -45,6 +45,7 @@ class MoveRun {
     void cancel() { interrupt_.cancel(); }
     void stop() { interrupt_.stop(); }
     void request_cutover();
+    void disown() { ownership_.reset(); }  // on the thread that has run a body: whoever is asked next may own the move
     [[nodiscard]] MoveRecord record() const;
     // After recover(): undone because its instance had ended; nobody cancelled it, so that it may begin anew.
     [[nodiscard]] bool was_orphaned() const { return orphaned_; }

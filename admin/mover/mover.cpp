@@ -161,6 +161,7 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
             // The move stays in the journal as it is; the next start takes it up.
             log::error("move_thread_failed", {{"move", std::to_string(id.value)}, {"reason", bug.what()}});
         }
+        raw->run->disown();
         if (raw->run->was_orphaned() && raw->run->record().state == MoveState::aborted) begin_anew(raw->run->record());
         raw->ended.store(true);
     });

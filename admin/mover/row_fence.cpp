@@ -4,6 +4,7 @@
 
 #include "admin/mover/fence.hpp"
 #include "admin/mover/move_names.hpp"
+#include "catalog/fence_words.hpp"
 
 namespace pgporter {
 namespace {
@@ -62,17 +63,20 @@ Result<void> create_row_fence(ServerSession& source, const MoveServers& servers)
                       " THEN RETURN NULL; END IF;\n  SELECT fenced INTO STRICT is_fenced FROM " + gate + " FOR SHARE;\n" +
                       "  IF is_fenced THEN\n    RAISE EXCEPTION USING ERRCODE = '" + fence_sqlstate +
                       "', MESSAGE = 'tenant has moved to another database',\n"
-                      "    DETAIL = 'Rows of this tenant no longer take writes here.',\n"
+                      "    DETAIL = CASE TG_OP WHEN 'TRUNCATE' THEN " + quote_literal(row_fence_truncate_detail) + " ELSE " +
+                      quote_literal(row_fence_detail(rows.key)) + " END,\n"
                       "    HINT = 'Connect through pgporter, which knows where the tenant lives.';\n  END IF;\n  RETURN NULL;\nEND";
-    const auto close = "BEGIN\n  UPDATE " + gate + " SET fenced = true;\n  IF (" + triggers_text(servers.move()) +
+    // The comment is for whoever may not read the gate: an instance that is cut off from the catalog (proxy/session/session_fence.cpp).
+    const auto close = "BEGIN\n  UPDATE " + gate + " SET fenced = true;\n  EXECUTE format('COMMENT ON TABLE " + gate +
+                       " IS %L', 'fenced ' || md5(" + quote_literal(rows.key) + "));\n  IF (" + triggers_text(servers.move()) +
                        ") IS DISTINCT FROM known THEN\n    RAISE EXCEPTION USING ERRCODE = '" + drift_sqlstate +
                        "', MESSAGE = 'the triggers of the fence have changed';\n  END IF;\nEND";
     const auto unchanged = std::string("BEGIN\n  IF present IS DISTINCT FROM known THEN\n    RAISE EXCEPTION USING ERRCODE = '") +
                            drift_sqlstate + "', MESSAGE = 'the definition of the schema has changed';\n  END IF;\nEND";
     const auto text =
         "CREATE SCHEMA " + schema + "; CREATE TABLE " + gate +
-        " (singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton), fenced boolean NOT NULL, tenant_column text NOT NULL, tenant_key text NOT "
-        "NULL); INSERT INTO " + gate + " (fenced, tenant_column, tenant_key) VALUES (false, " + quote_literal(rows.column) + ", " +
+        " (singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton), fenced boolean NOT NULL, emptied boolean NOT NULL DEFAULT false, "
+        "tenant_column text NOT NULL, tenant_key text NOT NULL); INSERT INTO " + gate + " (fenced, tenant_column, tenant_key) VALUES (false, " + quote_literal(rows.column) + ", " +
         quote_literal(rows.key) + "); CREATE FUNCTION " + function_of(servers.move()) +
         "() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS " + quote_literal(body) + "; CREATE FUNCTION " +
         schema + ".close_gate(known text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS " + quote_literal(close) +
@@ -108,8 +112,15 @@ Result<std::string> close_gate_statement(ServerSession& source, MoveId move) {
 }
 
 Result<void> open_gate(ServerSession& source, const MoveServers& servers) {
+    const auto gate = quote_ident(artefact_name(servers.move())) + ".gate";
     return locked_transaction(source, servers.config().mover.lock_timeout_ms,
-                              "UPDATE " + quote_ident(artefact_name(servers.move())) + ".gate SET fenced = false WHERE fenced");
+                              "UPDATE " + gate + " SET fenced = false WHERE fenced; COMMENT ON TABLE " + gate + " IS NULL");
+}
+
+Result<void> note_emptied(ServerSession& source, MoveId move) {
+    auto noted = source.exec("UPDATE " + quote_ident(artefact_name(move)) + ".gate SET emptied = true");
+    if (!noted) return noted.error();
+    return {};
 }
 
 Result<std::optional<Gate>> read_gate(ServerSession& source, MoveId move) {
@@ -117,10 +128,10 @@ Result<std::optional<Gate>> read_gate(ServerSession& source, MoveId move) {
     auto exists = source.exec("SELECT to_regclass(" + quote_literal(name) + ") IS NOT NULL");
     if (!exists) return exists.error();
     if (!exists->flag(0, 0)) return std::optional<Gate>();
-    auto rows = source.exec("SELECT fenced, tenant_column, tenant_key FROM " + name);
+    auto rows = source.exec("SELECT fenced, emptied, tenant_column, tenant_key FROM " + name);
     if (!rows) return rows.error();
     if (rows->count() != 1) return fail(ErrorKind::internal, "the gate of the move has lost its row");
-    return std::optional(Gate{rows->flag(0, 0), rows->string(0, 1), rows->string(0, 2)});
+    return std::optional(Gate{rows->flag(0, 0), rows->flag(0, 1), rows->string(0, 2), rows->string(0, 3)});
 }
 
 Result<std::vector<std::uint32_t>> read_fenced_tables(ServerSession& source, MoveId move) {

@@ -29,9 +29,11 @@ namespace pgporter {
 
 struct Gate {
     bool fenced = false;
+    bool emptied = false;  // `complete` has deleted the tenant's rows: then the gate may open before it goes
     std::string tenant_column;
     std::string tenant_key;
 };
+[[nodiscard]] Result<void> note_emptied(ServerSession& source, MoveId move);
 [[nodiscard]] Result<std::optional<Gate>> read_gate(ServerSession& source, MoveId move);  // none: the move has no gate
 
 // The ordinary tables that have the fence's row triggers, partitions too: those with rows of the tenant.

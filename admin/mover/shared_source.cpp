@@ -130,7 +130,7 @@ Result<void> MoveRun::drop_source_rows() {
     auto& source = **opened;
     auto gate = read_gate(source, record_.id);
     if (!gate) return gate.error();
-    if (!*gate) return {};
+    if (!*gate || (*gate)->emptied) return {};
     if (!(*gate)->fenced) return fail(ErrorKind::internal, "the tenant's rows on the source aren't fenced: they stay");
     auto fenced = read_fenced_tables(source, record_.id);
     if (!fenced) return fenced.error();
@@ -155,7 +155,7 @@ Result<void> MoveRun::drop_source_rows() {
     for (const auto& table : *tables) {
         if (!table.partitioned) PP_TRY(delete_rows(source, table, interrupt_));
     }
-    return {};
+    return note_emptied(source, record_.id);
 }
 
 }  // namespace pgporter

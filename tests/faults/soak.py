@@ -113,9 +113,9 @@ def main():
     parser.add_argument('--seconds', type=float, default=0)
     parser.add_argument('--instances', type=int, default=2)
     arguments = parser.parse_args()
-    began = time.monotonic()
     failed = []
     world = fault_world.World(arguments.instances)
+    began = time.monotonic()
     done = 0
     outcomes = {}
     for seed in range(arguments.first, arguments.first + arguments.seeds):

@@ -38,12 +38,14 @@ class CrashOfMover(unittest.TestCase):
     def acting(self, server, patterns, state, then='hold', end='aborted'):
         return self.crash(world.switch.trap(server, *patterns, then=then), state, end)
 
+    @fault_world.long_only
     def test_schema_in_the_middle_of_the_definitions(self):
         self.acting('target', [b'CREATE TABLE [a-z0-9]+.lines'], 'schema')
 
     def test_schema_with_the_target_database_made_and_not_noted(self):
         self.acting('target', [b'CREATE DATABASE'], 'schema', 'lose')
 
+    @fault_world.long_only
     def test_gate_in_the_middle_of_the_triggers(self):
         self.acting('source', [b'CREATE TRIGGER', b'CREATE TRIGGER'], 'gate')
 
@@ -53,12 +55,14 @@ class CrashOfMover(unittest.TestCase):
     def test_slot_made_and_not_told(self):
         self.acting('source', [b'CREATE_REPLICATION_SLOT'], 'slot', 'lose')
 
+    @fault_world.long_only
     def test_publication_made_and_not_told(self):
         self.acting('source', [b'CREATE PUBLICATION'], 'slot', 'lose')
 
     def test_copy_with_rows_on_their_way(self):
         self.acting('target', [b'COPY [^\\0]*filling', b'0cc175b9|md5|[0-9a-f]{64}'], 'copy')
 
+    @fault_world.long_only
     def test_index_in_the_middle(self):
         self.acting('target', [b'FOREIGN KEY|ANALYZE'], 'index')
 
@@ -77,7 +81,7 @@ def add_test(state, end):
         self.entered(state, end)
     test.__name__ = 'test_entered_%s' % state
     # In the others, the tests above kill it in the middle.
-    is_quick = state in ('planned', 'verify', 'hold', 'fenced', 'drained', 'flipped')
+    is_quick = state in ('verify', 'fenced', 'drained', 'flipped')
     setattr(CrashOfMover, test.__name__, test if is_quick else fault_world.long_only(test))
 
 

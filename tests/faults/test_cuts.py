@@ -36,12 +36,14 @@ class Cuts(unittest.TestCase):
     def test_catchup_cut_from_the_source(self):
         self.while_following('source', CUT, 0.5)
 
+    @long_only
     def test_catchup_cut_from_the_target(self):
         self.while_following('target', CUT, 0.5, ['instance1'])
 
     def test_catchup_cut_from_the_catalog(self):
         self.while_following('catalog', CUT, 0.5, ['instance1'])
 
+    @long_only
     def test_catchup_clients_cut(self):
         self.while_following('client', CUT, 0.5)
 
@@ -53,6 +55,7 @@ class Cuts(unittest.TestCase):
     def test_catchup_target_stalls(self):
         self.while_following('target', STALL, 1, ['instance1'])
 
+    @long_only
     def test_catchup_catalog_stalls(self):
         self.while_following('catalog', STALL, 1, ['instance1'])
 
@@ -74,6 +77,7 @@ class Cuts(unittest.TestCase):
     def test_pause_cut_from_the_target(self):
         self.in_the_pause('target', CUT, 0.5, no_failures=['instance1'])
 
+    @long_only
     def test_pause_target_stalls(self):
         """The attempt gives way before the gate would open by itself: no client notices."""
         self.in_the_pause('target', STALL, 2.5, no_failures=['instance1'])
@@ -100,6 +104,7 @@ class Cuts(unittest.TestCase):
         trap.cut()
         case.end(self, no_failures=['instance1'])
 
+    @long_only
     def test_flip_request_lost(self):
         case = Case(world)
         trap = world.switch.trap('catalog', *step_into('flipped'))

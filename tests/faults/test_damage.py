@@ -70,6 +70,7 @@ class Damage(unittest.TestCase):
         world.switch.set('target', fault_world.tcp_switch.OPEN)
         case.end(self, 'aborted', timeout=90, no_failures=['instance1'])
 
+    @long_only
     def test_slot_gone_after_a_failover(self):
         """The server that answers has no such slot: what it would stream from now on has a hole."""
         case = self.caught_up()
@@ -120,6 +121,7 @@ class Damage(unittest.TestCase):
         case.end(self, 'opened', no_failures=['instance1'])
         self.assertLess(slowest, 1.5)
 
+    @long_only
     def test_slot_waits_for_a_long_transaction_only_so_long(self):
         case = Case(world)
         writer = world.source.connect('postgres')

@@ -69,6 +69,7 @@ class Instances(unittest.TestCase):
         self.assertEqual(sorted(answers), [202, 409])
         case.end(self, 'opened', no_failures=['instance1', 'instance2'])
 
+    @fault_world.long_only
     def test_the_other_instance_dies(self):
         case = self.caught_up()
         self.two.kill()
@@ -147,6 +148,7 @@ class Instances(unittest.TestCase):
     def test_cut_off_from_the_catalog(self):
         self.cut_off(CUT)
 
+    @fault_world.long_only
     def test_cut_off_from_a_catalog_that_says_nothing(self):
         self.cut_off(STALL)
 
@@ -177,18 +179,22 @@ class Instances(unittest.TestCase):
     def test_takeover_in_copy(self):
         self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), 'aborted')
 
+    @fault_world.long_only
     def test_takeover_in_hold(self):
         self.takeover(world.switch.trap('catalog', *step_into('fenced'), instance='instance1'), 'aborted')
 
+    @fault_world.long_only
     def test_takeover_in_fenced(self):
         self.takeover(world.switch.trap('source', *FENCE_COMMIT, then='lose'), 'aborted')
 
+    @fault_world.long_only
     def test_takeover_in_drained(self):
         self.takeover(world.switch.trap('catalog', *step_into('flipped'), instance='instance1'), 'aborted')
 
     def test_takeover_in_flipped(self):
         self.takeover(world.switch.trap('catalog', *step_into('flipped'), then='lose', instance='instance1'), 'opened')
 
+    @fault_world.long_only
     def test_takeover_of_a_stopped_owner_in_copy(self):
         self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), 'aborted', silently=True)
 

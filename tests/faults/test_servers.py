@@ -46,6 +46,7 @@ class Servers(unittest.TestCase):
         world.source.start()
         case.end(self, 'aborted')
 
+    @long_only
     def test_copy_the_target_is_killed(self):
         case, _ = self.in_copy()
         world.kill_server('target')
@@ -88,6 +89,7 @@ class Servers(unittest.TestCase):
     def test_catchup_the_target_is_killed(self):
         self.killed_while_following('target', ['instance1'])
 
+    @long_only
     def test_catchup_the_catalog_is_killed(self):
         self.killed_while_following('catalog', ['instance1'])
 
@@ -121,6 +123,7 @@ class Servers(unittest.TestCase):
         world.target.start()
         case.end(self, no_failures=['instance1'])
 
+    @long_only
     def test_fenced_the_mover_dies_and_the_target_is_away(self):
         case = Case(world)
         case.promote_into(world.switch.trap('source', *FENCE_COMMIT, then='lose'))

@@ -232,6 +232,24 @@ TEST_CASE("a shared table that loses its key is unpublished at once, and the mov
     CHECK(world.artefacts() == "");
 }
 
+TEST_CASE("rows are deleted once: complete ends when the target is back, and the fence goes last") {
+    RowsWorld world(true);
+    const auto others = world.source_rows("2, 3");
+    const auto record = world.run(MoveState::opened);
+    world.moves().target_server().stop(PostgresServer::Stop::immediate);
+    REQUIRE(world.moves().mover().complete(record.id).has_value());
+    // The rows are gone by now; what is left needs the target.
+    for (int tries = 0; world.moves().mover().find(record.id)->progress.note.find("completing") == std::string::npos && tries < 1'000; ++tries) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    CHECK(world.moves().mover().find(record.id)->progress.note.find("completing") == 0);
+    world.moves().target_server().restart();
+    world.moves().wait_for(record.id, {MoveState::completed});
+    CHECK(world.on_crm("SELECT count(*) FROM docs WHERE tenant_id = 1") == "0");
+    CHECK(world.source_rows("2, 3") == others);
+    CHECK(world.artefacts() == "target  catalog entry");
+}
+
 TEST_CASE("a target that breaks the connection again and again makes nobody lose a row") {
     RowsWorld world(true);
     RowsTraffic traffic(world);

@@ -1,5 +1,6 @@
 """Tenants that are rows of shared tables are promoted while they work, in each isolation mode: the application changes nothing, sees what it
 saw, and its neighbours notice nothing. One client names its tenant at login, one in SQL. The policies are those of docs/isolation.md."""
+import contextlib
 import threading
 import time
 import unittest
@@ -134,11 +135,23 @@ class RowsMove(unittest.TestCase):
         with self.assertRaises(psycopg2.Error) as caught:
             server.sql("UPDATE orders SET item = 'behind the back' WHERE tenant_id = '42'", 'crm_' + mode)
         self.assertEqual(caught.exception.pgcode, 'PP001')
+        self.neighbour_meets_the_fence(mode)
         before = server.sql("SELECT count(*), min(item), max(item) FROM orders WHERE tenant_id = '43'", 'crm_' + mode)
         proxies[mode].http('POST', '/v1/moves/%s:complete' % opened['id'], {})
         self.wait_state(mode, opened['id'], 'completed')
         self.assertEqual(server.sql("SELECT count(*), min(item), max(item) FROM orders", 'crm_' + mode), before)
         self.assertEqual(server.sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgporter%%'", 'crm_' + mode), [(0,)])
+
+    def neighbour_meets_the_fence(self, mode):
+        """Who touches the rows of a tenant that has moved is told so; it isn't itself taken for the one that moves."""
+        server.sql('GRANT TRUNCATE ON orders TO PUBLIC', 'crm_' + mode)
+        met = proxies[mode].metric('pgporter_fences_met_total')
+        with contextlib.closing(proxies[mode].psycopg2('globex', dbname='crm_' + mode, autocommit=True)) as connection:
+            with self.assertRaises(psycopg2.Error) as caught:
+                connection.cursor().execute('TRUNCATE orders')
+            self.assertEqual((caught.exception.pgcode, caught.exception.diag.message_detail),
+                             ('PP001', 'Rows of a tenant that has moved are in the table.'))
+        self.assertEqual(proxies[mode].metric('pgporter_fences_met_total'), met)
 
     def test_app(self):
         self.one_mode('app')
@@ -148,6 +161,50 @@ class RowsMove(unittest.TestCase):
 
     def test_login(self):
         self.one_mode('login')
+
+
+class WhenCutOff(unittest.TestCase):
+    """After the others: another tenant moves away."""
+
+    def test_an_instance_that_hears_nothing_asks_the_gate(self):
+        """It has the catalog no more when the tenant moves; some seconds later it reads the old rows no longer. Its neighbours' it does."""
+        server.sql("CREATE ROLE catalog_two LOGIN PASSWORD 'of two' IN ROLE catalog")
+        two = fixture.Pgporter(workspace, server, name='pgporter-two')
+        two.config.update({key: proxies['app'].config[key] for key in ('home', 'identify', 'server_logins')})
+        two.config['catalog']['dsn'] = two.config['catalog']['dsn'].replace('dbname=catalog user=catalog', 'dbname=catalog_app user=catalog_two')
+        two.config['catalog']['password_file'] = two.write('two.password', 'of two\n', 0o600)
+        two.start()
+
+        def place(name):
+            with contextlib.closing(two.psycopg2(name, dbname='crm_app', autocommit=True)) as connection:
+                cursor = connection.cursor()
+                cursor.execute('SELECT current_database()')
+                return cursor.fetchone()[0]
+        wait_for(lambda: two.metric('pgporter_instances') == 2, 'both instances know of each other', 20)
+        server.sql('ALTER ROLE catalog_two NOLOGIN')
+        wait_for(lambda: not server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'catalog_two'"), 'it is cut off', 20)
+        self.assertEqual(place('globex'), 'crm_app')
+        mover = RowsMove()
+        status, move = proxies['app'].http('POST', '/v1/tenants/globex:promote', {'to': {'cluster': 'main', 'database': 'globex_app'}})
+        self.assertEqual(status, 202, move)
+        mover.wait_state('app', move['id'], 'opened')
+        flipped = time.monotonic()
+
+        def notices():
+            try:
+                return place('globex') != 'crm_app'
+            except psycopg2.Error as error:
+                return error.pgcode == '40001' or 'is being moved' in str(error)
+        wait_for(notices, 'the gate is asked', 10)
+        print('cut off: old rows were read for %.1f s' % (time.monotonic() - flipped))
+        self.assertGreater(two.metric('pgporter_fences_met_total'), 0)
+        server.sql('ALTER ROLE catalog_two LOGIN')
+        wait_for(lambda: two.metric('pgporter_instances') == 2, 'it is back', 20)
+
+        def knows():
+            with contextlib.suppress(psycopg2.Error):
+                return place('globex') == 'globex_app'
+        wait_for(knows, 'it knows the new place', 20)
 
 
 if __name__ == '__main__':
