@@ -177,7 +177,7 @@ const std::vector<Finding>& warnings() {
          "SELECT DISTINCT format_type(a.atttypid, NULL) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
          "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
          "JOIN pg_type t ON t.oid = a.atttypid "
-         "WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm') AND a.atttypid >= 16384 AND t.typtype <> 'd' "
+         "WHERE n.nspname = ANY ($1::text[]) AND c.relkind IN ('r', 'p', 'v', 'm') AND a.atttypid >= 16384 AND t.typtype <> 'd' "
          "ORDER BY 1",
          "a type that isn't built in has another OID in another database: sessions that were told this one are ended "
          "(57P01) before their first transaction after the move",
