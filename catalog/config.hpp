@@ -139,7 +139,10 @@ struct MoverConfig {          // mover
     Milliseconds drain_ms_max{200};                 // of one cutover attempt
     Milliseconds hold_ms_max{5'000};                // the gate opens by itself after this
     Milliseconds lock_timeout_ms{100};              // of every lock the mover takes on a tenant's table
+    Milliseconds slot_ms_max{60'000};               // for a slot, which waits for every transaction on the server that has an id
     Milliseconds connect_timeout_ms{5'000};
+    Milliseconds instance_silent_ms_max{5'000};     // an instance that the catalog hears nothing of for so long doesn't count any more
+    std::uint32_t restarts_max = 3;                 // a move whose instance ended before the flip is undone, then begun anew so often
 };
 
 struct LimitsConfig {  // limits

@@ -15,6 +15,10 @@ namespace pgporter {
 class MoveOwnership {
   public:
     virtual ~MoveOwnership() = default;
+    // False: the session has died, and the lock with it. Doesn't block.
+    [[nodiscard]] virtual bool is_held() { return true; }
+    // Takes the lock again after that. conflict: another instance has taken the move over.
+    [[nodiscard]] virtual Result<void> renew() { return {}; }
 };
 
 class MoveJournal {
@@ -38,6 +42,11 @@ class MoveJournal {
     virtual Result<std::int64_t> add_cleanup(const CleanupRecord& record) = 0;
     virtual Result<void> cleanup_done(std::int64_t id) = 0;
     virtual Result<std::vector<CleanupRecord>> open_cleanups(MoveId move) = 0;  // newest first: undo in reverse order
+
+    // Gives the move's target database an entry like its source database's (isolation, tenant_setting, tenant_column), if it has
+    // none: what kept the tenant apart goes on doing so. Forgetting it is for moves that haven't flipped.
+    virtual Result<void> describe_target_database(MoveId move) = 0;
+    virtual Result<void> forget_target_database(MoveId move) = 0;
 
     // conflict: another instance (or another thread here) owns it.
     virtual Result<std::unique_ptr<MoveOwnership>> own_move(MoveId move) = 0;

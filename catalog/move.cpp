@@ -167,6 +167,8 @@ std::string_view to_text(ArtefactKind kind) {
             return "target_schema";
         case ArtefactKind::target_database:
             return "target_database";
+        case ArtefactKind::catalog_database:
+            return "catalog_database";
     }
     PP_ASSERT(false);
 }
@@ -174,7 +176,7 @@ std::string_view to_text(ArtefactKind kind) {
 std::optional<ArtefactKind> artefact_kind_from(std::string_view text) {
     using enum ArtefactKind;
     return from_text(text, {replication_slot, publication, fence_triggers, fence_function, progress_table,
-                            target_schema, target_database});
+                            target_schema, target_database, catalog_database});
 }
 
 std::string_view to_text(CleanupWhen when) {

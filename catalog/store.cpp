@@ -1,5 +1,8 @@
 #include "catalog/store.hpp"
 
+#include <openssl/rand.h>
+
+#include "base/assert.hpp"
 #include "catalog/catalog_rows.hpp"
 #include "catalog/store_impl.hpp"
 
@@ -15,6 +18,16 @@ Error no_such_tenant(std::string_view tenant) {
 CatalogStore::CatalogStore(const CatalogConfig& config) : impl_(std::make_unique<Impl>(config)) {}
 
 CatalogStore::~CatalogStore() = default;
+
+std::uint32_t CatalogStore::Impl::random_instance() {
+    std::uint32_t number = 0;
+    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(&number), sizeof number) == 1);
+    return (number & 0x7FFF'FFFFU) | 1U;  // it is an advisory lock's key, too
+}
+
+std::uint32_t CatalogStore::instance() const {
+    return impl_->instance;
+}
 
 Result<void> CatalogStore::open() {
     return impl_->connection.open();

@@ -12,8 +12,9 @@ namespace pgporter {
 
 class CatalogStore::Impl {
   public:
-    explicit Impl(const CatalogConfig& config) : connection(config) {}
+    explicit Impl(const CatalogConfig& config) : connection(config), instance(random_instance()) {}
     StoreConnection connection;
+    const std::uint32_t instance;
 
     // The token of the last step that this process made, or may have made, of a move.
     void remember_step(MoveId move, const std::string& token) {
@@ -31,6 +32,7 @@ class CatalogStore::Impl {
     }
 
   private:
+    static std::uint32_t random_instance();
     std::mutex steps_mutex_;
     std::map<MoveId, std::string> last_steps_;
 };

@@ -97,12 +97,48 @@ Result<MoveRecord> insert_move(PgConnection& sql, const MoveRequest& request, co
     return move_from_row(*row, 0);
 }
 
+// The other instances end these connections of one that has stopped (catalog/instances.cpp).
+std::string owner_name(MoveId move, std::uint32_t instance) {
+    return "owner of move " + id_text(move) + " in instance " + std::to_string(instance);
+}
+
 class AdvisoryOwnership final : public MoveOwnership {
   public:
-    explicit AdvisoryOwnership(PgConnection connection) : connection_(std::move(connection)) {}
+    AdvisoryOwnership(CatalogConfig config, MoveId move, std::uint32_t instance) : config_(std::move(config)), move_(move), instance_(instance) {}
+
+    [[nodiscard]] bool is_held() override { return connection_.notifications().has_value(); }
+
+    [[nodiscard]] Result<void> renew() override {
+        connection_.close();
+        auto connection = connect_catalog(config_, owner_name(move_, instance_));
+        if (!connection) return connection.error();
+        // Where the way to the catalog broke and not the catalog, the server may still have our last session.
+        PP_TRY(connection->exec_params(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid = $1::integer AND usename = session_user AND "
+            "application_name = current_setting('application_name')",
+            {std::to_string(backend_pid_)}));
+        return lock(*std::move(connection));
+    }
+
+    [[nodiscard]] Result<void> lock(PgConnection connection) {
+        const auto locked = connection.exec_params("SELECT pg_try_advisory_lock($1::integer, $2::integer)",
+                                                   {std::string(ownership_lock_class), id_text(move_)});
+        if (!locked) return locked.error();
+        if (!locked->boolean(0, 0)) {
+            return fail(ErrorKind::conflict,
+                        "move " + id_text(move_) + " is owned by another instance, or by another thread of this one");
+        }
+        connection_ = std::move(connection);
+        backend_pid_ = connection_.backend_pid();
+        return {};
+    }
 
   private:
+    const CatalogConfig config_;
+    const MoveId move_;
+    const std::uint32_t instance_;
     PgConnection connection_;  // the lock lives as long as this session does
+    int backend_pid_ = 0;      // of the session that had the lock last
 };
 
 }  // namespace
@@ -261,17 +297,34 @@ Result<std::vector<CleanupRecord>> CatalogStore::open_cleanups(MoveId move) {
     return records;
 }
 
+Result<void> CatalogStore::describe_target_database(MoveId move) {
+    auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
+    if (!transaction) return transaction.error();
+    PP_TRY(transaction->sql().exec_params(
+        "INSERT INTO pgporter.databases (cluster, name, isolation, tenant_setting, tenant_column) "
+        "SELECT m.target_cluster, m.target_database, d.isolation, d.tenant_setting, d.tenant_column FROM pgporter.moves AS m "
+        "JOIN pgporter.databases AS d ON d.cluster = m.source_cluster AND d.name = m.source_database WHERE m.id = $1::bigint "
+        "ON CONFLICT DO NOTHING",
+        {id_text(move)}));
+    return transaction->commit();
+}
+
+Result<void> CatalogStore::forget_target_database(MoveId move) {
+    auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
+    if (!transaction) return transaction.error();
+    PP_TRY(transaction->sql().exec_params(
+        "DELETE FROM pgporter.databases AS d USING pgporter.moves AS m WHERE m.id = $1::bigint AND m.state = 'aborting' "
+        "AND d.cluster = m.target_cluster AND d.name = m.target_database",
+        {id_text(move)}));
+    return transaction->commit();
+}
+
 Result<std::unique_ptr<MoveOwnership>> CatalogStore::own_move(MoveId move) {
-    auto connection = connect_catalog(impl_->connection.config(), "owner of move " + id_text(move));
+    auto connection = connect_catalog(impl_->connection.config(), owner_name(move, impl_->instance));
     if (!connection) return connection.error();
-    const auto locked = connection->exec_params("SELECT pg_try_advisory_lock($1::integer, $2::integer)",
-                                                {std::string(ownership_lock_class), id_text(move)});
-    if (!locked) return locked.error();
-    if (!locked->boolean(0, 0)) {
-        return fail(ErrorKind::conflict,
-                    "move " + id_text(move) + " is owned by another instance, or by another thread of this one");
-    }
-    return std::unique_ptr<MoveOwnership>(std::make_unique<AdvisoryOwnership>(*std::move(connection)));
+    auto ownership = std::make_unique<AdvisoryOwnership>(impl_->connection.config(), move, impl_->instance);
+    PP_TRY(ownership->lock(*std::move(connection)));
+    return std::unique_ptr<MoveOwnership>(std::move(ownership));
 }
 
 }  // namespace pgporter

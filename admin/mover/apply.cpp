@@ -70,7 +70,7 @@ Error Applier::broken() const {
 
 Result<void> Applier::queue(int sent, Expected expected) {
     if (sent != 1) return broken();
-    expected_.push_back(expected);
+    expected_.push_back(std::move(expected));
     unsent_ = true;
     return {};
 }
@@ -103,6 +103,23 @@ Result<void> Applier::open() {
 }
 
 Result<void> Applier::change(const SourceTable& table, const ApplyStatement& statement, Rows rows) {
+    return send(table, statement, {rows == Rows::one ? Answer::one_row : Answer::one_or_none, &table});
+}
+
+Result<void> Applier::change_tracked(const SourceTable& table, const ApplyStatement& statement, std::string key) {
+    Expected expected{Answer::tracked, &table};
+    expected.key = std::move(key);
+    return send(table, statement, std::move(expected));
+}
+
+Result<void> Applier::ask_for_answers() {
+    if (expected_.empty()) return {};
+    if (PQsendFlushRequest(session_->raw()) != 1) return broken();
+    unsent_ = true;
+    return {};
+}
+
+Result<void> Applier::send(const SourceTable& table, const ApplyStatement& statement, Expected expected) {
     PP_TRY(make_room());
     PP_TRY(open());
     ++changes_open_;
@@ -121,7 +138,7 @@ Result<void> Applier::change(const SourceTable& table, const ApplyStatement& sta
         found == prepared_.end()
             ? PQsendQueryParams(connection, statement.sql.c_str(), count, nullptr, values.data(), nullptr, nullptr, 0)
             : PQsendQueryPrepared(connection, found->second.c_str(), count, values.data(), nullptr, nullptr, 0);
-    return queue(sent, {rows == Rows::one ? Answer::one_row : Answer::one_or_none, &table});
+    return queue(sent, std::move(expected));
 }
 
 Result<void> Applier::run(const std::string& sql) {
@@ -146,7 +163,7 @@ Result<void> Applier::commit(Lsn end, Durability durability) {
 }
 
 Result<void> Applier::take(const PGresult* result) {
-    const auto expected = expected_.front();
+    auto expected = std::move(expected_.front());
     expected_.pop_front();
     const auto status = PQresultStatus(result);
     if (status == PGRES_FATAL_ERROR) {
@@ -156,7 +173,7 @@ Result<void> Applier::take(const PGresult* result) {
         return error;
     }
     if (status == PGRES_PIPELINE_ABORTED) return fail(ErrorKind::internal, "the target gave up a batch of changes");
-    if (expected.answer == Answer::one_row || expected.answer == Answer::one_or_none) {
+    if (expected.answer == Answer::one_row || expected.answer == Answer::one_or_none || expected.answer == Answer::tracked) {
         const std::string_view rows = status == PGRES_TUPLES_OK ? (PQntuples(result) == 1 ? "1" : "0")
                                                                 : PQcmdTuples(const_cast<PGresult*>(result));
         if (rows != "1" && (rows != "0" || expected.answer == Answer::one_row)) {
@@ -168,6 +185,7 @@ Result<void> Applier::take(const PGresult* result) {
                 "the target no longer holds what was copied to it",
                 "find out who else writes to the target, then start again");
         }
+        if (expected.answer == Answer::tracked) tracked_.push_back({expected.table, std::move(expected.key), rows == "1"});
     }
     if (expected.answer == Answer::commit) {
         applied_ = expected.end;

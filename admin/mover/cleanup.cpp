@@ -117,6 +117,8 @@ Result<void> undo(const CleanupRecord& record, const MoveServers& facing) {
         case ArtefactKind::target_schema:
         case ArtefactKind::target_database:
             return undo_on_target(record, servers);
+        case ArtefactKind::catalog_database:
+            return {};  // the journal's: undo_records()
     }
     return {};
 }
@@ -126,13 +128,19 @@ Result<void> undo_records(MoveJournal& journal, const MoveServers& servers,
     auto records = journal.open_cleanups(servers.move());
     if (!records) return records.error();
     if (records->empty()) return {};
-    for (auto open : {&MoveServers::source, &MoveServers::target_server}) {
-        auto session = (servers.*open)();
-        if (!session) return session.error();
-        PP_TRY(end_other_sessions(**session, servers));
+    auto source = servers.source();
+    if (!source) return source.error();
+    PP_TRY(end_other_sessions(**source, servers));
+    // Writes go on at once, even if the target is away.
+    for (const auto& record : *records) {
+        if (record.kind == ArtefactKind::fence_triggers && wanted(record)) PP_TRY(disable_fence(**source, servers));
     }
+    auto target = servers.target_server();
+    if (!target) return target.error();
+    PP_TRY(end_other_sessions(**target, servers));
     for (const auto& record : *records) {
         if (!wanted(record)) continue;
+        if (record.kind == ArtefactKind::catalog_database) PP_TRY(journal.forget_target_database(record.move));
         PP_TRY(undo(record, servers));
         PP_TRY(journal.cleanup_done(record.id));
     }

@@ -10,6 +10,7 @@
 // journal before the fence is lifted.
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
+#include "admin/mover/row_fence.hpp"
 #include "base/log.hpp"
 
 namespace pgporter {
@@ -31,6 +32,9 @@ std::string why_not_drained(const DrainStatus& status) {
                 " still running";
     if (status.pinned > 0)
         text += ", " + std::to_string(status.pinned) + (status.pinned == 1 ? " pinned session" : " pinned sessions");
+    if (status.silent > 0)
+        text += ", " + std::to_string(status.silent) + (status.silent == 1 ? " other instance hasn't" : " other instances haven't") +
+                " acknowledged the hold";
     if (status.expired) text += ", the hold expired";
     return text;
 }
@@ -151,6 +155,8 @@ Result<void> MoveRun::give_way(const Error& why) {
         // Nobody reads the slot for the way back, and nobody knows for how long.
         const auto undone = undo_way_back();
         if (!undone) note("what the way back needs couldn't be taken away: " + undone.error().message);
+        // For as long as nobody asks, the tenant needn't pay for a fence.
+        if (servers_->rows() != nullptr) PP_TRY(drop_fence_triggers(*source_, *servers_));
         while (!cutover_requested_.load()) {
             auto followed = follower_->follow_for(std::chrono::milliseconds(100));
             if (!followed && followed.error().kind == ErrorKind::unavailable) {
@@ -173,7 +179,7 @@ Result<void> MoveRun::prepare_cutover() {
     if (!found) return found.error();
     if (found->text(0, 0) != signature_) {
         return fail(ErrorKind::conflict,
-                    "the application changed the definition of schema " + servers_->schema() + " during the move",
+                    "the application changed the definition of " + servers_->what_moves() + " during the move",
                     {}, "start the move again when the change of the schema is complete");
     }
     PP_TRY(follower_->follow_during([this] { return prepare_connections(); }));
@@ -204,7 +210,11 @@ Result<void> MoveRun::prepare_cutover() {
 
 // On a thread of its own, while the stream goes on: everything the pause uses is opened, planned and read once.
 Result<void> MoveRun::prepare_connections() {
-    auto sequences = read_sequences(*source_, servers_->schema());
+    if (servers_->rows() != nullptr) {
+        PP_TRY(wait_for_target_entry());
+        PP_TRY(install_row_fence(*source_, *servers_, tables_));
+    }
+    auto sequences = read_sequences(*source_, servers_->schemas());
     if (!sequences) return sequences.error();
     auto target = servers_->target();
     if (!target) return target.error();
@@ -294,7 +304,7 @@ Result<void> MoveRun::drain_and_fence(Pause& pause) {
         error.message = "the tenant's tables couldn't be locked in time: " + error.message;
     } else if (error.sqlstate == drift_sqlstate) {
         error.message =
-            "the application changed the definition of schema " + servers_->schema() + " during the move";
+            "the application changed the definition of " + servers_->what_moves() + " during the move";
     }
     return error;
 }
@@ -319,10 +329,15 @@ Result<void> MoveRun::drain_stream(Pause& pause) {
     pause.end_phase("stream");
     if (const auto set = set_sequences_statement(pause.sequences, sequences_); !set.empty())
         PP_TRY(follower_->applier().run(set));
+    if (servers_->rows() != nullptr) {
+        PP_TRY(follower_->settle(pause.deadline));
+        PP_TRY(verifier_->fetch_missing());
+    }
     // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal
     // does.
     PP_TRY(verifier_->ask_source());
     PP_TRY(follower_->commit(Durability::now, pause.deadline));
+    static_cast<void>(follower_->take_missing());
     pause.end_phase("target");
     PP_TRY(verifier_->ask_target());
     PP_TRY(enter_phase(MoveState::drained, "the target holds everything", std::chrono::seconds(1)));

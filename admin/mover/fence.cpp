@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "admin/mover/move_names.hpp"
+#include "admin/mover/row_fence.hpp"
 
 namespace pgporter {
 namespace {
@@ -15,19 +16,12 @@ std::string trigger_statement(const SourceTable& table, const std::string& fence
     return "ALTER TABLE ONLY " + table.qualified_name() + " " + act + " TRIGGER " + quote_ident(fence);
 }
 
-// A transaction of the mover that waits for a lock makes the application's later writers wait behind it. Autovacuum
-// holds such locks for long, and yields only when a waiter's deadlock check finds it: so that check comes early. Needs
-// superuser; without it we only retry more often.
-void check_deadlocks_early(ServerSession& session) {
-    const auto tried = session.exec("SET deadlock_timeout = '10ms'");
-    static_cast<void>(tried);
-}
-
-// Names of tables that have this trigger, with its tgenabled.
+// Names of tables that have this fence's triggers, with tgenabled.
 Result<QueryRows> read_triggers(ServerSession& source, const std::string& fence) {
     return source.exec(
-        "SELECT n.nspname, c.relname, t.tgenabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = $1 AND NOT t.tgisinternal ORDER BY c.oid",
+        "SELECT n.nspname, c.relname, t.tgenabled, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE (t.tgname = $1 OR starts_with(t.tgname, $1 || '_')) "
+        "AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY c.oid, t.tgname",
         {fence});
 }
 
@@ -44,7 +38,18 @@ Result<std::string> disable_statements(ServerSession& source, const MoveServers&
     return statements;
 }
 
+// Only the way there can have one: rows of shared tables have no way back.
+Result<std::optional<Gate>> gate_of(ServerSession& source, const MoveServers& servers) {
+    if (servers.way() == Way::back) return std::optional<Gate>();
+    return read_gate(source, servers.move());
+}
+
 }  // namespace
+
+void check_deadlocks_early(ServerSession& session) {
+    const auto tried = session.exec("SET deadlock_timeout = '10ms'");
+    static_cast<void>(tried);
+}
 
 Result<void> retry_locks(const Interrupt& interrupt, int attempts_max, const std::function<Result<void>()>& attempt) {
     std::chrono::milliseconds pause{20};
@@ -144,6 +149,12 @@ Result<FenceSession> FenceSession::prepare(const MoveServers& servers, const std
     if (!signature) return signature.error();
     PP_TRY(source.exec("EXECUTE drift(" + quote_literal(signature->text(0, 0)) + "); EXECUTE sequences"));
 
+    if (servers.rows() != nullptr) {
+        auto statement = close_gate_statement(source, servers.move());
+        if (!statement) return statement.error();
+        fence.lock_statement_ = *std::move(statement);
+        return fence;
+    }
     for (const auto& table : tables) {
         fence.lock_statement_ +=
             (fence.lock_statement_.empty() ? "LOCK TABLE ONLY " : ", ONLY ") + table.qualified_name();
@@ -206,6 +217,9 @@ Result<FenceSession::Outcome> FenceSession::enable(const std::string& signature,
 }
 
 Result<FenceState> read_fence_state(ServerSession& source, const MoveServers& servers) {
+    auto gate = gate_of(source, servers);
+    if (!gate) return gate.error();
+    if (*gate) return (*gate)->fenced ? FenceState::enabled : FenceState::disabled;
     auto rows = read_triggers(source, servers.fence());
     if (!rows) return rows.error();
     if (rows->empty()) return FenceState::absent;
@@ -217,6 +231,11 @@ Result<FenceState> read_fence_state(ServerSession& source, const MoveServers& se
 
 Result<void> disable_fence(ServerSession& source, const MoveServers& servers) {
     check_deadlocks_early(source);
+    auto gate = gate_of(source, servers);
+    if (!gate) return gate.error();
+    if (*gate) {
+        return retry_locks(servers.interrupt(), lock_attempts_max, [&] { return open_gate(source, servers); });
+    }
     return retry_locks(servers.interrupt(), lock_attempts_max, [&]() -> Result<void> {
         auto statements = disable_statements(source, servers);
         if (!statements) return statements.error();
@@ -263,7 +282,7 @@ Result<void> drop_fence_triggers(ServerSession& source, const MoveServers& serve
     check_deadlocks_early(source);
     // One table at a time: dropping a trigger locks readers out for its moment.
     for (int row = 0; row < rows->count(); ++row) {
-        const auto statement = "DROP TRIGGER IF EXISTS " + quote_ident(servers.fence()) + " ON " +
+        const auto statement = "DROP TRIGGER IF EXISTS " + quote_ident(rows->text(row, 3)) + " ON " +
                                qualified(rows->text(row, 0), rows->text(row, 1));
         PP_TRY(retry_locks(servers.interrupt(), lock_attempts_max, [&] {
             return locked_transaction(source, servers.config().mover.lock_timeout_ms, statement);

@@ -1,6 +1,7 @@
 // Fence: the triggers in the source database that refuse the tenant's writes, whoever the client is. Installed
 // disabled, enabled (ALWAYS) in the transaction that also reads the sequences and marks the stream, never enabled for
-// longer than the move's state says. Owned by the move's thread. It must not: touch the journal, or enable anything
+// longer than the move's state says. Of a tenant that is rows of shared tables: row_fence.hpp, closed in the same
+// transaction. Owned by the move's thread. It must not: touch the journal, or enable anything
 // before its state is there.
 #pragma once
 
@@ -77,6 +78,10 @@ class FenceLifter {
     std::string statements_;
 };
 
+// A transaction of the mover that waits for a lock makes the application's later writers wait behind it. Autovacuum
+// holds such locks for long, and yields only when a waiter's deadlock check finds it: so that check comes early. Needs
+// superuser; without it we only retry more often.
+void check_deadlocks_early(ServerSession& session);
 // Runs `attempt` (one transaction that gives up after lock_timeout) until it doesn't time out; pauses grow to a second.
 [[nodiscard]] Result<void> retry_locks(const Interrupt& interrupt, int attempts_max,
                                        const std::function<Result<void>()>& attempt);

@@ -10,6 +10,7 @@ namespace {
 constexpr std::chrono::milliseconds save_every{500};
 constexpr std::chrono::milliseconds save_quiet_every{5'000};  // while only the way back is followed
 constexpr std::chrono::milliseconds retry_max{10'000};
+constexpr std::chrono::seconds recover_for{5};
 
 metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
     return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.",
@@ -107,6 +108,7 @@ Result<void> MoveRun::enter(MoveState to, std::string_view text, std::chrono::mi
     const auto deadline = after(patience);
     auto from = record_.state;
     for (;;) {
+        if (!keep_owned()) return interrupt_.error();
         auto advanced = ports_.journal.advance(record_.id, from, to, utf8_only(text));
         if (advanced) break;
         // The answer of an earlier try may have been lost: the journal knows.
@@ -144,6 +146,7 @@ void MoveRun::tick() {
 
 void MoveRun::save_progress() {
     saved_at_ = std::chrono::steady_clock::now();
+    if (!keep_owned()) return;
     const auto copy = record();
     const auto saved = ports_.journal.save_progress(copy.id, copy.progress);
     if (!saved)
@@ -166,7 +169,17 @@ Result<void> MoveRun::record_artefact(ArtefactKind kind, CleanupWhen when, const
     return {};
 }
 
-bool MoveRun::own() {
+bool MoveRun::keep_owned() {
+    if (!ownership_ || ownership_->is_held()) return true;
+    const auto renewed = ownership_->renew();
+    // While the catalog is away nobody can take the move over either: whatever needs the journal waits for it by itself.
+    if (renewed || renewed.error().kind != ErrorKind::conflict) return true;
+    log::warning("move_taken_over", {{"move", std::to_string(record_.id.value)}, {"reason", renewed.error().message}});
+    interrupt_.stop();
+    return false;
+}
+
+bool MoveRun::own(Deadline until) {
     std::chrono::milliseconds pause{200};
     for (;;) {
         auto owned = ports_.journal.own_move(record_.id);
@@ -175,7 +188,7 @@ bool MoveRun::own() {
             return true;
         }
         const auto found = ports_.journal.find_move(record_.id);
-        if (found && is_finished(found->state)) return false;
+        if ((found && is_finished(found->state)) || passed(until)) return false;
         log::warning("move_not_owned", {{"move", std::to_string(record_.id.value)}, {"reason", owned.error().message}});
         if (!interrupt_.sleep(pause)) return false;
         pause = std::min(pause * 2, retry_max);
@@ -188,6 +201,10 @@ Result<void> MoveRun::find_servers() {
     auto servers = MoveServers::find(ports_.config, *snapshot, record_.source, record_.target, interrupt_, record_.id);
     if (!servers) return servers.error();
     servers_.emplace(std::move(*servers));
+    if (record_.source.kind != PlacementKind::rows) return {};
+    if (const auto tenant = snapshot->find_tenant(record_.request.tenant)) {
+        servers_->set_rows(shared_rows_of(*snapshot, *tenant, record_.source));
+    }
     return {};
 }
 
@@ -197,11 +214,13 @@ void MoveRun::run() {
     if (walked) return finish();
     // A stopped move stays as it is in the journal: the next process takes it up. An operator's cancel is an abort.
     if (interrupt_.stopped()) return close_sessions();
-    abort(walked.error());
+    const auto harm = publication_watch_ ? publication_watch_->finding() : std::string();
+    abort(harm.empty() ? walked.error() : fail(ErrorKind::conflict, harm, {}, "give it back its key, then start again"));
 }
 
 void MoveRun::recover() {
-    if (!own()) return;
+    // Its owner may live after all: then it is not for us.
+    if (!own(after(recover_for))) return;
     // Time has passed since it was listed.
     auto found = ports_.journal.find_move(record_.id);
     if (found && found->state != record_.state) set_state(found->state);
@@ -216,6 +235,7 @@ void MoveRun::recover() {
         rollback_requested_.store(record_.state == MoveState::rolling_back);
         return record_.rollback_refused.empty() ? follow_way_back() : tidy_opened();
     }
+    orphaned_ = record_.state != MoveState::aborting;
     abort(fail(ErrorKind::cancelled, record_.error.empty() ? "the process that ran the move ended" : record_.error));
 }
 
@@ -232,6 +252,7 @@ Result<void> MoveRun::walk() {
 }
 
 void MoveRun::close_sessions() {
+    publication_watch_.reset();
     fence_.reset();
     lifter_.reset();
     verifier_.reset();
@@ -254,6 +275,7 @@ void MoveRun::abort(const Error& why) {
         {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}, {"reason", utf8_only(text)}});
     std::chrono::milliseconds pause{100};
     for (;;) {
+        if (!keep_owned()) return;
         auto done = [&]() -> Result<void> {
             if (record_.state != MoveState::aborting) PP_TRY(enter(MoveState::aborting, text));
             if (!servers_) PP_TRY(find_servers());
@@ -266,6 +288,10 @@ void MoveRun::abort(const Error& why) {
         if (found && found->state == MoveState::flipped) {
             set_state(found->state);
             return finish();
+        }
+        if (found && is_finished(found->state)) {
+            set_state(found->state);
+            return;
         }
         note("undoing: " + done.error().message);
         log::warning("move_undo_failed",
@@ -281,6 +307,7 @@ void MoveRun::finish() {
     close_sessions();
     std::chrono::milliseconds pause{100};
     for (;;) {
+        if (!keep_owned()) return;
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
             PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord& record) {
@@ -311,6 +338,7 @@ void MoveRun::finish() {
 
 // CASCADE must not reach beyond the tenant: what others have come to build on its old tables stops it.
 Result<void> MoveRun::drop_source() {
+    if (record_.source.kind == PlacementKind::rows) return drop_source_rows();
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;

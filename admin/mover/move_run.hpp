@@ -21,6 +21,7 @@
 #include "admin/mover/follow.hpp"
 #include "admin/mover/interrupt.hpp"
 #include "admin/mover/mover.hpp"
+#include "admin/mover/publication_watch.hpp"
 #include "admin/mover/verify.hpp"
 
 namespace pgporter {
@@ -49,10 +50,13 @@ class MoveRun {
     void leave_way_back();  // the thread ends; what comes next is run_complete()
     void disown() { ownership_.reset(); }  // on the thread that has run a body: whoever is asked next may own the move
     [[nodiscard]] MoveRecord record() const;
+    // After recover(): undone because its instance had ended; nobody cancelled it, so that it may begin anew.
+    [[nodiscard]] bool was_orphaned() const { return orphaned_; }
 
   private:
     // move_run.cpp: the walk
-    [[nodiscard]] bool own();
+    [[nodiscard]] bool own(Deadline until = std::nullopt);
+    [[nodiscard]] bool keep_owned();  // false: another instance has taken the move over, everything here stops
     [[nodiscard]] Result<void> find_servers();
     [[nodiscard]] Result<void> walk();
     [[nodiscard]] Result<void> enter(MoveState to, std::string_view note,
@@ -63,6 +67,11 @@ class MoveRun {
     void save_progress();
     void abort(const Error& why);
     [[nodiscard]] Result<void> drop_source();
+    [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
+    [[nodiscard]] Result<void> publish_unless_harmful(const std::string& statement);
+    [[nodiscard]] Result<void> wait_for_target_entry();
+    [[nodiscard]] Result<void> adopt_shared_schemas();
+    [[nodiscard]] Result<void> adopt_database_settings();
     void finish();
     void close_sessions();
     void count_outcome(const char* outcome);
@@ -134,6 +143,7 @@ class MoveRun {
     std::atomic<bool> rollback_requested_{false};
     std::atomic<bool> leaving_{false};
     bool in_pause_ = false;
+    bool orphaned_ = false;
     std::chrono::steady_clock::time_point saved_at_;
 
     std::unique_ptr<MoveOwnership> ownership_;
@@ -151,6 +161,7 @@ class MoveRun {
     FollowCounters followed_;
     std::optional<Follower> follower_;
     std::optional<Verifier> verifier_;
+    std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
     std::optional<FenceSession> fence_;
     std::vector<SequenceValue> sequences_;  // as set on the target before the pause
     std::uint64_t markers_ = 0;

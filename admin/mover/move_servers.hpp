@@ -3,13 +3,16 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "admin/mover/interrupt.hpp"
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/replication_stream.hpp"
+#include "admin/mover/schema_tables.hpp"
 #include "admin/mover/server_session.hpp"
+#include "admin/mover/shared_rows.hpp"
 #include "catalog/config.hpp"
 #include "catalog/move.hpp"
 #include "catalog/snapshot.hpp"
@@ -48,6 +51,14 @@ class MoveServers {
     [[nodiscard]] const Placement& source_placement() const { return source_; }
     [[nodiscard]] const Placement& target_placement() const { return target_; }
     [[nodiscard]] const std::string& schema() const { return source_.schema; }
+    // The schemas that the move is about. Of a tenant that is rows: empty before read_shared_schemas().
+    [[nodiscard]] const SchemaList& schemas() const { return schemas_; }
+    // Null: the tenant isn't rows of shared tables.
+    [[nodiscard]] const SharedRows* rows() const { return rows_ ? &*rows_ : nullptr; }
+    void set_rows(SharedRows rows) { rows_ = std::move(rows); }
+    [[nodiscard]] Result<void> read_shared_schemas();
+    // For people: what the move is about.
+    [[nodiscard]] std::string what_moves() const { return rows_ ? "the shared tables" : "schema " + source_.schema; }
     [[nodiscard]] MoveId move() const { return move_; }
     [[nodiscard]] Way way() const { return way_; }
     [[nodiscard]] MoveServers facing(Way way) const;
@@ -73,6 +84,8 @@ class MoveServers {
     Way way_ = Way::there;
     Placement source_;
     Placement target_;
+    SchemaList schemas_;
+    std::optional<SharedRows> rows_;
     Cluster source_cluster_;
     Cluster target_cluster_;
 };

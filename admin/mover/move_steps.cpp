@@ -3,11 +3,11 @@
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/preflight.hpp"
+#include "admin/mover/row_fence.hpp"
 
 namespace pgporter {
 namespace {
 
-constexpr std::chrono::seconds slot_timeout{60};
 constexpr std::chrono::milliseconds caught_up_within{300};
 constexpr std::chrono::seconds reconnect_for{60};
 
@@ -37,8 +37,15 @@ std::string publication_statement(const std::string& name, const std::vector<Sou
 
 Result<void> MoveRun::step_preflight() {
     PP_TRY(enter(MoveState::preflight, "looking for what could go wrong"));
+    PP_TRY(servers_->read_shared_schemas());
     auto report = run_preflight(*servers_);
     if (!report) return report.error();
+    if (servers_->rows() != nullptr) {
+        const auto snapshot = ports_.publisher.current();
+        const auto tenant = snapshot->find_tenant(record_.request.tenant);
+        if (!tenant) return fail(ErrorKind::not_found, "the tenant is no longer in the catalog");
+        check_target_entry(ports_.config, *snapshot, *tenant, record_.target, *report);
+    }
     {
         const std::lock_guard lock(mutex_);
         record_.progress.rows_total_estimate = report->rows_estimate;
@@ -55,7 +62,6 @@ Result<void> MoveRun::step_preflight() {
     auto source = servers_->source();
     if (!source) return source.error();
     source_ = std::move(*source);
-    if (record_.source.kind == PlacementKind::rows) rollback_refused_ = "rows of shared tables have no way back yet";
     for (const auto& warning : report->warnings) {
         if (warning.code != no_way_back) continue;
         rollback_refused_ += (rollback_refused_.empty() ? "" : "; ") + warning.message + " (" + warning.remedy + ")";
@@ -122,7 +128,7 @@ Result<void> MoveRun::create_target_schema() {
 }
 
 Result<void> MoveRun::create_extensions() {
-    auto needed = read_needed_extensions(*source_, record_.source.schema);
+    auto needed = read_needed_extensions(*source_, servers_->schemas());
     if (!needed) return needed.error();
     auto target = servers_->target();
     if (!target) return target.error();
@@ -138,16 +144,17 @@ Result<void> MoveRun::create_extensions() {
 Result<void> MoveRun::step_schema() {
     PP_TRY(enter(MoveState::schema, "making the tenant's schema in the target database"));
     // Read before anything is copied, so that whatever changes from now on is noticed.
-    auto query = signature_query(*source_, record_.source.schema, record_.id);
+    auto query = signature_query(*source_, servers_->schemas());
     if (!query) return query.error();
     signature_query_ = std::move(*query);
     auto signature = source_->exec(signature_query_);
     if (!signature) return signature.error();
     signature_ = signature->string(0, 0);
-    auto tables = read_tables(*source_, record_.source.schema);
+    auto tables = read_tables(*source_, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
-    auto indexes = read_identity_indexes(*source_, record_.source.schema);
+    if (servers_->rows() != nullptr) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
+    auto indexes = read_identity_indexes(*source_, servers_->schemas());
     if (!indexes) return indexes.error();
 
     PP_TRY(create_target_database());
@@ -155,14 +162,16 @@ Result<void> MoveRun::step_schema() {
     auto definitions = Definitions::dump(*servers_);
     if (!definitions) return definitions.error();
     definitions_.emplace(std::move(*definitions));
-    PP_TRY(
-        record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
-    if (record_.target.kind == PlacementKind::schema) {
-        PP_TRY(create_target_schema());
-        PP_TRY(definitions_->restore_into_schema(*servers_));
+    if (servers_->rows() == nullptr) {
+        PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
+        if (record_.target.kind == PlacementKind::schema) PP_TRY(create_target_schema());
     } else {
-        PP_TRY(definitions_->restore_before_data(*servers_));
+        PP_TRY(record_artefact(ArtefactKind::catalog_database, CleanupWhen::after_abort, record_.target, record_.target.database));
+        PP_TRY(ports_.journal.describe_target_database(record_.id));
     }
+    PP_TRY(adopt_shared_schemas());
+    PP_TRY(adopt_database_settings());
+    PP_TRY(definitions_->restore_before_data(*servers_));
     return definitions_->restore_keys(*servers_, tables_, *indexes);
 }
 
@@ -170,31 +179,34 @@ Result<void> MoveRun::step_gate() {
     PP_TRY(enter(MoveState::gate, "preparing the fence on the source, disabled"));
     PP_TRY(
         record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
-    PP_TRY(create_fence_function(*source_, *servers_));
+    if (servers_->rows() == nullptr) {
+        PP_TRY(create_fence_function(*source_, *servers_));
+    } else {
+        PP_TRY(create_row_fence(*source_, *servers_));
+    }
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.source, fence_name(record_.id)));
-    return install_fence_triggers(*source_, *servers_, tables_);
+    // Of shared tables they come last: each write of the tenant pays for them.
+    return servers_->rows() != nullptr ? Result<void>{} : install_fence_triggers(*source_, *servers_, tables_);
 }
 
 Result<void> MoveRun::step_slot() {
     PP_TRY(enter(MoveState::slot, "starting to collect the source's changes"));
     const auto name = artefact_name(record_.id);
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
-    PP_TRY(retry_locks(interrupt_, 600, [&] {
-        return locked_transaction(*source_, ports_.config.mover.lock_timeout_ms, publication_statement(name, tables_));
-    }));
+    PP_TRY(publish_unless_harmful(publication_statement(name, tables_)));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
-    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
     file_nodes_ = std::move(*nodes);
     auto stream = servers_->replication();
     if (!stream) return stream.error();
     snapshot_keeper_.emplace(std::move(*stream));
-    auto slot = snapshot_keeper_->create_slot(name, false, after(slot_timeout));
+    auto slot = snapshot_keeper_->create_slot(name, false, after(ports_.config.mover.slot_ms_max));
     if (!slot) {
         auto error = slot.error();
         if (error.kind == ErrorKind::timeout) {
             error.message = "no snapshot could be taken on the source's server within " +
-                            std::to_string(slot_timeout.count()) + " s";
+                            std::to_string(ports_.config.mover.slot_ms_max.count()) + " ms";
             error.detail = "in the way: " + transactions_in_the_way(*source_);
             error.hint = "wait for these transactions to end, or end them, and start again";
         }
@@ -209,7 +221,7 @@ Result<void> MoveRun::step_copy() {
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     PP_TRY(copy_tables(*servers_, tables_, snapshot_, jobs, copied_, [this] { tick(); }));
     snapshot_keeper_.reset();
-    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
     for (const auto& table : tables_) {
         if (!table.partitioned && (*nodes)[table.oid] != file_nodes_[table.oid]) rewritten_.insert(&table);
@@ -236,12 +248,12 @@ Result<void> MoveRun::refresh_views() {
     auto target = servers_->target();
     if (!target) return target.error();
     auto views = (*target)->exec(
-        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
-        "nspname = $1) ORDER BY oid",
-        {servers_->schema()});
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND "
+        "n.nspname = ANY ($1::text[]) ORDER BY c.oid",
+        {servers_->schemas().as_array()});
     if (!views) return views.error();
     for (int row = 0; row < views->count(); ++row) {
-        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(servers_->schema(), views->text(row, 0))));
+        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(views->text(row, 0), views->text(row, 1))));
     }
     return {};
 }
@@ -299,7 +311,10 @@ Result<void> MoveRun::reconnect() {
         if (source) source_ = std::move(*source);
         auto connected = source ? follower_->connect() : Result<void>{source.error()};
         if (connected) return {};
-        if (passed(deadline) || connected.error().kind == ErrorKind::cancelled) return connected;
+        const auto kind = connected.error().kind;
+        // A slot that is lost, or isn't on this server at all, doesn't come back.
+        const bool for_good = kind == ErrorKind::cancelled || kind == ErrorKind::internal || kind == ErrorKind::not_found;
+        if (passed(deadline) || for_good) return connected;
         note("reconnecting: " + connected.error().message);
     }
 }

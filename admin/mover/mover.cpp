@@ -59,6 +59,7 @@ class Mover::Impl {
     [[nodiscard]] static std::optional<MoveBlocker> not_movable(const Ends& ends);
     [[nodiscard]] static Result<void> check_kind(const Tenant& tenant, MoveKind kind);
     void launch(MoveRecord record, void (MoveRun::*body)());
+    void begin_anew(const MoveRecord& record);
     void reap();
     [[nodiscard]] std::size_t moves_at_work() const;  // without those that only follow their way back
     [[nodiscard]] bool wants_attention(const MoveRecord& record);
@@ -126,7 +127,14 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
     auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target,
                                      preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
+    if (ends->tenant->placement.kind == PlacementKind::rows) {
+        servers->set_rows(shared_rows_of(*ends->snapshot, *ends->tenant, ends->tenant->placement));
+        PP_TRY(servers->read_shared_schemas());
+    }
     auto report = run_preflight(*servers);
+    if (report && ends->tenant->placement.kind == PlacementKind::rows) {
+        check_target_entry(ports_.config, *ends->snapshot, *ends->tenant, ends->target, *report);
+    }
     const auto fits = check_kind(*ends->tenant, request.kind);
     if (report && !fits) {
         const bool promotes = request.kind == MoveKind::promote;
@@ -140,10 +148,7 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
 // What no move handles yet; each tenant has at most one such reason.
 std::optional<MoveBlocker> Mover::Impl::not_movable(const Ends& ends) {
     const Tenant& tenant = *ends.tenant;
-    if (tenant.placement.kind == PlacementKind::rows) {
-        return MoveBlocker{"rows_tenant", tenant.name, "the tenant is rows of shared tables; only tenants with a schema of their own can be moved",
-                           "give the tenant a schema of its own first"};
-    }
+    if (tenant.placement.kind == PlacementKind::rows) return std::nullopt;
     const auto& shared = ends.target.kind == PlacementKind::schema ? ends.target : tenant.placement;
     const Database* database = ends.snapshot->find_database(shared.cluster, shared.database);
     if (database == nullptr || (database->isolation == Isolation::app && database->tenant_setting.empty())) return std::nullopt;
@@ -161,7 +166,7 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
     entry->completes = body == &MoveRun::run_complete;
     entry->run = std::make_unique<MoveRun>(ports_, std::move(record), observer_);
     if (const auto running = entries_.find(id); running != entries_.end()) entry->previous = std::move(running->second);
-    entry->thread = std::thread([raw, body, id] {
+    entry->thread = std::thread([this, raw, body, id] {
         if (raw->previous) {
             raw->previous->thread.join();
             raw->previous.reset();
@@ -173,9 +178,29 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
             log::error("move_thread_failed", {{"move", std::to_string(id.value)}, {"reason", bug.what()}});
         }
         raw->run->disown();
+        if (raw->run->was_orphaned() && raw->run->record().state == MoveState::aborted) begin_anew(raw->run->record());
         raw->ended.store(true);
     });
     entries_[id] = std::move(entry);
+}
+
+// On the thread of a move that was undone because its instance had ended: what was asked for is still wanted.
+void Mover::Impl::begin_anew(const MoveRecord& record) {
+    const auto moves = ports_.journal.list_moves(false);
+    if (!moves) return;
+    std::uint32_t ended_so = 0;
+    for (const auto& move : *moves) {
+        if (move.request.tenant != record.request.tenant) continue;
+        if (move.error != record.error) break;
+        ++ended_so;
+    }
+    if (ended_so > ports_.config.mover.restarts_max) return;
+    const auto begun = start(record.request);
+    if (!begun) {
+        log::warning("move_not_begun_anew", {{"move", std::to_string(record.id.value)}, {"reason", begun.error().message}});
+        return;
+    }
+    log::info("move_begun_anew", {{"move", std::to_string(record.id.value)}, {"as", std::to_string(begun->id.value)}});
 }
 
 void Mover::Impl::reap() {
@@ -343,6 +368,7 @@ void Mover::Impl::recover() {
         return;
     }
     const std::lock_guard lock(mutex_);
+    if (!stopping_) reap();
     for (auto& record : *records) {
         if (stopping_ || entries_.contains(record.id)) continue;
         if (!wants_attention(record)) continue;

@@ -12,7 +12,7 @@ void block(PreflightReport& report, std::string code, std::string object, std::s
 
 Result<void> check_roles(ServerSession& source, ServerSession& server, const MoveServers& servers,
                          PreflightReport& report) {
-    auto needed = read_needed_roles(source, servers.schema());
+    auto needed = read_needed_roles(source, servers.schemas());
     if (!needed) return needed.error();
     auto missing = server.exec("SELECT r FROM unnest($1::text[]) AS r WHERE r NOT IN (SELECT rolname FROM pg_roles)",
                                {to_array_literal(*needed)});
@@ -29,7 +29,7 @@ Result<void> check_roles(ServerSession& source, ServerSession& server, const Mov
 // ours to drop after an abort isn't ours to make.
 Result<void> check_extensions(ServerSession& source, ServerSession& target, const MoveServers& servers,
                               bool database_exists, PreflightReport& report) {
-    auto needed = read_needed_extensions(source, servers.schema());
+    auto needed = read_needed_extensions(source, servers.schemas());
     if (!needed) return needed.error();
     for (const auto& extension : *needed) {
         auto rows = target.exec(
@@ -131,6 +131,37 @@ Result<void> check_existing_database(ServerSession& source, const MoveServers& s
     return check_extensions(source, database, servers, true, report);
 }
 
+// Shared schemas can't be told from what was there before: the move makes the database, and nobody else has anything in it.
+Result<void> check_target_for_rows(ServerSession& source, ServerSession& server, const MoveServers& servers, bool exists,
+                                   PreflightReport& report) {
+    if (exists) {
+        block(report, "target_exists", servers.target_placement().database, "the target database exists already",
+              "name a database that doesn't exist yet: the move of a tenant that is rows makes it");
+    }
+    if (const auto& role = servers.rows()->role; !role.empty()) {
+        auto found = server.exec("SELECT 1 FROM pg_roles WHERE rolname = $1", {role});
+        if (!found) return found.error();
+        if (found->empty()) {
+            block(report, "role_missing", role, "the tenant has this role in the catalog, and the target server doesn't have it",
+                  "CREATE ROLE " + quote_ident(role) + " on the target server, with what the source's is a member of");
+        }
+    }
+    auto bypass = server.exec("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user");
+    if (!bypass) return bypass.error();
+    if (!bypass->empty() && bypass->flag(0, 0)) return {};
+    auto forced = source.exec(
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE "
+        "n.nspname = ANY ($1::text[]) AND c.relforcerowsecurity ORDER BY 1 LIMIT 1",
+        {servers.schemas().as_array()});
+    if (!forced) return forced.error();
+    if (!forced->empty()) {
+        block(report, "no_bypass_right", servers.config().mover.user,
+              "row security is forced on " + forced->string(0, 0) + " and others, also on the target, and the mover's role is bound by it there",
+              "ALTER ROLE " + quote_ident(servers.config().mover.user) + " BYPASSRLS on the target server");
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<void> check_target(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
@@ -162,7 +193,8 @@ Result<void> check_target(ServerSession& source, const MoveServers& servers, Pre
         return {};
     }
     PP_TRY(check_roles(source, server, servers, report));
-    if (facts->flag(0, 2)) return check_existing_database(source, servers, report);
+    if (servers.rows() != nullptr) PP_TRY(check_target_for_rows(source, server, servers, facts->flag(0, 2), report));
+    if (facts->flag(0, 2)) return servers.rows() != nullptr ? Result<void>{} : check_existing_database(source, servers, report);
     if (servers.target_placement().kind == PlacementKind::schema) {
         block(report, "target_missing", servers.target_placement().database, "there is no such database to share",
               "name the shared database that the tenant shall live in");

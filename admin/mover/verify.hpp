@@ -33,6 +33,8 @@ class Verifier {
     // The pause: connections made and used before it, queries sent while other things are waited for.
     [[nodiscard]] Result<void> prepare_pause();
     [[nodiscard]] Result<void> rehearse_pause();
+    // Rows that came in from another tenant, once the source is fenced: they go into the target's open transaction.
+    [[nodiscard]] Result<void> fetch_missing();
     [[nodiscard]] Result<void> ask_source();  // when the stream has ended
     [[nodiscard]] Result<void> ask_target();  // when the target has committed
     [[nodiscard]] Result<void> judge(Deadline deadline);

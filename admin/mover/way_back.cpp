@@ -84,11 +84,11 @@ Result<void> MoveRun::make_way_back() {
     auto opened = servers_->target();
     if (!opened) return opened.error();
     auto& target = **opened;
-    auto query = signature_query(target, servers_->schema(), record_.id);
+    auto query = signature_query(target, servers_->schemas());
     if (!query) return query.error();
     auto signature = target.exec(*query);
     if (!signature) return signature.error();
-    auto tables = read_tables(target, servers_->schema());
+    auto tables = read_tables(target, servers_->schemas());
     if (!tables) return tables.error();
 
     PP_TRY(record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.target, back.artefact()));
@@ -141,7 +141,7 @@ void MoveRun::follow_way_back() {
         const auto began = std::chrono::steady_clock::now();
         auto done = walk_back();
         close_sessions();
-        if (done || interrupt_.stopped() || leaving_.load()) return;
+        if (done || interrupt_.stopped() || leaving_.load() || !keep_owned()) return;
         const bool agreed = agree_with_journal();
         if (is_finished(record_.state)) return;
         if (record_.state == MoveState::opened && !record_.rollback_refused.empty()) return tidy_opened();
@@ -231,10 +231,10 @@ Result<void> MoveRun::turn_round() {
     auto signature = read_progress_signature(**target, *servers_);
     if (!signature) return signature.error();
     signature_ = std::move(*signature);
-    auto query = signature_query(**source, servers_->schema(), record_.id);
+    auto query = signature_query(**source, servers_->schemas());
     if (!query) return query.error();
     signature_query_ = std::move(*query);
-    auto tables = read_tables(**source, servers_->schema());
+    auto tables = read_tables(**source, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
     rewritten_.clear();
@@ -258,6 +258,7 @@ Result<void> MoveRun::follow_until_asked() {
         const auto now = std::chrono::steady_clock::now();
         if (now - checked_at < check_every) continue;
         checked_at = now;
+        if (!keep_owned()) return interrupt_.error();
         auto lost = look_at_slot(*source_, *servers_);
         if (!lost) return lost.error();
         if (!lost->empty()) return fail(ErrorKind::conflict, *lost);
