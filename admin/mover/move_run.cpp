@@ -11,6 +11,7 @@ constexpr std::chrono::milliseconds save_every{500};
 constexpr std::chrono::milliseconds save_quiet_every{5'000};  // while only the way back is followed
 constexpr std::chrono::milliseconds retry_max{10'000};
 constexpr std::chrono::seconds recover_for{5};
+constexpr std::chrono::seconds leave_within{1};
 
 metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
     return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.",
@@ -175,6 +176,7 @@ bool MoveRun::keep_owned() {
     // While the catalog is away nobody can take the move over either: whatever needs the journal waits for it by itself.
     if (renewed || renewed.error().kind != ErrorKind::conflict) return true;
     log::warning("move_taken_over", {{"move", std::to_string(record_.id.value)}, {"reason", renewed.error().message}});
+    is_owner_.store(false);
     interrupt_.stop();
     return false;
 }
@@ -185,6 +187,7 @@ bool MoveRun::own(Deadline until) {
         auto owned = ports_.journal.own_move(record_.id);
         if (owned) {
             ownership_ = std::move(*owned);
+            is_owner_.store(true);
             return true;
         }
         const auto found = ports_.journal.find_move(record_.id);
@@ -354,8 +357,20 @@ Result<void> MoveRun::drop_source() {
     });
 }
 
+// Another instance that follows the way back leaves it when it reads that the move is opened; one that rolls it back is waited for.
+bool MoveRun::own_to_complete() {
+    while (!own(after(leave_within))) {
+        const auto found = ports_.journal.find_move(record_.id);
+        if (interrupt_.stopped() || (found && is_finished(found->state))) return false;
+        if (!found || found->state != MoveState::reversing) continue;
+        const auto told = ports_.journal.advance(record_.id, MoveState::reversing, MoveState::opened, "the move is being completed");
+        if (!told) log::warning("move_not_owned", {{"move", std::to_string(record_.id.value)}, {"reason", told.error().message}});
+    }
+    return true;
+}
+
 void MoveRun::run_complete() {
-    if (!own()) return;
+    if (!own_to_complete()) return;
     interrupt_.shield(Shield::cancel);
     // A rollback may have been quicker.
     const auto found = ports_.journal.find_move(record_.id);

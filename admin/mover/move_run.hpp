@@ -48,7 +48,11 @@ class MoveRun {
     void request_cutover();
     void request_rollback();
     void leave_way_back();  // the thread ends; what comes next is run_complete()
-    void disown() { ownership_.reset(); }  // on the thread that has run a body: whoever is asked next may own the move
+    void disown() {  // on the thread that has run a body: whoever is asked next may own the move
+        is_owner_.store(false);
+        ownership_.reset();
+    }
+    [[nodiscard]] bool is_owner() const { return is_owner_.load(); }  // else another instance may be at work on it
     [[nodiscard]] MoveRecord record() const;
     // After recover(): undone because its instance had ended; nobody cancelled it, so that it may begin anew.
     [[nodiscard]] bool was_orphaned() const { return orphaned_; }
@@ -56,6 +60,7 @@ class MoveRun {
   private:
     // move_run.cpp: the walk
     [[nodiscard]] bool own(Deadline until = std::nullopt);
+    [[nodiscard]] bool own_to_complete();
     [[nodiscard]] bool keep_owned();  // false: another instance has taken the move over, everything here stops
     [[nodiscard]] Result<void> find_servers();
     [[nodiscard]] Result<void> walk();
@@ -142,6 +147,7 @@ class MoveRun {
     std::atomic<bool> cutover_requested_{false};
     std::atomic<bool> rollback_requested_{false};
     std::atomic<bool> leaving_{false};
+    std::atomic<bool> is_owner_{false};
     bool in_pause_ = false;
     bool orphaned_ = false;
     std::chrono::steady_clock::time_point saved_at_;

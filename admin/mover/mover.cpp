@@ -277,11 +277,14 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move) {
     if (!found) return found.error();
     if (found->state != MoveState::opened && found->state != MoveState::reversing)
         return fail(ErrorKind::conflict, "only a move in state opened or reversing can be completed");
-    if (const auto running = entries_.find(move); running != entries_.end()) {
+    const auto running = entries_.find(move);
+    if (running != entries_.end()) {
         // The thread that opened it is on its last lines and is waited for; one that completes it already is enough.
         if (running->second->completes) return *found;
         running->second->run->leave_way_back();
-    } else if (found->state == MoveState::reversing) {
+    }
+    const bool is_ours = running != entries_.end() && running->second->run->is_owner();
+    if (!is_ours && found->state == MoveState::reversing) {
         // Where another instance follows the way back, it leaves when it reads this.
         PP_TRY(ports_.journal.advance(move, MoveState::reversing, MoveState::opened, "the move is being completed"));
     }
@@ -293,7 +296,8 @@ Result<MoveRecord> Mover::Impl::rollback(MoveId move) {
     {
         const std::lock_guard lock(mutex_);
         const auto entry = entries_.find(move);
-        if (entry != entries_.end() && !entry->second->ended.load() && !entry->second->completes) {
+        const bool is_ours = entry != entries_.end() && entry->second->run->is_owner();
+        if (is_ours && !entry->second->ended.load() && !entry->second->completes) {
             auto record = entry->second->run->record();
             const bool may_ask = record.state == MoveState::reversing ||
                                  (record.state == MoveState::opened && record.rollback_refused.empty());

@@ -39,7 +39,7 @@ def step_into(state):
     if state == 'planned':
         return [b'INSERT INTO pgporter.moves', b'COMMIT']
     if state == 'flipped':
-        return [b"SET state = 'flipped'", b'COMMIT']
+        return [b"WHEN 'drained' THEN 'flipped'", b'COMMIT']
     text = state.encode()
     return [b'UPDATE pgporter.moves SET state = ', b'[a-z]' + struct.pack('!i', len(text)).replace(b'\0', b'\\x00') + text, b'COMMIT']
 
