@@ -296,7 +296,7 @@ class Case:
 
 
 def long_only(test):
-    """A test that differs little from others: runs with PGPORTER_LONG=1, or when it is asked for by its name."""
+    """A test of a kind of which others run always: this one runs with PGPORTER_LONG=1, or when it is asked for by its name."""
     return test if os.environ.get('PGPORTER_LONG') or any(test.__name__ in argument for argument in sys.argv[1:]) else None
 
 

@@ -33,6 +33,7 @@ class Cuts(unittest.TestCase):
         wait_for(lambda: world.instances[0].http('POST', '/v1/moves/%d:cutover' % case.move, {})[0] == 202, 'the cutover is accepted', 20)
         case.end(self, fault_world.MOVED, no_failures=no_failures)
 
+    @long_only
     def test_catchup_cut_from_the_source(self):
         self.while_following('source', CUT, 0.5)
 
@@ -40,6 +41,7 @@ class Cuts(unittest.TestCase):
     def test_catchup_cut_from_the_target(self):
         self.while_following('target', CUT, 0.5, ['instance1'])
 
+    @long_only
     def test_catchup_cut_from_the_catalog(self):
         self.while_following('catalog', CUT, 0.5, ['instance1'])
 
@@ -74,6 +76,7 @@ class Cuts(unittest.TestCase):
         world.switch.set(server, OPEN)
         return case, case.end(self, end, no_failures=no_failures)
 
+    @long_only
     def test_pause_cut_from_the_target(self):
         self.in_the_pause('target', CUT, 0.5, no_failures=['instance1'])
 
@@ -85,6 +88,7 @@ class Cuts(unittest.TestCase):
     def test_pause_cut_from_the_catalog(self):
         self.in_the_pause('catalog', CUT, 0.5, no_failures=['instance1'])
 
+    @long_only
     def test_pause_source_stalls(self):
         self.in_the_pause('source', STALL, 2.5)
 

@@ -53,6 +53,7 @@ class Damage(unittest.TestCase):
             cursor.execute('ROLLBACK')
         home.close()
 
+    @long_only
     def test_slot_lost(self):
         """max_slot_wal_keep_size: the move ends rather than the source's disk fills up."""
         case = self.caught_up()
@@ -82,6 +83,7 @@ class Damage(unittest.TestCase):
         world.switch.set('source', fault_world.tcp_switch.OPEN)
         case.end(self, 'aborted', timeout=90)
 
+    @long_only
     def test_definitions_changed_in_mid_move(self):
         case = self.caught_up()
         world.source.sql('ALTER TABLE %s.counters ADD COLUMN more int' % case.tenant, 'app')
@@ -107,6 +109,7 @@ class Damage(unittest.TestCase):
         trap.let_go()
         case.end(self, 'aborted', no_failures=['instance1'])
 
+    @long_only
     def test_gate_waits_for_a_writer_and_nobody_for_the_gate(self):
         case = Case(world)
         writer = case.bypass()

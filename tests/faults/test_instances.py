@@ -47,6 +47,7 @@ class Instances(unittest.TestCase):
         pause = world.catalog.sql('SELECT pause_ms FROM pgporter.moves WHERE id = %s', 'catalog', (case.move,))[0][0]
         print('pause with two instances: %.1f ms' % pause)
 
+    @fault_world.long_only
     def test_a_transaction_on_the_other_instance_is_waited_for(self):
         case = self.caught_up()
         client = self.two.door(case.tenant)()
@@ -78,6 +79,7 @@ class Instances(unittest.TestCase):
         self.two.start()
         case.end(self, fault_world.MOVED, no_failures=['instance1'])
 
+    @fault_world.long_only
     def test_the_other_instance_dies_in_the_pause(self):
         case = Case(world)
         trap = world.switch.trap('source', *FENCE_COMMIT)
@@ -176,6 +178,7 @@ class Instances(unittest.TestCase):
             self.one.start()
         case.end(self, end)
 
+    @fault_world.long_only
     def test_takeover_in_copy(self):
         self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), 'aborted')
 
@@ -198,6 +201,7 @@ class Instances(unittest.TestCase):
     def test_takeover_of_a_stopped_owner_in_copy(self):
         self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), 'aborted', silently=True)
 
+    @fault_world.long_only
     def test_takeover_of_a_stopped_owner_in_fenced(self):
         self.takeover(world.switch.trap('source', *FENCE_COMMIT, then='lose'), 'aborted', silently=True)
 

@@ -39,6 +39,7 @@ class Servers(unittest.TestCase):
         self.assertEqual(case.row()[0], 'copy')
         return case, trap
 
+    @long_only
     def test_copy_the_source_is_killed(self):
         case, _ = self.in_copy()
         world.kill_server('source')
@@ -86,6 +87,7 @@ class Servers(unittest.TestCase):
     def test_catchup_the_source_is_killed(self):
         self.killed_while_following('source')
 
+    @long_only
     def test_catchup_the_target_is_killed(self):
         self.killed_while_following('target', ['instance1'])
 
@@ -93,6 +95,7 @@ class Servers(unittest.TestCase):
     def test_catchup_the_catalog_is_killed(self):
         self.killed_while_following('catalog', ['instance1'])
 
+    @long_only
     def test_fenced_the_source_is_killed_before_the_commit(self):
         case = Case(world)
         case.promote_into(world.switch.trap('source', *FENCE_COMMIT))
@@ -111,6 +114,7 @@ class Servers(unittest.TestCase):
         world.switch.heal()
         case.end(self)
 
+    @long_only
     def test_fenced_the_target_is_killed(self):
         """Before its end is applied: the fence opens and the tenant works on, while the target is still away."""
         case = Case(world)
@@ -166,6 +170,7 @@ class Servers(unittest.TestCase):
         world.target.start()
         case.end(self, fault_world.MOVED)
 
+    @long_only
     def test_flipped_the_catalog_is_killed_at_the_flip(self):
         """The answer is lost with the server: the row decides, however long it takes to read it."""
         case = Case(world)
