@@ -85,7 +85,7 @@ def add_test(state, end):
         self.entered(state, end)
     test.__name__ = 'test_entered_%s' % state
     # In the others, the tests above kill it in the middle.
-    is_quick = state in ('drained', 'flipped', 'reversing')
+    is_quick = state in ('flipped', 'reversing')
     setattr(CrashOfMover, test.__name__, test if is_quick else fault_world.long_only(test))
 
 

@@ -150,6 +150,7 @@ class Damage(unittest.TestCase):
         client.close()
         case.end(self, fault_world.MOVED, no_failures=['instance1'])
 
+    @long_only
     def test_fence_waits_for_a_prepared_transaction(self):
         case = self.caught_up()
         writer = case.bypass()

@@ -105,6 +105,7 @@ class Instances(unittest.TestCase):
         late = [f for c in case.history.clients if c.label == 'instance2' for f in c.failures if f[0] > since + STALE_MAX]
         self.assertEqual(late, [])
 
+    @fault_world.long_only
     def test_the_other_instance_is_stopped_and_wakes_after_the_flip(self):
         self.stopped('flip')
         silent = sum(i.metric('pgporter_instances_silent_total') or 0 for i in world.instances)
@@ -207,6 +208,7 @@ class Instances(unittest.TestCase):
 
 
 class RollingRestart(unittest.TestCase):
+    @fault_world.long_only
     def test_the_move_goes_on(self):
         """Every instance is restarted while it moves: what was asked for happens, and no other instance's client notices."""
         self.addCleanup(world.mend)

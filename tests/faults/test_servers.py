@@ -84,6 +84,7 @@ class Servers(unittest.TestCase):
         self.cutover(case)
         case.end(self, fault_world.MOVED, no_failures=no_failures)
 
+    @long_only
     def test_catchup_the_source_is_killed(self):
         self.killed_while_following('source')
 
