@@ -1,6 +1,6 @@
 // SASLprep (RFC 4013) as PostgreSQL does it to a password before SCRAM hashes it, for the characters that passwords are made of. Pure; any
 // thread. It has no tables of Unicode: a character whose normal form it doesn't know for certain makes it give up, and never guess.
-// docs/decisions/0007 says why.
+// docs/decisions/0008 says why.
 #pragma once
 
 #include <optional>

@@ -94,6 +94,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         std::uint64_t serial_on_server = 0;
         std::string spelling = {};
         UnnamedTold told = {};
+        std::uint64_t state = 0;
     };
     // What is undone when the server never did it.
     struct Operation {
@@ -106,7 +107,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         StatementNumber number = 0;
         std::string reply;                         // local_query, local_answer, rename_tag, refusal
         std::optional<UnnamedStatement> replaced;  // unnamed_parse, drop_unnamed: what comes back if PostgreSQL skips this
-        ParseSerial serial = 0;                    // describe: of what this Parse has made
+        ParseSerial serial = 0;                    // describe: of what this Parse has made; unnamed_parse, drop_unnamed: the state it leads to
         Told told = {};                            // close_name: of that name
     };
 
@@ -240,7 +241,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool answer_locally(const StatementTraits& traits);
     Step reset_session(const StatementTraits& traits);
     Step on_parse(std::string_view body, std::string_view whole);
-    void parse_named(std::string_view name, std::string_view definition);
+    void plan_to_give_up(bool gives_up);
+    Step parse_named(std::string_view name, std::string_view definition);
     Step on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length);
     Step on_describe(std::string_view body, std::string_view whole);
     Step on_close(std::string_view body, std::string_view whole);
@@ -307,7 +309,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
 
     // session_turns.cpp
     Result<void> turn_by(const std::vector<ResolvedChange>& changes);
-    Result<void> turn_to(const ScopedSettings& after);
+    Result<void> turn_to(const ScopedSettings& after, bool goes_back = false);
     [[nodiscard]] bool may_follow_by_path(const Tenant* there, const ScopedSettings& after) const;
     void follow_with_path(const Tenant* target);
     void send_to_follow();
@@ -316,6 +318,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool parse_locally(std::string_view name, std::string_view definition);
     [[nodiscard]] static std::optional<std::vector<std::uint32_t>> parameter_types(const SessionStatement& statement, std::string_view declarations);
     [[nodiscard]] std::string_view definition_of(std::string_view statement_name) const;
+    std::optional<std::string> description_of_statement(std::string_view name) const;
     bool describe_statement_here(std::string_view name);
     [[nodiscard]] std::string row_description_of(const SessionStatement& statement, const std::vector<std::uint16_t>& formats) const;
     [[nodiscard]] std::shared_ptr<const SessionStatement> session_statement(std::string_view statement_name) const;
@@ -432,6 +435,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         bool is_local = false;
     };
     std::vector<ToFollow> to_follow_;
+    std::optional<std::string> path_of_reset_;         // what RESET search_path was made to mean on this lease's server connection
     bool has_turned_ = false;                          // the open transaction, to another than its lease's tenant
     std::optional<std::string> followed_path_;         // what search_path was last made by it, in this transaction
     std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
@@ -462,6 +466,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::string unnamed_spelling_;    // its dialect's key
     std::uint64_t unnamed_serial_ = 0;  // 0: there is no unnamed statement
     std::uint64_t last_serial_ = 0;
+    std::uint64_t unnamed_state_ = 0;  // another one after each change, the one before when that is undone
     mutable SessionDialect spoken_;   // see spoken()
     UnnamedTold unnamed_told_;
     bool unnamed_portal_is_of_unnamed_ = false;  // it was bound from the unnamed statement that there is now
@@ -488,6 +493,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::uint32_t batch_ = 0;   // Syncs sent in this lease
     std::unordered_map<std::string, std::uint32_t> unsettled_names_;  // a Parse or Close of it is under way, since which batch
     std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
+    struct UnnamedChange {
+        std::uint32_t tag;
+        std::uint32_t batch;
+    };
+    std::optional<UnnamedChange> unnamed_change_;  // the same for the unnamed statement
     bool dialect_in_doubt_ = false;         // what was sent in this batch may change it
     bool has_dependent_in_flight_ = false;  // a text that depends on it was sent behind others that may change it
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection

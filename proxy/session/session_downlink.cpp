@@ -242,10 +242,12 @@ void Session::undo(const Expected& expected, bool has_failed) {
             break;
         case Operation::Kind::unnamed_parse:
         case Operation::Kind::drop_unnamed:
+            if (unnamed_state_ != operation.serial || !operation.replaced) break;  // another one has come since
+            unnamed_state_ = operation.replaced->state;
             if (has_failed) {  // a failed Parse has dropped the one before; the client's own has left none
                 if (expected.handling == Handling::forward) unnamed_serial_ = 0;
                 server_->unnamed_statement = 0;
-            } else if (operation.replaced) {
+            } else {
                 UnnamedStatement& replaced = *operation.replaced;
                 server_->unnamed_statement = replaced.serial_on_server;
                 server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
@@ -279,6 +281,7 @@ void Session::complete(const Expected& expected, char) {
 void Session::forget_operation(std::uint32_t tag) {
     const auto at = operations_.find(tag);
     if (at == operations_.end()) return;
+    if (unnamed_change_ && unnamed_change_->tag == tag) unnamed_change_.reset();
     if (!unsettled_names_.empty() && at->second.kind != Operation::Kind::describe) unsettled_names_.erase(at->second.name);
     if (at->second.number != 0) unsettled_statements_.erase(at->second.number);
     operations_.erase(at);

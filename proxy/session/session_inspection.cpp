@@ -91,7 +91,9 @@ Context Session::adopt_inspection(const QueryAnswer& answer) {
         } else if (name == "search_path") {
             actual.search_path = value;
             actual.has_empty_path = value.empty();
-            const bool is_as_it_began = value == startup_state_.search_path && actual.has_empty_path == startup_state_.has_empty_path;
+            // Or as it began for whoever was in force when it was reset.
+            const bool is_as_it_began =
+                (value == startup_state_.search_path && actual.has_empty_path == startup_state_.has_empty_path) || value == path_of_reset_;
             if (!is_as_it_began || find_value(named_.view().persistent, name) != nullptr) named.emplace_back(name, value);
         } else {
             put_setting(actual.settings, name, value);

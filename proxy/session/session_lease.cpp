@@ -171,8 +171,10 @@ void Session::start_lease(ServerPtr server) {
     to_follow_.clear();
     has_turned_ = false;
     followed_path_.reset();
+    path_of_reset_.reset();
     has_ended_ = false;
     ended_statement_.reset();
+    unnamed_change_.reset();
     ended_ = Ended::by_itself;
 }
 

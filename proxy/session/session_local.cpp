@@ -114,15 +114,20 @@ std::string Session::row_description_of(const SessionStatement& statement, const
     return text;
 }
 
-// False: the server must say what it is.
-bool Session::describe_statement_here(std::string_view name) {
+// Nullopt: the server must say what it is.
+std::optional<std::string> Session::description_of_statement(std::string_view name) const {
     const auto statement = session_statement(name);
-    if (!statement || statement->needs_server || statement->verb == SessionVerb::other) return false;
+    if (!statement || statement->needs_server || statement->verb == SessionVerb::other) return std::nullopt;
     const std::string_view definition = definition_of(name);
     const auto types = parameter_types(*statement, definition.substr(definition.find('\0') + 1));
-    if (!types) return false;
-    say(message::parameter_description(*types) + row_description_of(*statement, {}));
-    return true;
+    if (!types) return std::nullopt;
+    return message::parameter_description(*types) + row_description_of(*statement, {});
+}
+
+bool Session::describe_statement_here(std::string_view name) {
+    const auto text = description_of_statement(name);
+    if (text) say(*text);
+    return text.has_value();
 }
 
 Result<void> Session::plan_binding(const std::vector<ResolvedChange>& changes) {
@@ -142,6 +147,7 @@ Result<void> Session::plan_binding(const std::vector<ResolvedChange>& changes) {
 void Session::refuse_locally(const Error& error) {
     held_.fail(named_);
     binding_.reset();
+    misplaced_.reset();
     route_is_stale_ = true;
     portals_.clear();
     skip_to_sync_ = true;

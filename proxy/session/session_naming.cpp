@@ -233,6 +233,7 @@ void Session::refuse_query(const Error& error) {
     held_.fail(named_);
     answered_ = 0;
     binding_.reset();
+    misplaced_.reset();
     route_is_stale_ = true;
     say(client_error::to_message(error, "ERROR") + message::ready_for_query(held_.status()));
 }
@@ -374,7 +375,7 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
             return {};
         case SessionVerb::commit:
         case SessionVerb::rollback:
-            has_barrier_ |= named_.in_transaction() && !named_.is_empty();
+            has_barrier_ |= named_.in_transaction() && (!named_.is_empty() || has_turned_);
             note_end_of_transaction(statement, behind);
             return {};
         case SessionVerb::set_transaction: return {};
@@ -389,7 +390,7 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
         }
         case SessionVerb::discard_all:
         case SessionVerb::other:
-            if (misplaced_) return *misplaced_;
+            if (misplaced_ && statement.verb == SessionVerb::other) return *misplaced_;
             note_traits(scan_statement(statement.text, dialect()));
             return {};
         case SessionVerb::set:
@@ -411,7 +412,8 @@ Result<void> Session::note_session_statement(const SessionStatement& statement, 
 void Session::note_end_of_transaction(const SessionStatement& statement, Behind behind) {
     if (behind == Behind::nothing && !statement.chain) return;
     has_ended_ = true;
-    if (!named_.has_uncommitted() && named_.view().effective == named_.view().persistent) return;
+    const bool is_as_before = !named_.has_uncommitted() && named_.view().effective == named_.view().persistent;
+    if (is_as_before && !has_turned_) return;
     state_is_suspect_ = route_is_stale_ = true;
     const bool commits = statement.verb == SessionVerb::commit && replies_.status() != 'E';
     ScopedSettings after = named_;

@@ -163,6 +163,7 @@ std::optional<Session::Step> Session::bind_session_statement(std::string_view po
                 return Step::done;
             }
         }
+        plan_to_give_up(statement->verb == SessionVerb::reset_all || statement->verb == SessionVerb::discard_all);
         if (!try_begin_lease()) return Step::need_server;
     }
     if (!changes) {
@@ -226,8 +227,12 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
         }
         return std::nullopt;
     }
-    if (replies_.status() == 'I') note_refused_naming(noted.error());
+    const bool would_last = replies_.status() == 'I';
     raise_in_batch(noted.error());
+    if (would_last) {  // unless PostgreSQL has something else against this batch
+        naming_in_doubt_ = {last_tag_, noted.error()};
+        has_barrier_ = true;
+    }
     return Step::done;
 }
 
@@ -323,7 +328,14 @@ std::optional<Session::Step> Session::describe_here(std::string_view body) {
     if (body.size() < 2 || body.back() != '\0') return std::nullopt;
     const std::string_view name = body.substr(1, body.size() - 2);
     if (body[0] == 'S') {
-        if (server_ || !describe_statement_here(name)) return std::nullopt;
+        if (!server_) return describe_statement_here(name) ? std::optional(Step::done) : std::nullopt;
+        // In a transaction that has failed PostgreSQL describes it still, and takes no Parse of it.
+        if (replies_.status() != 'E' || replies_.ends_with_ready()) return std::nullopt;
+        const auto statement = session_statement(name);
+        if (!statement || statement->verb == SessionVerb::set_config) return std::nullopt;
+        const auto text = description_of_statement(name);
+        if (!text) return std::nullopt;
+        answer_in_turn(Request::describe, *text);
         return Step::done;
     }
     const auto at = portals_.find(std::string(name));

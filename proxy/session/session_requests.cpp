@@ -55,6 +55,7 @@ bool Session::needs_server(char type, std::uint32_t body_length) const {
 
 // True while it isn't known whether an earlier batch has made or closed the statement of this name: an error there would have skipped that.
 bool Session::is_unsettled(std::string_view name) const {
+    if (name.empty()) return unnamed_change_ && unnamed_change_->batch != batch_;
     if (unsettled_names_.empty() && unsettled_statements_.empty()) return false;
     const auto at = unsettled_names_.find(std::string(name));
     if (at != unsettled_names_.end() && at->second != batch_) return true;

@@ -37,6 +37,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
             return Step::done;
         }
     }
+    plan_to_give_up(traits.reset_all || traits.discard_all);
     if (!server_ && !try_begin_lease(traits.plain)) return Step::need_server;
     auto guarded = guard_statement(sql, access_, dialect());
     if (!guarded) guarded = doubt_about(sql, traits);
@@ -78,7 +79,9 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         portal_of_unnamed_.clear();
         server_->unnamed_statement = unnamed_serial_;
         server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
+        operation.serial = ++unnamed_state_;
         const std::uint32_t tag = remember(std::move(operation));
+        unnamed_change_ = {tag, batch_};
         replies_.sent({Request::parse, Handling::forward, tag});
         if (translated.empty()) {
             to_server(whole);
@@ -93,8 +96,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         raise_in_batch(client_error::too_many_statements(worker_.config().limits.prepared_statements_max));
         return Step::done;
     }
-    parse_named(key, definition);
-    return Step::done;
+    return parse_named(key, definition);
 }
 
 // A Parse that must not reach the server, answered as PostgreSQL answers a failed one.
@@ -108,10 +110,13 @@ Session::Step Session::refuse_parse(const Error& error) {
     return Step::done;
 }
 
-void Session::parse_named(std::string_view name, std::string_view definition) {
+Session::Step Session::parse_named(std::string_view name, std::string_view definition) {
     if (const auto known = names_.find(name); known != names_.end()) {
         // PostgreSQL refuses a second statement of that name: let it say so (42P05), under the name that it knows.
-        if (const auto trouble = trouble_with_spelling(name)) return raise_in_batch(*trouble);
+        if (const auto trouble = trouble_with_spelling(name)) {
+            raise_in_batch(*trouble);
+            return Step::done;
+        }
         const StatementPtr& statement = known->second.statement;
         ensure_on_server(statement, known->second.told);
         std::string text;
@@ -122,22 +127,24 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
         const std::uint32_t tag = remember({Operation::Kind::parse_again, std::string(name), statement, statement->number, {}});
         replies_.sent({Request::parse, Handling::forward, tag});
         worker_.to_server().put_copy(text);
-        return;
+        return Step::done;
     }
     StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken());
+    const auto unsettled = unsettled_statements_.find(statement->number);  // under another name
+    if (unsettled != unsettled_statements_.end() && unsettled->second != batch_) return Step::wait_for_replies;
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     names_.emplace(std::string(name), NamedStatement{statement, {}});
     unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
     if (!server_->statements().touch(statement->number)) {
         prepare_on_server(statement, Handling::forward, tag);
-        return;
+        return Step::done;
     }
     if (replies_.is_empty() && replies_.status() != 'E') {
         replies_.sent({Request::parse, Handling::simulate, tag});
         say_simulated();
         flush_to_client();
-        return;
+        return Step::done;
     }
     // What is under way may fail, and then PostgreSQL would refuse this Parse as well: it has to see it.
     worker_.to_server().put_copy(message::close('S', statement->server_name));
@@ -145,6 +152,7 @@ void Session::parse_named(std::string_view name, std::string_view definition) {
     replies_.sent({Request::close, Handling::swallow, close_tag});
     server_->statements().remove(statement->number);
     prepare_on_server(statement, Handling::forward, tag);
+    return Step::done;
 }
 
 // Sends the Parse under the server's name, after closing the statements that have to make room.
@@ -178,11 +186,13 @@ void Session::ensure_unnamed_on_server() {
     if (server_->unnamed_statement == unnamed_serial_) return;
     UnnamedStatement replaced;
     replaced.serial_on_server = server_->unnamed_statement;
+    replaced.state = unnamed_state_;
     if (unnamed_serial_ == 0) {  // what the server has is gone for the client
-        const std::uint32_t dropped = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)});
+        const std::uint32_t dropped = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced), ++unnamed_state_});
         worker_.to_server().put_copy(message::close('S', ""));
         replies_.sent({Request::close, Handling::swallow, dropped});
         server_->unnamed_statement = 0;
+        unnamed_change_ = {dropped, batch_};
         return;
     }
     std::string text;
@@ -191,16 +201,17 @@ void Session::ensure_unnamed_on_server() {
     text += unnamed_told_.parameters.empty() ? unnamed_definition_ : with_parameters(unnamed_definition_, unnamed_told_.parameters);
     end_message(text, mark);
     worker_.to_server().put_copy(text);
-    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced)});
+    const std::uint32_t tag = remember({Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, std::move(replaced), ++unnamed_state_});
     replies_.sent({Request::parse, Handling::swallow, tag});
     server_->unnamed_statement = unnamed_serial_;
+    unnamed_change_ = {tag, batch_};
     server_->unnamed_parse = {0, worker_.statements().next_parse(), nullptr, nullptr};
 }
 
 // There is no unnamed statement any more.
 Session::UnnamedStatement Session::take_unnamed() {
     UnnamedStatement taken{std::move(unnamed_traits_), std::move(unnamed_session_), std::move(unnamed_definition_), unnamed_serial_,
-                           server_ ? server_->unnamed_statement : 0, std::move(unnamed_spelling_), std::move(unnamed_told_)};
+                           server_ ? server_->unnamed_statement : 0, std::move(unnamed_spelling_), std::move(unnamed_told_), unnamed_state_};
     unnamed_serial_ = 0;
     unnamed_spelling_.clear();
     unnamed_told_.clear();
@@ -209,11 +220,15 @@ Session::UnnamedStatement Session::take_unnamed() {
 
 // A Query that goes to the server, or Close, drops the unnamed statement. The tag for its request: in an open batch PostgreSQL may skip it.
 std::uint32_t Session::drop_unnamed() {
-    if (unnamed_serial_ == 0 && server_->unnamed_statement == 0) return 0;
+    if (unnamed_serial_ == 0 && server_->unnamed_statement == 0 && !unnamed_change_) return 0;
     const bool may_be_skipped = replies_.has_open_batch();
     UnnamedStatement replaced = take_unnamed();
     server_->unnamed_statement = 0;
-    return may_be_skipped ? remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced)}) : 0;
+    ++unnamed_state_;
+    if (!may_be_skipped) return 0;
+    const std::uint32_t tag = remember({Operation::Kind::drop_unnamed, {}, nullptr, 0, {}, std::move(replaced), unnamed_state_});
+    unnamed_change_ = {tag, batch_};
+    return tag;
 }
 
 // The name under which the server knows the client's statement, which is there when this returns. An unknown name stays as it is: PostgreSQL
@@ -270,7 +285,10 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
     std::optional<Error> refused;
-    if (refused_naming_ && !scan_statement(text_of_statement(statement), dialect()).gives_up) refused = refused_naming_;
+    if (refused_naming_) {
+        const StatementTraits traits = scan_statement(text_of_statement(statement), dialect());
+        if (!traits.gives_up && !traits.reset_all) refused = refused_naming_;
+    }
     // It may have been parsed for another tenant.
     if (!refused && (access_.guards_role || access_.guards_setting)) refused = guard_statement(text_of_statement(statement), access_, dialect());
     if (!refused) refused = trouble_with_spelling(statement);

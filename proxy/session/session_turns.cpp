@@ -18,15 +18,33 @@ bool Session::may_follow_by_path(const Tenant* there, const ScopedSettings& afte
     return find_value(after.view().effective, "search_path") != nullptr || (!was_rows && access_.setting.empty());
 }
 
+// RESET ALL and DISCARD ALL lead back to whom the session began with, so they need that one's lease, also where nobody can be served for what is
+// named. Until one of them has run, nothing else may read there.
+void Session::plan_to_give_up(bool gives_up) {
+    if (server_ || binding_ || !gives_up || !names_in_sql() || held_.state() != HeldTransaction::State::none) return;
+    const HeldTransaction::World here = world();
+    const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, named_.view().effective);
+    if (refused_naming_) {
+        misplaced_ = refused_naming_;
+    } else if (!tenant) {
+        misplaced_ = refused_naming_ = tenant.error();
+    } else if (*tenant != identity_.tenant) {
+        misplaced_ = client_error::tenant_elsewhere(identity_.tenant, *tenant);
+    } else {
+        return;
+    }
+    binding_ = ScopedSettings::Values{};
+}
+
 // Settings that name tenants, in a statement that goes to the server. What one of them is brought back to is what the session began with for
 // whoever is named then, which the server doesn't know as its default.
 Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
     ScopedSettings after = named_;
-    if (replies_.status() == 'I' && replies_.is_empty()) after.begin();
+    after.begin();  // the batch's own, if there is no other
     for (const ResolvedChange& change : changes) after.change(change.name, change.value, change.is_local);
-    after.begin();
     if (has_ended_) state_is_suspect_ = true;  // too tangled to be followed
-    PP_TRY(turn_to(after));
+    const bool goes_back = std::none_of(changes.begin(), changes.end(), [](const ResolvedChange& change) { return change.value.has_value(); });
+    PP_TRY(turn_to(after, goes_back));
     if (misplaced_ || std::all_of(changes.begin(), changes.end(), [](const ResolvedChange& change) { return change.value.has_value(); })) return {};
     const HeldTransaction::World here = world();
     const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, named_.view().effective);
@@ -43,12 +61,13 @@ Result<void> Session::turn_by(const std::vector<ResolvedChange>& changes) {
         if (value == nullptr || value->empty()) continue;
         if (!can_spell(*value)) return client_error::unreadable_naming();
         to_follow_.push_back({change.name, *value, change.is_local});
+        if (is_path) path_of_reset_ = *value;
     }
     return {};
 }
 
 // The open transaction goes on for whom these settings name. Only within one database, where that is a matter of search_path alone.
-Result<void> Session::turn_to(const ScopedSettings& after) {
+Result<void> Session::turn_to(const ScopedSettings& after, bool goes_back) {
     const HeldTransaction::World here = world();
     misplaced_.reset();
     to_follow_.clear();
@@ -66,8 +85,9 @@ Result<void> Session::turn_to(const ScopedSettings& after) {
         const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role;
         if (!is_here || !is_same_role || !may_follow_by_path(there->tenant.get(), after)) {
             const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
-            if (there->tenant || !named_.in_transaction()) return elsewhere;
-            // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads.
+            if (!goes_back && (there->tenant || !named_.in_transaction())) return elsewhere;
+            // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads; pools of
+            // connections do so last of all (RESET ALL).
             misplaced_ = elsewhere;
             named_ = after;
             route_is_stale_ = true;
@@ -125,9 +145,12 @@ void Session::send_to_follow() {
         ensure_on_server(setter);
         std::vector<std::optional<std::string>> parameters;
         if (!value.empty()) parameters = {name, value};
-        worker_.to_server().put_copy(message::bind_text("", setter->server_name, parameters) + message::execute(""));
+        // The client may still ask for its own unnamed portal.
+        const std::string portal = std::string(server_statement_prefix) + "follow";
+        worker_.to_server().put_copy(message::bind_text(portal, setter->server_name, parameters) + message::execute(portal) + message::close('P', portal));
         replies_.sent({Request::bind, Handling::swallow});
         replies_.sent({Request::execute, Handling::swallow});
+        replies_.sent({Request::close, Handling::swallow});
     }
 }
 

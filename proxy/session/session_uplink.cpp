@@ -312,6 +312,7 @@ void Session::fail_request(const Error& error, std::string_view& input) {
     }
     held_.fail(named_);
     binding_.reset();
+    misplaced_.reset();
     answered_ = 0;
     portals_.clear();
     route_is_stale_ = true;

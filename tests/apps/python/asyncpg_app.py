@@ -140,7 +140,7 @@ async def make_shapes(connection):
     for tenant, (kind, value) in zip(program.TENANTS, SHAPES):
         async with connection.transaction():
             await connection.execute('SET LOCAL search_path TO ' + path(tenant))
-            await connection.execute("CREATE TABLE shape (tenant text DEFAULT '%s', value %s)" % (tenant, kind))
+            await connection.execute("CREATE TABLE shape (tenant text DEFAULT '%s', value %s PRIMARY KEY)" % (tenant, kind))
             await connection.execute('INSERT INTO shape (value) VALUES ($1)', value)
 
 

@@ -10,6 +10,8 @@ from conversation import Turn, q, run, t, x
 
 SEED = int(os.environ.get('PGPORTER_TEST_CORPUS_SEED', '1'))
 SIZE = int(os.environ.get('PGPORTER_TEST_CORPUS_SIZE', '40'))
+# A portal of BEGIN, COMMIT or SET that is asked for again, long after it has run and behind errors: docs/applications.md names it as an exception.
+STRAY_PORTALS = os.environ.get('PGPORTER_TEST_STRAY_PORTALS') == '1'
 
 # The classes of PostgreSQL's appendix A, each by one of its codes.
 SQLSTATES = ('03000', '08000', '08P01', '09000', '0A000', '0B000', '0F000', '0L000', '0P000', '0Z000', '20000', '21000', '22012', '23505',
@@ -59,7 +61,7 @@ def _pipeline(chance):
             lambda: w.close('P', portal), lambda: w.flush(),
             lambda: w.parse(name, sql) + w.bind(portal, name, values) + w.execute(portal, 2) + w.execute(portal),
             lambda: run(chance.choice(('BEGIN', 'COMMIT', 'ROLLBACK', 'SAVEPOINT s', 'ROLLBACK TO s', 'BEGIN READ ONLY',
-            "SET DateStyle = 'German'", 'RESET DateStyle')))))()
+            "SET DateStyle = 'German'", 'RESET DateStyle'))) + (b'' if STRAY_PORTALS else w.close('P'))))()
         if chance.random() < 0.25:
             data, ready = data + w.sync(), ready + 1
     return Turn(data + w.sync(), ready=ready + 1)

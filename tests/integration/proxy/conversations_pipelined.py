@@ -6,7 +6,7 @@ import random
 import wire_client as w
 from conversation import Conversation as C
 from conversation import pipeline, run
-from conversations_generated import SEED, SIZE
+from conversations_generated import SEED, SIZE, STRAY_PORTALS
 
 NAMES = ('', '', '', 'a', 'b', 'c')
 PORTALS = ('', '', '', 'p', 'o')
@@ -49,10 +49,14 @@ def _texts(chance, names_tenants):
 def _message(chance, names_tenants):
     sql, values = _statement(chance, names_tenants)
     name, portal = chance.choice(NAMES), chance.choice(PORTALS)
+    if sql.startswith('DEALLOCATE') and not STRAY_PORTALS:
+        return run(sql)  # parsed and run later, it is such an exception too
     return chance.choice((
         lambda: run(sql, values), lambda: run(sql, values), lambda: run(sql, values), lambda: w.parse(name, sql),
         lambda: w.parse(name, sql) + w.bind(portal, name, values), lambda: w.bind(portal, name, values), lambda: w.describe('S', name),
-        lambda: w.describe('P', portal), lambda: w.execute(portal, chance.randrange(3)), lambda: w.close('S', name), lambda: w.close('P', portal),
+        lambda: w.describe('P', portal) if STRAY_PORTALS else w.close('P', portal),
+        lambda: w.execute(portal, chance.randrange(3)) if STRAY_PORTALS else run(sql, values),
+        lambda: w.close('S', name), lambda: w.close('P', portal),
         lambda: w.parse(name, sql) + w.describe('S', name) + w.bind(portal, name, values) + w.execute(portal), w.flush,
         lambda: w.query(_texts(chance, names_tenants)), lambda: w.query(_texts(chance, names_tenants))))()
 

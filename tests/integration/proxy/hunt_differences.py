@@ -13,6 +13,7 @@ import time
 
 sys.argv, arguments = sys.argv[:1], sys.argv[1:]
 os.environ.setdefault('PGPORTER_TEST_CORPUS_SIZE', '20')
+os.environ.setdefault('PGPORTER_TEST_STRAY_PORTALS', '1')
 
 import conversation
 import conversations_generated

@@ -383,9 +383,14 @@ class Oracle:
 
     def do_fail(self, session):
         wrong = ['SELECT 1/0', 'SELEKT', "SELECT set_config('search_path', 'acme', 'maybe')", 'SELECT * FROM not_there', 'SET DateStyle = nonsense']
-        if not self.path_at_connect:  # PostgreSQL accepts these
-            wrong += ['SET search_path TO acme, globex', "SELECT set_config('search_path', 'umbrella, acme', false)",
-                      "SET pgporter.tenant = 'nosuch'"]
-        got = self.ask(session, self.chance.choice(wrong))
-        if not isinstance(got, str):
+        # PostgreSQL accepts these.
+        namings = ('SET search_path TO acme, globex', "SELECT set_config('search_path', 'umbrella, acme', false)", "SET pgporter.tenant = 'nosuch'")
+        sql = self.chance.choice(wrong + ([] if self.path_at_connect else list(namings)))
+        if not isinstance(self.ask(session, sql), str):
             self.violation(session, 'something wrong was accepted')
+        if sql in namings and (session.login is None or session.model.kept):
+            # A client that takes no notice must not read on as whoever was named before.
+            got = self.ask(session, self.chance.choice((WHO, RLS)))
+            if got not in ('0A000', '3D000', '3F000'):
+                self.violation(session, 'it read on behind a refused naming: %s' % got)
+            self.do_reset_all(session)

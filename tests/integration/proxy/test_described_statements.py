@@ -224,8 +224,9 @@ class Described(tools.Base):
     def test_changed_while_it_was_evicted_from_the_same_server_connection(self):
         self.table()
         wire = self.wire()
-        self.prepare(wire)
-        self.use(wire)
+        sql = 'SELECT * FROM shaped -- evicted'  # what other tests have prepared is of tables that are gone
+        self.prepare(wire, sql=sql)
+        self.assertEqual(self.use(wire), [[int4(1), b'one']])
         with self.staying(wire):
             for i in range(6):
                 self.prepare(wire, 'other%d' % i, 'SELECT %d' % i)
@@ -233,7 +234,7 @@ class Described(tools.Base):
             self.assertEqual(self.use(wire), '0A000')
             self.table()
             self.say(wire, w.close('S', 's'))
-            self.prepare(wire)
+            self.prepare(wire, sql=sql)
             wire.run('BEGIN')
             self.assertEqual(self.use(wire), [[int4(1), b'one']])
             wire.run('ALTER TABLE shaped ALTER a TYPE bigint')

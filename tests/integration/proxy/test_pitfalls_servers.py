@@ -206,6 +206,7 @@ class Life(tools.Base):
         server.sql("ALTER ROLE app SET idle_session_timeout = '200ms'")  # 57P05
         try:
             self.terminate()
+            wait_for(lambda: not server.backends(), 'they ended')
             wire.run('SELECT 1')
             wait_for(lambda: not server.backends(), 'PostgreSQL ended it')
             self.assertEqual(wire.run('SELECT tenant FROM whoami'), [('acme',)])

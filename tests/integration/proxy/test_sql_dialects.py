@@ -168,6 +168,8 @@ class Dialects(naming_case.Base):
             wire.send(w.message('Q', sql + b'\0'))
             kinds = wire.recv_until('Z')
             self.assertIn('E', [kind for kind, _ in kinds])
+        self.assertEqual(self.who_is_nobody(wire), '0A000')  # nobody reads on behind a refused naming, and nobody has become globex
+        wire.run('RESET search_path')
         self.assertNotIn('globex', wire.run('SHOW search_path')[0][0])
 
 

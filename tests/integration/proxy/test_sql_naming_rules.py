@@ -195,6 +195,26 @@ class Transactions(naming_case.Base):
                 self.both('%s %s' % (verb, option), [q('%s %s' % (verb, option)), *look], modes=('whole', 'coalesced'), reads=['umbrella'])
                 self.both('x: %s %s' % (verb, option), [x(run('%s %s' % (verb, option))), *look], modes=('whole',), reads=['umbrella'])
 
+    def test_a_pool_of_connections_resets_them(self):
+        """What asyncpg sends when a connection goes back to its pool, whoever was named, and wherever that one and the login's tenant live."""
+        reset = 'SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;'
+        for login in (None, 'acme', 'umbrella'):
+            for named in ('acme', 'globex', 'umbrella'):
+                for sql in (reset, 'RESET ALL', 'DISCARD ALL', 'RESET search_path', 'SELECT 1; RESET search_path'):
+                    for prepared in (False, True):
+                        if prepared and ';' in sql:
+                            continue
+                        with self.subTest(login=login, named=named, sql=sql, prepared=prepared):
+                            wire = self.wire(login)
+                            wire.run('SET search_path TO %s, public' % named)
+                            self.assertEqual(self.who(wire), named)
+                            wire.run_prepared(sql) if prepared else wire.run(sql)
+                            if login:
+                                self.assertEqual(self.who(wire), login)
+                            else:
+                                self.assertEqual(self.who_is_nobody(wire), '42P01')
+                            wire.close()
+
     def test_wrong_begin(self):
         self.both('wrong BEGIN', [q('BEGIN ISOLATION LEVEL CHAOS'), q('BEGIN READ'), q('BEGIN,'), q('BEGIN READ ONLY,'), q('START'),
             q('BEGIN DEFERRED'),
@@ -230,12 +250,12 @@ class Transactions(naming_case.Base):
 
     def test_commit_and_chain(self):
         self.both('AND CHAIN', [q('SET search_path TO acme'), q('BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY'),
-            q('SET LOCAL search_path TO umbrella'),
+            q('SET LOCAL search_path TO globex'),
                                 q('SELECT tenant FROM whoami'), q('COMMIT AND CHAIN'), q('SHOW transaction_isolation'),
                                 q('SHOW transaction_read_only'),
                                 q('SHOW search_path'), q('ROLLBACK AND CHAIN'), q('SHOW transaction_isolation'), q('COMMIT AND NO CHAIN'),
                                 q('SELECT 1')],
-                  reads=['umbrella'])
+                  reads=['globex'])
         self.both('AND CHAIN with nothing between', [q('BEGIN ISOLATION LEVEL SERIALIZABLE'), q('COMMIT AND CHAIN'), q('COMMIT AND CHAIN'),
                                                      q('SHOW transaction_isolation'), q('ROLLBACK'), q('COMMIT AND CHAIN'), q('ROLLBACK AND CHAIN')])
 
