@@ -85,7 +85,8 @@ Result<void> Session::turn_to(const ScopedSettings& after, bool goes_back) {
         const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role;
         if (!is_here || !is_same_role || !may_follow_by_path(there->tenant.get(), after)) {
             const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
-            if (!goes_back && (there->tenant || !named_.in_transaction())) return elsewhere;
+            const bool may_leave = (!there->tenant && named_.in_transaction()) || (goes_back && replies_.status() == 'I');
+            if (!may_leave) return elsewhere;
             // Frameworks go back to the default between two statements, and name the tenant again before the next one that reads; pools of
             // connections do so last of all (RESET ALL).
             misplaced_ = elsewhere;
