@@ -2,7 +2,8 @@
 // implements it (proxy/session); the mover only knows this header. Called from control-plane threads, never from a data-path thread.
 //
 // Protocol: hold() -> wait_drained() (as often as wished) -> [flip, publish the snapshot] -> release(). A hold that is not
-// released by its owner ends by itself after hold_max: clients never wait for a dead mover.
+// released by its owner ends by itself after hold_max: clients never wait for a dead mover. Where several instances share a catalog, the gate
+// that the mover has is theirs together (catalog/instances.hpp).
 #pragma once
 
 #include <chrono>
@@ -24,6 +25,7 @@ struct DrainStatus {
     std::uint32_t transactions = 0;  // still running
     std::uint32_t pinned = 0;        // of these, sessions that keep their server connection (docs/glossary.md: pin)
     std::uint32_t waiting = 0;       // transactions that the hold keeps waiting
+    std::uint32_t silent = 0;        // other instances that haven't acknowledged the hold
 };
 
 class TenantGate {

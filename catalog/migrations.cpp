@@ -211,7 +211,20 @@ CREATE TRIGGER keep_domains AFTER UPDATE ON pgporter.tenants
     FOR EACH ROW WHEN (NEW.domains IS DISTINCT FROM OLD.domains) EXECUTE FUNCTION pgporter.keep_domains();
 )sql";
 
-constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}};
+// Version 3: moves have a way back.
+constexpr std::string_view version_3 = R"sql(
+ALTER TABLE pgporter.moves
+    ADD COLUMN rollback_refused text NOT NULL DEFAULT '',
+    DROP CONSTRAINT moves_state_check,
+    ADD CONSTRAINT moves_state_check CHECK (state IN ('planned', 'preflight', 'schema', 'gate', 'slot', 'copy', 'index', 'catchup',
+        'verify', 'reverse_slot', 'hold', 'fenced', 'drained', 'flipped', 'opened', 'reversing', 'rolling_back', 'flipped_back',
+        'rolled_back', 'completed', 'aborting', 'aborted'));
+UPDATE pgporter.moves SET rollback_refused = 'the move was made by a version without a way back' WHERE state IN ('flipped', 'opened');
+DROP INDEX pgporter.moves_unfinished;
+CREATE UNIQUE INDEX moves_unfinished ON pgporter.moves (tenant_id) WHERE state NOT IN ('completed', 'rolled_back', 'aborted');
+)sql";
+
+constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}, Migration{3, version_3}};
 
 // Any number that nobody else locks by chance: "pgporter" in ASCII.
 constexpr std::string_view lock_sql = "SELECT pg_catalog.pg_advisory_xact_lock(8099566078813037938)";

@@ -17,6 +17,23 @@ std::optional<E> from_text(std::string_view text, std::initializer_list<E> all) 
 
 }  // namespace
 
+std::string_view to_text(MoveKind kind) {
+    switch (kind) {
+        case MoveKind::promote:
+            return "promote";
+        case MoveKind::demote:
+            return "demote";
+        case MoveKind::relocate:
+            return "relocate";
+    }
+    PP_ASSERT(false);
+}
+
+MoveKind kind_of_move(PlacementKind source, PlacementKind target) {
+    if (source != PlacementKind::database) return MoveKind::promote;
+    return target == PlacementKind::database ? MoveKind::relocate : MoveKind::demote;
+}
+
 std::string_view to_text(MoveState state) {
     switch (state) {
         case MoveState::planned:
@@ -37,6 +54,8 @@ std::string_view to_text(MoveState state) {
             return "catchup";
         case MoveState::verify:
             return "verify";
+        case MoveState::reverse_slot:
+            return "reverse_slot";
         case MoveState::hold:
             return "hold";
         case MoveState::fenced:
@@ -47,6 +66,14 @@ std::string_view to_text(MoveState state) {
             return "flipped";
         case MoveState::opened:
             return "opened";
+        case MoveState::reversing:
+            return "reversing";
+        case MoveState::rolling_back:
+            return "rolling_back";
+        case MoveState::flipped_back:
+            return "flipped_back";
+        case MoveState::rolled_back:
+            return "rolled_back";
         case MoveState::completed:
             return "completed";
         case MoveState::aborting:
@@ -59,12 +86,13 @@ std::string_view to_text(MoveState state) {
 
 std::optional<MoveState> move_state_from(std::string_view text) {
     using enum MoveState;
-    return from_text(text, {planned, preflight, schema, gate, slot, copy, index, catchup, verify, hold, fenced, drained,
-                            flipped, opened, completed, aborting, aborted});
+    return from_text(text, {planned, preflight, schema, gate, slot, copy, index, catchup, verify, reverse_slot, hold,
+                            fenced, drained, flipped, opened, reversing, rolling_back, flipped_back, rolled_back,
+                            completed, aborting, aborted});
 }
 
-// Before the flip: the next state, or aborting. A cutover attempt (hold, fenced, drained) may give way to verify. After
-// it: forward only.
+// Before the flip: the next state, or aborting. A cutover attempt (reverse_slot to drained) may give way to verify.
+// After it the move ends there (completed) or back where it began (rolled_back); a rollback may give way to reversing.
 bool may_follow(MoveState from, MoveState to) {
     using enum MoveState;
     switch (from) {
@@ -85,7 +113,9 @@ bool may_follow(MoveState from, MoveState to) {
         case catchup:
             return to == verify || to == aborting;
         case verify:
-            return to == hold || to == aborting;
+            return to == reverse_slot || to == aborting;
+        case reverse_slot:
+            return to == hold || to == verify || to == aborting;
         case hold:
             return to == fenced || to == verify || to == aborting;
         case fenced:
@@ -95,7 +125,14 @@ bool may_follow(MoveState from, MoveState to) {
         case flipped:
             return to == opened;
         case opened:
-            return to == completed;
+            return to == reversing || to == completed;
+        case reversing:
+            return to == rolling_back || to == opened;
+        case rolling_back:
+            return to == flipped_back || to == reversing;
+        case flipped_back:
+            return to == rolled_back;
+        case rolled_back:
         case completed:
             return false;
         case aborting:
@@ -107,7 +144,7 @@ bool may_follow(MoveState from, MoveState to) {
 }
 
 bool is_finished(MoveState state) {
-    return state == MoveState::completed || state == MoveState::aborted;
+    return state == MoveState::completed || state == MoveState::aborted || state == MoveState::rolled_back;
 }
 
 bool is_before_flip(MoveState state) {
@@ -130,6 +167,8 @@ std::string_view to_text(ArtefactKind kind) {
             return "target_schema";
         case ArtefactKind::target_database:
             return "target_database";
+        case ArtefactKind::catalog_database:
+            return "catalog_database";
     }
     PP_ASSERT(false);
 }
@@ -137,7 +176,7 @@ std::string_view to_text(ArtefactKind kind) {
 std::optional<ArtefactKind> artefact_kind_from(std::string_view text) {
     using enum ArtefactKind;
     return from_text(text, {replication_slot, publication, fence_triggers, fence_function, progress_table,
-                            target_schema, target_database});
+                            target_schema, target_database, catalog_database});
 }
 
 std::string_view to_text(CleanupWhen when) {

@@ -1,13 +1,18 @@
 // A move's states, request and records: pure values and one transition function. The mover (admin/mover) acts on them, the journal
 // (catalog/journal.hpp) keeps them. Any thread.
 //
-//   planned > preflight > schema > gate > slot > copy > index > catchup > verify > hold > fenced > drained
-//     > [flip: compare-and-set of the tenant's epoch] flipped > opened > completed
+//   planned > preflight > schema > gate > slot > copy > index > catchup > verify > reverse_slot > hold > fenced > drained
+//     > [flip: compare-and-set of the tenant's epoch] flipped > opened > reversing > completed
 //   every state before `flipped` > aborting > aborted
+//   reversing > rolling_back > [flip back: compare-and-set of the epoch] flipped_back > rolled_back
 //
-// `gate` installs the fence's triggers, disabled. `flipped` is the point of no return: before it the source owns the tenant and every
-// failure goes to `aborting`; after it the target does and every failure goes forward. `hold`, `fenced` and `drained` may go back to
+// `gate` installs the fence's triggers, disabled. `flipped` is the point of no return of the way there: before it the source owns the
+// tenant and every failure goes to `aborting`; after it the target does. `reverse_slot`, `hold`, `fenced` and `drained` may go back to
 // `verify` when a cutover attempt gives way.
+// `reverse_slot` prepares the way back, `reversing` follows it: what is written to the target goes to the fenced source too, until
+// `complete` or rollback. `opened` without it: there is no way back, MoveRecord::rollback_refused says why. `rolling_back` is the whole
+// cutover mirrored, and goes back to `reversing` when it gives way: the target owns the tenant until `flipped_back`, where the source
+// does.
 #pragma once
 
 #include <cstdint>
@@ -23,22 +28,28 @@
 namespace pgporter {
 
 enum class MoveState {
-    planned, preflight, schema, gate, slot, copy, index, catchup, verify, hold, fenced, drained,
-    flipped, opened, completed, aborting, aborted
+    planned, preflight, schema, gate, slot, copy, index, catchup, verify, reverse_slot, hold, fenced, drained,
+    flipped, opened, reversing, rolling_back, flipped_back, rolled_back, completed, aborting, aborted
 };
 
 [[nodiscard]] std::string_view to_text(MoveState state);  // "planned" ...
 [[nodiscard]] std::optional<MoveState> move_state_from(std::string_view text);
 [[nodiscard]] bool may_follow(MoveState from, MoveState to);
-[[nodiscard]] bool is_finished(MoveState state);          // completed or aborted: the tenant may be moved again
+[[nodiscard]] bool is_finished(MoveState state);          // completed, rolled_back or aborted: the tenant may be moved again
 [[nodiscard]] bool is_before_flip(MoveState state);       // aborting is still possible
+
+// From shared to dedicated, from dedicated to shared, from one dedicated database to another. Says itself in source and target.
+enum class MoveKind { promote, demote, relocate };
+[[nodiscard]] std::string_view to_text(MoveKind kind);  // "promote" ...
+[[nodiscard]] MoveKind kind_of_move(PlacementKind source, PlacementKind target);
 
 struct MoveRequest {
     std::string tenant;
     std::string cluster;   // target; may be the source's own
-    std::string database;  // target; created if it doesn't exist
+    std::string database;  // target; created if it doesn't exist, but for a demote
     std::uint32_t copy_jobs = 0;  // 0: mover.copy_jobs
     bool cutover = true;          // false: waits, caught up, until cutover is asked for
+    MoveKind kind = MoveKind::promote;
 };
 
 struct MoveProgress {
@@ -63,13 +74,17 @@ struct MoveRecord {
     MoveState state = MoveState::planned;
     MoveProgress progress;
     std::string error;       // why it was aborted
+    std::string rollback_refused;  // in `opened`: why there is no way back
     std::string created_at;  // RFC 3339, UTC
     std::string updated_at;
     std::string finished_at;  // empty while it isn't
 };
 
 // What a move made outside the catalog. The record is written before the thing is made, and done only when it is gone or belongs.
-enum class ArtefactKind { replication_slot, publication, fence_triggers, fence_function, progress_table, target_schema, target_database };
+enum class ArtefactKind {
+    replication_slot, publication, fence_triggers, fence_function, progress_table, target_schema, target_database,
+    catalog_database  // the target database's entry in the catalog
+};
 enum class CleanupWhen {
     always,       // whenever the move ends (slot, publication, fence, progress table)
     after_abort,  // only when it is aborted (what was made on the target)

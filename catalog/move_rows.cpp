@@ -30,7 +30,8 @@ const std::string& move_columns() {
         "m.rows_total_estimate, m.rows_copied, m.bytes_copied, m.changes_applied, m.transactions_applied, "
         "m.rows_verified, "
         "m.lag_bytes, m.cutover_attempts, m.pause_ms, m.note, m.error, " +
-        rfc3339("m.created_at") + ", " + rfc3339("m.updated_at") + ", " + rfc3339("m.finished_at");
+        rfc3339("m.created_at") + ", " + rfc3339("m.updated_at") + ", " + rfc3339("m.finished_at") +
+        ", m.rollback_refused";
     return columns;
 }
 
@@ -44,6 +45,7 @@ Result<MoveRecord> move_from_row(const PgResult& result, int row) {
     move.id = MoveId{result.unsigned_integer(row, 0)};
     move.source = {*source_kind, result.string(row, 5), result.string(row, 6), result.string(row, 7)};
     move.target = {*target_kind, result.string(row, 9), result.string(row, 10), result.string(row, 11)};
+    move.request.kind = kind_of_move(*source_kind, *target_kind);
     move.request.tenant = result.string(row, 1);
     move.request.cluster = move.target.cluster;
     move.request.database = move.target.database;
@@ -66,6 +68,7 @@ Result<MoveRecord> move_from_row(const PgResult& result, int row) {
     move.created_at = result.string(row, 25);
     move.updated_at = result.string(row, 26);
     move.finished_at = result.string(row, 27);
+    move.rollback_refused = result.string(row, 28);
     return move;
 }
 

@@ -1,5 +1,8 @@
 #include "catalog/store.hpp"
 
+#include <openssl/rand.h>
+
+#include "base/assert.hpp"
 #include "catalog/catalog_rows.hpp"
 #include "catalog/store_impl.hpp"
 
@@ -15,6 +18,16 @@ Error no_such_tenant(std::string_view tenant) {
 CatalogStore::CatalogStore(const CatalogConfig& config) : impl_(std::make_unique<Impl>(config)) {}
 
 CatalogStore::~CatalogStore() = default;
+
+std::uint32_t CatalogStore::Impl::random_instance() {
+    std::uint32_t number = 0;
+    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(&number), sizeof number) == 1);
+    return (number & 0x7FFF'FFFFU) | 1U;  // it is an advisory lock's key, too
+}
+
+std::uint32_t CatalogStore::instance() const {
+    return impl_->instance;
+}
 
 Result<void> CatalogStore::open() {
     return impl_->connection.open();
@@ -54,12 +67,12 @@ Result<void> CatalogStore::remove_tenant(std::string_view tenant) {
     if (!row) return row.error();
     if (row->empty()) return no_such_tenant(tenant);
     const auto move = sql.exec_params(
-        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'aborted')",
+        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'rolled_back', 'aborted')",
         {row->string(0, 0)});
     if (!move) return move.error();
     if (!move->empty()) {
         return fail(ErrorKind::conflict, "tenant \"" + std::string(tenant) + "\" is being moved",
-                    "move " + move->string(0, 0) + " is " + move->string(0, 1), "cancel or complete the move first");
+                    "move " + move->string(0, 0) + " is " + move->string(0, 1), "cancel, roll back or complete the move first");
     }
     PP_TRY(sql.exec_params("DELETE FROM pgporter.tenants WHERE id = $1::bigint", {row->string(0, 0)}));
     PP_TRY(sql.exec_params("UPDATE pgporter.users SET tenants = array_remove(tenants, $1) WHERE $1 = ANY (tenants)",

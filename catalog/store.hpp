@@ -21,6 +21,8 @@ class CatalogStore final : public MoveJournal {
     explicit CatalogStore(const CatalogConfig& config);
     ~CatalogStore() override;
 
+    // This process among those that share the catalog: a random positive integer, new with each start.
+    [[nodiscard]] std::uint32_t instance() const;
     [[nodiscard]] Result<void> open();  // connects, installs or upgrades the schema
     [[nodiscard]] Result<SnapshotContent> load();  // everything, in one REPEATABLE READ transaction
     // Makes the catalog match the document: creates and changes, never drops; reports. A placement that differs from the catalog's is an
@@ -40,6 +42,8 @@ class CatalogStore final : public MoveJournal {
     Result<std::int64_t> add_cleanup(const CleanupRecord& record) override;
     Result<void> cleanup_done(std::int64_t id) override;
     Result<std::vector<CleanupRecord>> open_cleanups(MoveId move) override;
+    Result<void> describe_target_database(MoveId move) override;
+    Result<void> forget_target_database(MoveId move) override;
     Result<std::unique_ptr<MoveOwnership>> own_move(MoveId move) override;
 
   private:

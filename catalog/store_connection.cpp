@@ -10,14 +10,13 @@ namespace {
 // Nothing of the catalog's may wait without a bound: the server ends it first, the client gives up a little later.
 constexpr std::string_view statement_timeout = "10s";
 constexpr std::string_view lock_timeout = "5s";
-constexpr std::chrono::milliseconds answer_timeout{15'000};
 
 }  // namespace
 
-Result<PgConnection> connect_catalog(const CatalogConfig& config, const std::string& purpose) {
+Result<PgConnection> connect_catalog(const CatalogConfig& config, const std::string& purpose, std::chrono::milliseconds answer_max) {
     PgConnectOptions options;
     options.connect_timeout = config.connect_timeout_ms;
-    options.answer_timeout = answer_timeout;
+    options.answer_timeout = answer_max;
     options.settings = {
         {"search_path", "pg_catalog"},  // nobody's function or operator stands in for PostgreSQL's own
         {"client_encoding", "UTF8"},

@@ -2,6 +2,7 @@
 // the transactions on it. A StoreTransaction holds the connection's lock from begin to end. Control-plane threads only.
 #pragma once
 
+#include <chrono>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -13,7 +14,9 @@
 namespace pgporter {
 
 // A new connection to the catalog with the settings that every statement of ours relies on. The schema isn't looked at.
-[[nodiscard]] Result<PgConnection> connect_catalog(const CatalogConfig& config, const std::string& purpose);
+constexpr std::chrono::milliseconds catalog_answer_max{15'000};
+[[nodiscard]] Result<PgConnection> connect_catalog(const CatalogConfig& config, const std::string& purpose,
+                                                   std::chrono::milliseconds answer_max = catalog_answer_max);
 
 class StoreConnection {
   public:

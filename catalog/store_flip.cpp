@@ -22,24 +22,33 @@ Result<Flipped> flipped_from(const PgResult& row) {
 }
 
 // Both compare-and-sets, one after the other. Conflict: one of them found something else; the caller rolls back.
-Result<Flipped> flip_rows(PgConnection& sql, MoveId move, Epoch expected, const std::string& token) {
+// `begun` is the token of the rollback's beginning: a move may roll back more than once, and a process that was stopped
+// meanwhile must not flip for an attempt of another's.
+Result<Flipped> flip_rows(PgConnection& sql, MoveId move, Epoch expected, const std::string& token,
+                          const std::string& begun) {
     const std::string id = std::to_string(move.value);
+    // The way there, or the way back: what the epoch must be tells them apart too.
     const auto moved = sql.exec_params(
-        "UPDATE pgporter.moves SET state = 'flipped', updated_at = clock_timestamp() WHERE id = $1::bigint AND state = "
-        "'drained'",
-        {id});
+        "UPDATE pgporter.moves SET state = CASE state WHEN 'drained' THEN 'flipped' ELSE 'flipped_back' END, "
+        "updated_at = clock_timestamp() WHERE id = $1::bigint AND state IN ('drained', 'rolling_back') "
+        "AND $2::bigint = CASE state WHEN 'drained' THEN epoch ELSE epoch + 1 END "
+        "AND (state = 'drained' OR $3 = (SELECT s.token FROM pgporter.move_steps AS s WHERE s.move = $1::bigint "
+        "ORDER BY s.id DESC LIMIT 1)) RETURNING state",
+        {id, std::to_string(expected.value), begun});
     if (!moved) return moved.error();
-    if (moved->affected() != 1) {
+    if (moved->rows() != 1) {
         const auto row = sql.exec_params("SELECT state FROM pgporter.moves WHERE id = $1::bigint", {id});
         if (!row) return row.error();
         if (row->empty()) return fail(ErrorKind::not_found, "move " + id + " doesn't exist");
-        return fail(ErrorKind::conflict, "move " + id + " is " + row->string(0, 0) + ", not drained");
+        return fail(ErrorKind::conflict, "move " + id + " is " + row->string(0, 0) + ", not drained, of another epoch, or another instance has taken it over");
     }
+    const std::string state = moved->string(0, 0);
+    const std::string side = state == "flipped" ? "target" : "source";
     const auto tenant = sql.exec_params(
-        "UPDATE pgporter.tenants AS t SET kind = m.target_kind, cluster = m.target_cluster, database = "
-        "m.target_database, "
-        "schema = m.target_schema, epoch = t.epoch + 1 "
-        "FROM pgporter.moves AS m WHERE m.id = $1::bigint AND t.id = m.tenant_id AND t.epoch = $2::bigint RETURNING " +
+        "UPDATE pgporter.tenants AS t SET kind = m." + side + "_kind, cluster = m." + side + "_cluster, database = m." + side +
+            "_database, schema = m." + side +
+            "_schema, epoch = t.epoch + 1 "
+            "FROM pgporter.moves AS m WHERE m.id = $1::bigint AND t.id = m.tenant_id AND t.epoch = $2::bigint RETURNING " +
             tenant_columns() + ", t.changed_version",
         {id, std::to_string(expected.value)});
     if (!tenant) return tenant.error();
@@ -47,8 +56,7 @@ Result<Flipped> flip_rows(PgConnection& sql, MoveId move, Epoch expected, const 
         return fail(ErrorKind::conflict, "the tenant of move " + id + " doesn't have the epoch " +
                                              std::to_string(expected.value) + " any more");
     }
-    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, token) VALUES ($1::bigint, 'flipped', $2)",
-                           {id, token}));
+    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, token) VALUES ($1::bigint, $2, $3)", {id, state, token}));
     return flipped_from(*tenant);
 }
 
@@ -59,7 +67,7 @@ Result<Tenant> CatalogStore::flip(MoveId move, Epoch expected, CatalogVersion& v
     if (!token) return token.error();
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
-    auto flipped = flip_rows(transaction->sql(), move, expected, *token);
+    auto flipped = flip_rows(transaction->sql(), move, expected, *token, impl_->last_step(move));
     if (!flipped) return flipped.error();
     const auto committed = transaction->commit();
     if (!committed) {

@@ -32,7 +32,7 @@ Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& r
     if (!row) return row.error();
     if (row->empty()) return fail(ErrorKind::not_found, "tenant \"" + request.tenant + "\" doesn't exist");
     const auto unfinished = sql.exec_params(
-        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'aborted')",
+        "SELECT id, state FROM pgporter.moves WHERE tenant_id = $1::bigint AND state NOT IN ('completed', 'rolled_back', 'aborted')",
         {row->string(0, 0)});
     if (!unfinished) return unfinished.error();
     if (!unfinished->empty()) {
@@ -49,14 +49,16 @@ Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& r
 }
 
 Result<void> check_target(PgConnection& sql, const Placement& source, const Placement& target) {
-    if (target.kind != PlacementKind::database || target.schema != source.schema) {
-        return fail(ErrorKind::invalid, "a move ends in a database of the tenant's own, in a schema of the same name");
+    const bool is_demote = source.kind == PlacementKind::database && target.kind == PlacementKind::schema;
+    if ((target.kind != PlacementKind::database && !is_demote) || target.schema != source.schema) {
+        return fail(ErrorKind::invalid,
+                    "a move ends in a database of the tenant's own, or leads from there to a shared one, in a schema of the same name");
     }
     const auto cluster = sql.exec_params("SELECT 1 FROM pgporter.clusters WHERE name = $1", {target.cluster});
     if (!cluster) return cluster.error();
     if (cluster->empty()) return fail(ErrorKind::not_found, "cluster \"" + target.cluster + "\" doesn't exist");
     const auto owner =
-        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND schema = $3",
+        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND (schema = $3 OR kind = 'database')",
                         {target.cluster, target.database, target.schema});
     if (!owner) return owner.error();
     if (owner->empty()) return {};
@@ -66,6 +68,7 @@ Result<void> check_target(PgConnection& sql, const Placement& source, const Plac
 // The shared database's name stays a known one after its last tenant left it: those who log in with that name go on
 // doing so.
 Result<void> keep_source_database_known(PgConnection& sql, const Placement& source) {
+    if (source.kind == PlacementKind::database) return {};
     const PgParams key{source.cluster, source.database};
     const auto known = sql.exec_params("SELECT 1 FROM pgporter.databases WHERE cluster = $1 AND name = $2", key);
     if (!known) return known.error();
@@ -94,12 +97,48 @@ Result<MoveRecord> insert_move(PgConnection& sql, const MoveRequest& request, co
     return move_from_row(*row, 0);
 }
 
+// The other instances end these connections of one that has stopped (catalog/instances.cpp).
+std::string owner_name(MoveId move, std::uint32_t instance) {
+    return "owner of move " + id_text(move) + " in instance " + std::to_string(instance);
+}
+
 class AdvisoryOwnership final : public MoveOwnership {
   public:
-    explicit AdvisoryOwnership(PgConnection connection) : connection_(std::move(connection)) {}
+    AdvisoryOwnership(CatalogConfig config, MoveId move, std::uint32_t instance) : config_(std::move(config)), move_(move), instance_(instance) {}
+
+    [[nodiscard]] bool is_held() override { return connection_.notifications().has_value(); }
+
+    [[nodiscard]] Result<void> renew() override {
+        connection_.close();
+        auto connection = connect_catalog(config_, owner_name(move_, instance_));
+        if (!connection) return connection.error();
+        // Where the way to the catalog broke and not the catalog, the server may still have our last session.
+        PP_TRY(connection->exec_params(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid = $1::integer AND usename = session_user AND "
+            "application_name = current_setting('application_name')",
+            {std::to_string(backend_pid_)}));
+        return lock(*std::move(connection));
+    }
+
+    [[nodiscard]] Result<void> lock(PgConnection connection) {
+        const auto locked = connection.exec_params("SELECT pg_try_advisory_lock($1::integer, $2::integer)",
+                                                   {std::string(ownership_lock_class), id_text(move_)});
+        if (!locked) return locked.error();
+        if (!locked->boolean(0, 0)) {
+            return fail(ErrorKind::conflict,
+                        "move " + id_text(move_) + " is owned by another instance, or by another thread of this one");
+        }
+        connection_ = std::move(connection);
+        backend_pid_ = connection_.backend_pid();
+        return {};
+    }
 
   private:
+    const CatalogConfig config_;
+    const MoveId move_;
+    const std::uint32_t instance_;
     PgConnection connection_;  // the lock lives as long as this session does
+    int backend_pid_ = 0;      // of the session that had the lock last
 };
 
 }  // namespace
@@ -129,7 +168,8 @@ Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const P
 }
 
 Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, std::string_view note) {
-    if (!may_follow(from, to) || to == MoveState::flipped) {  // the flip has a function of its own
+    // The flips have a function of their own.
+    if (!may_follow(from, to) || to == MoveState::flipped || to == MoveState::flipped_back) {
         return fail(ErrorKind::internal,
                     "a move can't go from " + std::string(to_text(from)) + " to " + std::string(to_text(to)));
     }
@@ -141,7 +181,8 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     const auto changed = sql.exec_params(
         "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
         "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
-        "finished_at = CASE WHEN $3 IN ('completed', 'aborted') THEN clock_timestamp() END "
+        "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
+        "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
         "WHERE id = $1::bigint AND state = $2",
         {id_text(move), std::string(to_text(from)), std::string(to_text(to)), std::string(note)});
     if (!changed) return changed.error();
@@ -154,6 +195,8 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     }
     PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
                            {id_text(move), std::string(to_text(to)), std::string(note), *token}));
+    if (to == MoveState::rolling_back) impl_->remember_step(move, *token);
+    if (is_finished(to)) impl_->forget_steps(move);
     const auto committed = transaction->commit();
     if (committed) return {};
     if (!transaction->outcome_unknown()) return committed.error();
@@ -197,7 +240,7 @@ Result<std::vector<MoveRecord>> CatalogStore::list_moves(bool unfinished_only) {
     if (!transaction) return transaction.error();
     const auto rows = transaction->sql().exec_params(
         "SELECT " + move_columns() +
-            " FROM pgporter.moves AS m WHERE NOT $1::boolean OR m.state NOT IN ('completed', 'aborted') "
+            " FROM pgporter.moves AS m WHERE NOT $1::boolean OR m.state NOT IN ('completed', 'rolled_back', 'aborted') "
             "ORDER BY m.id DESC LIMIT $2::bigint",
         {unfinished_only ? "true" : "false", std::to_string(moves_listed_max)});
     if (!rows) return rows.error();
@@ -254,17 +297,34 @@ Result<std::vector<CleanupRecord>> CatalogStore::open_cleanups(MoveId move) {
     return records;
 }
 
+Result<void> CatalogStore::describe_target_database(MoveId move) {
+    auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
+    if (!transaction) return transaction.error();
+    PP_TRY(transaction->sql().exec_params(
+        "INSERT INTO pgporter.databases (cluster, name, isolation, tenant_setting, tenant_column) "
+        "SELECT m.target_cluster, m.target_database, d.isolation, d.tenant_setting, d.tenant_column FROM pgporter.moves AS m "
+        "JOIN pgporter.databases AS d ON d.cluster = m.source_cluster AND d.name = m.source_database WHERE m.id = $1::bigint "
+        "ON CONFLICT DO NOTHING",
+        {id_text(move)}));
+    return transaction->commit();
+}
+
+Result<void> CatalogStore::forget_target_database(MoveId move) {
+    auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
+    if (!transaction) return transaction.error();
+    PP_TRY(transaction->sql().exec_params(
+        "DELETE FROM pgporter.databases AS d USING pgporter.moves AS m WHERE m.id = $1::bigint AND m.state = 'aborting' "
+        "AND d.cluster = m.target_cluster AND d.name = m.target_database",
+        {id_text(move)}));
+    return transaction->commit();
+}
+
 Result<std::unique_ptr<MoveOwnership>> CatalogStore::own_move(MoveId move) {
-    auto connection = connect_catalog(impl_->connection.config(), "owner of move " + id_text(move));
+    auto connection = connect_catalog(impl_->connection.config(), owner_name(move, impl_->instance));
     if (!connection) return connection.error();
-    const auto locked = connection->exec_params("SELECT pg_try_advisory_lock($1::integer, $2::integer)",
-                                                {std::string(ownership_lock_class), id_text(move)});
-    if (!locked) return locked.error();
-    if (!locked->boolean(0, 0)) {
-        return fail(ErrorKind::conflict,
-                    "move " + id_text(move) + " is owned by another instance, or by another thread of this one");
-    }
-    return std::unique_ptr<MoveOwnership>(std::make_unique<AdvisoryOwnership>(*std::move(connection)));
+    auto ownership = std::make_unique<AdvisoryOwnership>(impl_->connection.config(), move, impl_->instance);
+    PP_TRY(ownership->lock(*std::move(connection)));
+    return std::unique_ptr<MoveOwnership>(std::move(ownership));
 }
 
 }  // namespace pgporter

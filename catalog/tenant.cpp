@@ -110,11 +110,12 @@ bool is_tenant_name(std::string_view name) {
 }
 
 std::string search_path_of(const Tenant& tenant) {
-    const bool is_rows = tenant.placement.kind == PlacementKind::rows;
-    // Rows are where the server's own path leads to, unless their schemas are named.
+    // Without a schema of its own a tenant's tables are where the server's own path leads to, unless their schemas are named: rows,
+    // and what were rows and has a database to itself now.
+    const bool no_schema = tenant.placement.schema.empty();
     const bool has_default = tenant.shared_schemas == Tenant{}.shared_schemas;
-    if (is_rows ? has_default : tenant.placement.schema.empty()) return {};
-    std::string path = is_rows ? std::string() : quote_ident_where_needed(tenant.placement.schema);
+    if (no_schema && (has_default || tenant.placement.kind == PlacementKind::schema)) return {};
+    std::string path = no_schema ? std::string() : quote_ident_where_needed(tenant.placement.schema);
     for (const auto& schema : tenant.shared_schemas) {
         path += path.empty() ? "" : ", ";
         path += quote_ident_where_needed(schema);

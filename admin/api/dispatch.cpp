@@ -129,7 +129,9 @@ ApiResponse Dispatcher::call(const Route& route, const ApiRequest& request) cons
         case Endpoint::list_tenants: return list_tenants(ports_, request);
         case Endpoint::get_tenant: return get_tenant(ports_, request);
         case Endpoint::forget_tenant: return forget_tenant(ports_, request);
-        case Endpoint::promote_tenant: return promote_tenant(ports_, request);
+        case Endpoint::promote_tenant: return start_move(ports_, request, MoveKind::promote);
+        case Endpoint::demote_tenant: return start_move(ports_, request, MoveKind::demote);
+        case Endpoint::relocate_tenant: return start_move(ports_, request, MoveKind::relocate);
         case Endpoint::suspend_tenant: return suspend_tenant(ports_, request);
         case Endpoint::resume_tenant: return resume_tenant(ports_, request);
         case Endpoint::list_clusters: return list_clusters(ports_, request);
@@ -139,6 +141,7 @@ ApiResponse Dispatcher::call(const Route& route, const ApiRequest& request) cons
         case Endpoint::get_move: return get_move(ports_, request);
         case Endpoint::cancel_move: return cancel_move(ports_, request);
         case Endpoint::cutover_move: return cutover_move(ports_, request);
+        case Endpoint::rollback_move: return rollback_move(ports_, request);
         case Endpoint::complete_move: return complete_move(ports_, request);
         // The connection turns a 200 of this into a stream of events.
         case Endpoint::move_events: return get_move(ports_, request);

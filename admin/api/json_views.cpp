@@ -150,9 +150,12 @@ json::object view_of(const MoveRecord& move) {
             {"source", view_of(move.source)},
             {"target", view_of(move.target)},
             {"cutover", move.request.cutover},
+            {"kind", text(to_text(move.request.kind))},
             {"epoch", move.epoch.value},
             {"progress", view_of_progress(move.progress)},
             {"error", text_or_null(move.error)},
+            {"rollback", json::object{{"possible", move.state == MoveState::reversing},
+                                      {"refused", text_or_null(move.rollback_refused)}}},
             {"created_at", move.created_at},
             {"updated_at", move.updated_at},
             {"finished_at", text_or_null(move.finished_at)},
@@ -208,7 +211,7 @@ Result<json::object> parse_body(const ApiRequest& request) {
     return std::move(value.get_object());
 }
 
-Result<PromoteBody> parse_promote(std::string_view tenant, const json::object& body) {
+Result<PromoteBody> parse_promote(MoveKind kind, std::string_view tenant, const json::object& body) {
     PP_TRY(only_fields(body, {"to", "cluster", "database", "dry_run", "copy_jobs", "cutover"}));
     const json::object* target = &body;
     if (const auto* to = body.if_contains("to")) {
@@ -225,7 +228,11 @@ Result<PromoteBody> parse_promote(std::string_view tenant, const json::object& b
         return fail(ErrorKind::invalid, "no target cluster", {}, R"(send {"to": {"cluster": "...", "database": "..."}})");
     }
     PP_TRY(check_identifier("the cluster's name", *cluster));
+    if (kind == MoveKind::demote && !target->contains("database")) {
+        return fail(ErrorKind::invalid, "no shared database", {}, R"(send {"to": {"cluster": "...", "database": "..."}})");
+    }
     PromoteBody out;
+    out.move.kind = kind;
     out.move.tenant = std::string(tenant);
     out.move.cluster = *cluster;
     out.move.database = target->contains("database") ? *database : out.move.tenant;

@@ -29,11 +29,11 @@ namespace pgporter {
 // The request's JSON object; an empty body is an empty object. Errors name line and column.
 [[nodiscard]] Result<boost::json::object> parse_body(const ApiRequest& request);
 
-// Where a promote should go, from its body: {"to": {"cluster", "database"}} or the two at the top, "dry_run", "copy_jobs", "cutover".
+// Where a promote, demote or relocate should go, from its body: {"to": {"cluster", "database"}} or the two at the top, "dry_run", "copy_jobs", "cutover".
 struct PromoteBody {
     MoveRequest move;
     bool dry_run = false;
 };
-[[nodiscard]] Result<PromoteBody> parse_promote(std::string_view tenant, const boost::json::object& body);
+[[nodiscard]] Result<PromoteBody> parse_promote(MoveKind kind, std::string_view tenant, const boost::json::object& body);
 
 }  // namespace pgporter

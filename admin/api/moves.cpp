@@ -1,4 +1,4 @@
-// The moves resource: what the mover knows, and the operator's three verbs.
+// The moves resource: what the mover knows, and the operator's verbs.
 #include <charconv>
 
 #include "admin/api/json_views.hpp"
@@ -67,6 +67,10 @@ ApiResponse cancel_move(const ApiPorts& ports, const ApiRequest& request) {
 
 ApiResponse cutover_move(const ApiPorts& ports, const ApiRequest& request) {
     return act_on_move(request, [&](MoveId id) { return ports.mover.cutover(id); });
+}
+
+ApiResponse rollback_move(const ApiPorts& ports, const ApiRequest& request) {
+    return act_on_move(request, [&](MoveId id) { return ports.mover.rollback(id); });
 }
 
 ApiResponse complete_move(const ApiPorts& ports, const ApiRequest& request) {

@@ -54,6 +54,36 @@ const char* const openapi_paths = R"json(
     }
   }
 },
+"/v1/tenants/{name}:demote": {
+  "parameters": [{"$ref": "#/components/parameters/TenantName"}],
+  "post": {
+    "operationId": "demoteTenant", "summary": "Move a tenant from its own database to a shared one, while it works",
+    "parameters": [{"$ref": "#/components/parameters/DryRun"}, {"$ref": "#/components/parameters/IdempotencyKey"}],
+    "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Promote"},
+      "example": {"to": {"cluster": "main", "database": "app"}}}}},
+    "responses": {
+      "200": {"description": "dry_run: what the preflight found; nothing was changed", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Preflight"}}}},
+      "202": {"description": "The move has begun", "headers": {"Location": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},
+      "default": {"$ref": "#/components/responses/Problem"}
+    }
+  }
+},
+"/v1/tenants/{name}:relocate": {
+  "parameters": [{"$ref": "#/components/parameters/TenantName"}],
+  "post": {
+    "operationId": "relocateTenant", "summary": "Move a tenant from its own database to another one, while it works",
+    "parameters": [{"$ref": "#/components/parameters/DryRun"}, {"$ref": "#/components/parameters/IdempotencyKey"}],
+    "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Promote"},
+      "example": {"to": {"cluster": "big", "database": "acme"}}}}},
+    "responses": {
+      "200": {"description": "dry_run: what the preflight found; nothing was changed", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Preflight"}}}},
+      "202": {"description": "The move has begun", "headers": {"Location": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},
+      "default": {"$ref": "#/components/responses/Problem"}
+    }
+  }
+},
 "/v1/tenants/{name}:suspend": {
   "parameters": [{"$ref": "#/components/parameters/TenantName"}],
   "post": {
@@ -158,10 +188,21 @@ const char* const openapi_paths = R"json(
     }
   }
 },
+"/v1/moves/{id}:rollback": {
+  "parameters": [{"$ref": "#/components/parameters/MoveId"}],
+  "post": {
+    "operationId": "rollbackMove", "summary": "Bring the tenant of a move in state reversing back to where it came from, with everything written since",
+    "parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}],
+    "responses": {
+      "202": {"description": "The move is told", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},
+      "default": {"$ref": "#/components/responses/Problem"}
+    }
+  }
+},
 "/v1/moves/{id}:complete": {
   "parameters": [{"$ref": "#/components/parameters/MoveId"}],
   "post": {
-    "operationId": "completeMove", "summary": "End an opened move: drops the tenant's data in the source database for good",
+    "operationId": "completeMove", "summary": "End a move that has flipped: drops the tenant's data in the source database for good",
     "parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}],
     "responses": {
       "202": {"description": "The move is told", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},

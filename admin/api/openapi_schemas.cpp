@@ -81,11 +81,13 @@ const char* const openapi_schemas = R"json(
       "pause_ms": {"type": "number", "description": "of the successful cutover"}, "note": {"type": "string"}}},
   "Move": {"type": "object", "required": ["id", "tenant", "state", "finished", "source", "target", "progress", "next_steps"],
     "properties": {"id": {"type": "integer"}, "tenant": {"type": "string"},
-      "state": {"enum": ["planned", "preflight", "schema", "gate", "slot", "copy", "index", "catchup", "verify", "hold", "fenced", "drained", "flipped", "opened", "completed", "aborting", "aborted"]},
-      "finished": {"type": "boolean"}, "before_flip": {"type": "boolean", "description": "it can still be cancelled"},
+      "state": {"enum": ["planned", "preflight", "schema", "gate", "slot", "copy", "index", "catchup", "verify", "reverse_slot", "hold", "fenced", "drained", "flipped", "opened", "reversing", "rolling_back", "flipped_back", "rolled_back", "completed", "aborting", "aborted"]},
+      "kind": {"enum": ["promote", "demote", "relocate"]}, "finished": {"type": "boolean"}, "before_flip": {"type": "boolean", "description": "it can still be cancelled"},
       "source": {"$ref": "#/components/schemas/Placement"}, "target": {"$ref": "#/components/schemas/Placement"}, "cutover": {"type": "boolean"},
       "epoch": {"type": "integer", "description": "the tenant's when the move began"}, "progress": {"$ref": "#/components/schemas/Progress"},
-      "error": {"type": ["string", "null"], "description": "why it was aborted"}, "created_at": {"type": "string"}, "updated_at": {"type": "string"},
+      "error": {"type": ["string", "null"], "description": "why it was aborted"},
+      "rollback": {"type": "object", "properties": {"possible": {"type": "boolean", "description": "now, with :rollback"},
+        "refused": {"type": ["string", "null"], "description": "why there is no way back"}}}, "created_at": {"type": "string"}, "updated_at": {"type": "string"},
       "finished_at": {"type": ["string", "null"]}, "next_steps": {"type": "array", "items": {"$ref": "#/components/schemas/NextStep"}}}},
   "Ready": {"type": "object", "properties": {"status": {"enum": ["ready", "starting", "draining"]}, "catalog_connected": {"type": "boolean"}, "catalog_version": {"type": "integer"}}}
 }

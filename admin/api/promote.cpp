@@ -1,4 +1,4 @@
-// POST /v1/tenants/{name}:promote: the quick refusals here, everything else is the mover's preflight.
+// POST /v1/tenants/{name}:promote, :demote and :relocate: the quick refusals here, everything else is the mover's preflight.
 #include "admin/api/json_views.hpp"
 #include "admin/api/problem.hpp"
 #include "admin/api/resources.hpp"
@@ -21,10 +21,10 @@ Result<void> check_names(const ApiPorts& ports, const MoveRequest& move) {
 
 }  // namespace
 
-ApiResponse promote_tenant(const ApiPorts& ports, const ApiRequest& request) {
+ApiResponse start_move(const ApiPorts& ports, const ApiRequest& request, MoveKind kind) {
     const auto body = parse_body(request);
     if (!body) return problem_response(body.error(), request.path);
-    const auto promote = parse_promote(request.params.at("name"), *body);
+    const auto promote = parse_promote(kind, request.params.at("name"), *body);
     if (!promote) return problem_response(promote.error(), request.path);
     const auto dry_run = bool_query(request, "dry_run");
     if (!dry_run) return problem_response(dry_run.error(), request.path);

@@ -14,7 +14,7 @@ namespace pgporter {
 [[nodiscard]] ApiResponse resume_tenant(const ApiPorts& ports, const ApiRequest& request);
 [[nodiscard]] ApiResponse forget_tenant(const ApiPorts& ports, const ApiRequest& request);
 // promote.cpp
-[[nodiscard]] ApiResponse promote_tenant(const ApiPorts& ports, const ApiRequest& request);
+[[nodiscard]] ApiResponse start_move(const ApiPorts& ports, const ApiRequest& request, MoveKind kind);
 // clusters.cpp
 [[nodiscard]] ApiResponse list_clusters(const ApiPorts& ports, const ApiRequest& request);
 // doctor.cpp
@@ -26,6 +26,7 @@ namespace pgporter {
 [[nodiscard]] ApiResponse get_move(const ApiPorts& ports, const ApiRequest& request);
 [[nodiscard]] ApiResponse cancel_move(const ApiPorts& ports, const ApiRequest& request);
 [[nodiscard]] ApiResponse cutover_move(const ApiPorts& ports, const ApiRequest& request);
+[[nodiscard]] ApiResponse rollback_move(const ApiPorts& ports, const ApiRequest& request);
 [[nodiscard]] ApiResponse complete_move(const ApiPorts& ports, const ApiRequest& request);
 // The move that a request's {id} names; not_found for anything that isn't one.
 [[nodiscard]] Result<MoveRecord> find_requested_move(const ApiPorts& ports, const ApiRequest& request);

@@ -12,9 +12,9 @@
 namespace pgporter {
 
 enum class Endpoint {
-    list_tenants, get_tenant, forget_tenant, promote_tenant, suspend_tenant, resume_tenant,
+    list_tenants, get_tenant, forget_tenant, promote_tenant, demote_tenant, relocate_tenant, suspend_tenant, resume_tenant,
     list_clusters, check_database, apply_document,
-    list_moves, get_move, cancel_move, cutover_move, complete_move, move_events,
+    list_moves, get_move, cancel_move, cutover_move, complete_move, rollback_move, move_events,
     healthz, readyz, metrics_page, openapi
 };
 

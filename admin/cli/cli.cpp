@@ -7,6 +7,7 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "admin/cli/commands.hpp"
 #include "admin/cli/completion.hpp"
@@ -112,18 +113,25 @@ void add_catalog_commands(CLI::App& app, Parsed& parsed) {
 }
 
 void add_move_commands(CLI::App& app, Parsed& parsed) {
-    auto* promote = app.add_subcommand("promote", "move a tenant to its own database while it works");
-    promote->add_option("NAME", parsed.promote.tenant, "the tenant")->required();
-    promote->add_option("--to", parsed.promote.to, "CLUSTER or CLUSTER/DATABASE; the database is the tenant's name otherwise")->required();
-    promote->add_flag("--dry-run", parsed.promote.dry_run, "only look: blockers, warnings, size and time");
-    promote->add_flag("--wait", parsed.promote.wait, "watch it until clients work in the new database");
-    promote->add_flag("--no-cutover", parsed.no_cutover, "copy and follow, then wait for `pgporter cutover`");
-    promote->callback([&parsed] {
-        parsed.action = [&parsed](const Commands& c) {
-            parsed.promote.cutover = !parsed.no_cutover;
-            return c.promote(parsed.promote);
-        };
-    });
+    const std::tuple<const char*, const char*, const char*> kinds[] = {
+        {"promote", "move a tenant to its own database while it works", "CLUSTER or CLUSTER/DATABASE; the database is the tenant's name otherwise"},
+        {"relocate", "move a tenant from its own database to another one", "CLUSTER or CLUSTER/DATABASE; the database is the tenant's name otherwise"},
+        {"demote", "move a tenant from its own database to a shared one", "CLUSTER/DATABASE"}};
+    for (const auto& [kind, text, target] : kinds) {
+        auto* command = app.add_subcommand(kind, text);
+        command->add_option("NAME", parsed.promote.tenant, "the tenant")->required();
+        command->add_option("--to", parsed.promote.to, target)->required();
+        command->add_flag("--dry-run", parsed.promote.dry_run, "only look: blockers, warnings, size and time");
+        command->add_flag("--wait", parsed.promote.wait, "watch it until clients work in the new database");
+        command->add_flag("--no-cutover", parsed.no_cutover, "copy and follow, then wait for `pgporter cutover`");
+        command->callback([&parsed, name = std::string(kind)] {
+            parsed.action = [&parsed, name](const Commands& c) {
+                parsed.promote.kind = name;
+                parsed.promote.cutover = !parsed.no_cutover;
+                return c.promote(parsed.promote);
+            };
+        });
+    }
     app.add_subcommand("moves", "list the moves")->callback([&parsed] {
         parsed.action = [](const Commands& c) { return c.list_moves(); };
     });
@@ -132,7 +140,8 @@ void add_move_commands(CLI::App& app, Parsed& parsed) {
     move->add_flag("--watch", parsed.watch, "follow it until it is finished");
     const std::pair<const char*, const char*> verbs[] = {{"cutover", "switch a move's tenant over now"},
                                                          {"cancel", "give a move up; the tenant stays where it is"},
-                                                         {"complete", "end an opened move: drops the tenant's data in the source"}};
+                                                         {"rollback", "bring a moved tenant back, with all that was written since"},
+                                                         {"complete", "end a move: drops the tenant's data in the source"}};
     for (const auto& [verb, text] : verbs) {
         add_named(app, parsed, verb, text, "ID", [&parsed, name = verb](const Commands& c) { return c.act_on_move(parsed.name, name); });
     }

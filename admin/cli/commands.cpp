@@ -203,7 +203,7 @@ int Commands::promote(const Promote& options) const {
     json::object to{{"cluster", options.to.substr(0, slash)}};
     if (slash != std::string::npos) to["database"] = options.to.substr(slash + 1);
     json::object body{{"to", std::move(to)}, {"dry_run", options.dry_run}, {"cutover", options.cutover}};
-    auto call = post("/v1/tenants/" + percent_encode(options.tenant) + ":promote", json::serialize(body));
+    auto call = post("/v1/tenants/" + percent_encode(options.tenant) + ":" + options.kind, json::serialize(body));
     call.answer_max = preflight_max;
     const auto answer = ask(call);
     if (answer.exit != exit_ok) return answer.exit;
@@ -225,7 +225,7 @@ int Commands::wait_for(const std::string& id, bool cutover) const {
         client_, id, style,
         [cutover](const json::value& m) {
             const auto state = state_of(m);
-            return state == "opened" || state == "completed" || state == "aborted" || (!cutover && state == "verify");
+            return state == "opened" || state == "reversing" || state == "completed" || state == "aborted" || (!cutover && state == "verify");
         },
         refusal);
     if (move) return print_end(*move);

@@ -15,6 +15,7 @@ class Commands {
     Commands(HttpClient client, bool json) : client_(std::move(client)), json_(json) {}
 
     struct Promote {
+        std::string kind = "promote";  // or demote, relocate
         std::string tenant;
         std::string to;  // CLUSTER or CLUSTER/DATABASE
         bool dry_run = false;
@@ -38,7 +39,7 @@ class Commands {
     int promote(const Promote& options) const;
     int list_moves() const;
     int show_move(const std::string& id, bool watch) const;
-    int act_on_move(const std::string& id, const std::string& verb) const;  // cutover, cancel, complete
+    int act_on_move(const std::string& id, const std::string& verb) const;  // cutover, cancel, rollback, complete
     int status() const;
 
   private:

@@ -27,23 +27,34 @@ std::vector<const char*> zero_ended(const ApplyStatement& statement, std::vector
 
 }  // namespace
 
-Result<void> create_progress_table(ServerSession& target, MoveId move) {
-    const auto schema = quote_ident(artefact_name(move));
+Result<void> create_progress_table(ServerSession& target, const MoveServers& servers, const std::string& signature) {
+    const auto schema = quote_ident(servers.artefact());
     PP_TRY(target.exec("BEGIN; CREATE SCHEMA " + schema + "; CREATE TABLE " + schema +
-                       ".progress (lsn pg_lsn NOT NULL); INSERT INTO " + schema + ".progress VALUES ('0/0'); COMMIT"));
+                       ".progress (lsn pg_lsn NOT NULL, signature text NOT NULL); INSERT INTO " + schema +
+                       ".progress VALUES ('0/0', " + quote_literal(signature) + "); COMMIT"));
     return {};
+}
+
+Result<std::string> read_progress_signature(ServerSession& target, const MoveServers& servers) {
+    auto rows = target.exec("SELECT signature FROM " + quote_ident(servers.artefact()) + ".progress");
+    if (!rows) return rows.error();
+    if (rows->count() != 1) return fail(ErrorKind::conflict, "the progress row of " + servers.artefact() + " is missing");
+    return rows->string(0, 0);
 }
 
 Result<Applier> Applier::connect(const MoveServers& servers, const std::string& search_path) {
     auto session = servers.target();
     if (!session) return session.error();
     Applier applier(std::move(*session));
-    const auto progress = quote_ident(artefact_name(servers.move())) + ".progress";
+    const auto progress = quote_ident(servers.artefact()) + ".progress";
+    const auto mark = "SELECT pg_catalog.pg_logical_emit_message(true, " + quote_literal(servers.artefact()) + ", " +
+                      quote_literal(applied_mark) + ")";
     auto rows = applier.session_->exec(
-        "SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
-        "; SET plan_cache_mode = force_generic_plan; SET search_path = " +
-        search_path + "; PREPARE progress(pg_lsn) AS UPDATE " + progress + " SET lsn = $1; SELECT lsn FROM " +
-        progress);
+        std::string("SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
+                    "; SET plan_cache_mode = force_generic_plan; SET ") +
+        applies_setting + " = " + quote_literal(servers.artefact()) + "; SET search_path = " + search_path +
+        "; PREPARE mark AS " + mark + "; PREPARE progress(pg_lsn) AS UPDATE " + progress +
+        " SET lsn = $1; SELECT lsn FROM " + progress);
     if (!rows) return rows.error();
     const auto at = rows->count() == 1 ? lsn_from(rows->text(0, 0)) : std::nullopt;
     if (!at) return fail(ErrorKind::internal, "the target's progress row is missing");
@@ -59,7 +70,7 @@ Error Applier::broken() const {
 
 Result<void> Applier::queue(int sent, Expected expected) {
     if (sent != 1) return broken();
-    expected_.push_back(expected);
+    expected_.push_back(std::move(expected));
     unsent_ = true;
     return {};
 }
@@ -85,12 +96,30 @@ Result<void> Applier::make_room() {
 Result<void> Applier::open() {
     if (open_) return {};
     PP_TRY(queue(PQsendQueryParams(session_->raw(), "BEGIN", 0, nullptr, nullptr, nullptr, nullptr, 0), {}));
+    PP_TRY(queue(PQsendQueryPrepared(session_->raw(), "mark", 0, nullptr, nullptr, nullptr, 0), {}));
     open_ = true;
     changes_open_ = 0;
     return {};
 }
 
 Result<void> Applier::change(const SourceTable& table, const ApplyStatement& statement, Rows rows) {
+    return send(table, statement, {rows == Rows::one ? Answer::one_row : Answer::one_or_none, &table});
+}
+
+Result<void> Applier::change_tracked(const SourceTable& table, const ApplyStatement& statement, std::string key) {
+    Expected expected{Answer::tracked, &table};
+    expected.key = std::move(key);
+    return send(table, statement, std::move(expected));
+}
+
+Result<void> Applier::ask_for_answers() {
+    if (expected_.empty()) return {};
+    if (PQsendFlushRequest(session_->raw()) != 1) return broken();
+    unsent_ = true;
+    return {};
+}
+
+Result<void> Applier::send(const SourceTable& table, const ApplyStatement& statement, Expected expected) {
     PP_TRY(make_room());
     PP_TRY(open());
     ++changes_open_;
@@ -109,7 +138,7 @@ Result<void> Applier::change(const SourceTable& table, const ApplyStatement& sta
         found == prepared_.end()
             ? PQsendQueryParams(connection, statement.sql.c_str(), count, nullptr, values.data(), nullptr, nullptr, 0)
             : PQsendQueryPrepared(connection, found->second.c_str(), count, values.data(), nullptr, nullptr, 0);
-    return queue(sent, {rows == Rows::one ? Answer::one_row : Answer::one_or_none, &table});
+    return queue(sent, std::move(expected));
 }
 
 Result<void> Applier::run(const std::string& sql) {
@@ -134,7 +163,7 @@ Result<void> Applier::commit(Lsn end, Durability durability) {
 }
 
 Result<void> Applier::take(const PGresult* result) {
-    const auto expected = expected_.front();
+    auto expected = std::move(expected_.front());
     expected_.pop_front();
     const auto status = PQresultStatus(result);
     if (status == PGRES_FATAL_ERROR) {
@@ -144,7 +173,7 @@ Result<void> Applier::take(const PGresult* result) {
         return error;
     }
     if (status == PGRES_PIPELINE_ABORTED) return fail(ErrorKind::internal, "the target gave up a batch of changes");
-    if (expected.answer == Answer::one_row || expected.answer == Answer::one_or_none) {
+    if (expected.answer == Answer::one_row || expected.answer == Answer::one_or_none || expected.answer == Answer::tracked) {
         const std::string_view rows = status == PGRES_TUPLES_OK ? (PQntuples(result) == 1 ? "1" : "0")
                                                                 : PQcmdTuples(const_cast<PGresult*>(result));
         if (rows != "1" && (rows != "0" || expected.answer == Answer::one_row)) {
@@ -156,6 +185,7 @@ Result<void> Applier::take(const PGresult* result) {
                 "the target no longer holds what was copied to it",
                 "find out who else writes to the target, then start again");
         }
+        if (expected.answer == Answer::tracked) tracked_.push_back({expected.table, std::move(expected.key), rows == "1"});
     }
     if (expected.answer == Answer::commit) {
         applied_ = expected.end;

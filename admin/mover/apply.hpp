@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "admin/mover/apply_statements.hpp"
@@ -24,12 +25,24 @@ enum class Durability {
 
 enum class Rows { one, one_or_none };  // what a change must hit
 
+// A change of which only the target's answer tells what it meant: the row's key, and whether it was there.
+struct TrackedRow {
+    const SourceTable* table = nullptr;
+    std::string key;  // see encode_key()
+    bool hit = false;
+};
+
 class Applier {
   public:
     // The progress table must exist. `search_path`: where the comparisons of key columns find their operators.
     [[nodiscard]] static Result<Applier> connect(const MoveServers& servers, const std::string& search_path);
 
     [[nodiscard]] Result<void> change(const SourceTable& table, const ApplyStatement& statement, Rows rows = Rows::one);
+    // The same with one or no row; the answer is added to take_tracked().
+    [[nodiscard]] Result<void> change_tracked(const SourceTable& table, const ApplyStatement& statement, std::string key);
+    [[nodiscard]] std::vector<TrackedRow> take_tracked() { return std::exchange(tracked_, {}); }
+    // Asks the target for the answers so far, which it else keeps until the transaction's end.
+    [[nodiscard]] Result<void> ask_for_answers();
     [[nodiscard]] Result<void> run(const std::string& sql);  // any statement, in the same transaction
     // Ends the target transaction (opens one if need be): everything up to `end` of the source is in it or before it.
     [[nodiscard]] Result<void> commit(Lsn end, Durability durability);
@@ -48,12 +61,13 @@ class Applier {
     [[nodiscard]] ServerSession& session() { return *session_; }
 
   private:
-    enum class Answer { any, one_row, one_or_none, commit, sync };
+    enum class Answer { any, one_row, one_or_none, tracked, commit, sync };
     struct Expected {
         Answer answer = Answer::any;
         const SourceTable* table = nullptr;
         Lsn end;
         Durability durability = Durability::later;
+        std::string key;
     };
 
     explicit Applier(std::unique_ptr<ServerSession> session) : session_(std::move(session)) {}
@@ -64,7 +78,10 @@ class Applier {
     [[nodiscard]] Error broken() const;
 
     std::unique_ptr<ServerSession> session_;
+    [[nodiscard]] Result<void> send(const SourceTable& table, const ApplyStatement& statement, Expected expected);
+
     std::deque<Expected> expected_;
+    std::vector<TrackedRow> tracked_;
     std::unordered_map<std::string, std::string> prepared_;  // text > name
     std::size_t changes_open_ = 0;
     bool open_ = false;
@@ -73,7 +90,10 @@ class Applier {
     Lsn durable_;
 };
 
-// The table pgporter_move_<id>.progress on the target, with one row. Its cleanup record must exist before.
-[[nodiscard]] Result<void> create_progress_table(ServerSession& target, MoveId move);
+// The table pgporter_move_<id>.progress on the target, with one row. Its cleanup record must exist before. `signature`:
+// of the source's schema when it was made, for whoever goes on after a restart.
+[[nodiscard]] Result<void> create_progress_table(ServerSession& target, const MoveServers& servers,
+                                                 const std::string& signature);
+[[nodiscard]] Result<std::string> read_progress_signature(ServerSession& target, const MoveServers& servers);
 
 }  // namespace pgporter

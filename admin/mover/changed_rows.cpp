@@ -29,10 +29,24 @@ std::vector<std::string> decode_key(std::string_view key) {
 
 void ChangedRows::add(const SourceTable& table, const pgoutput::Tuple& row) {
     if (table.key.empty()) return add_whole(table);
+    add_key(table, encode_key(table, row));
+}
+
+void ChangedRows::add_key(const SourceTable& table, std::string key) {
     auto& changes = tables_[&table];
     if (changes.whole) return;
     if (keyed_rows_ >= keys_max) return add_whole(table);
-    if (changes.keys.insert(encode_key(table, row)).second) ++keyed_rows_;
+    if (changes.keys.insert(std::move(key)).second) ++keyed_rows_;
+}
+
+ChangedRows ChangedRows::of_fenced_tables() const {
+    ChangedRows fenced;
+    for (const auto& [table, changes] : tables_) {
+        if (table->unfenced) continue;
+        fenced.tables_.emplace(table, changes);
+        fenced.keyed_rows_ += changes.keys.size();
+    }
+    return fenced;
 }
 
 void ChangedRows::add_whole(const SourceTable& table) {

@@ -25,12 +25,15 @@ class ChangedRows {
     };
 
     void add(const SourceTable& table, const pgoutput::Tuple& row);
+    void add_key(const SourceTable& table, std::string key);  // see encode_key()
     void add_whole(const SourceTable& table);
     void add_truncated(const SourceTable& table);
     [[nodiscard]] bool truncated(const SourceTable& table) const;
     // A row identified by its old key, when it was sent, and by its new one.
     void add_change(const SourceTable& table, const pgoutput::Message& change);
 
+    // Of these, the tables that only the tenant writes to.
+    [[nodiscard]] ChangedRows of_fenced_tables() const;
     [[nodiscard]] bool empty() const { return tables_.empty(); }
     [[nodiscard]] std::uint64_t keyed_rows() const { return keyed_rows_; }
     [[nodiscard]] const std::map<const SourceTable*, Table>& tables() const { return tables_; }

@@ -36,25 +36,6 @@ Result<void> drop_with_locks(ServerSession& session, const MoveServers& servers,
                        [&] { return locked_transaction(session, servers.config().mover.lock_timeout_ms, statement); });
 }
 
-// Connections that a dead process, or an interrupted step, left behind may still be at work for this move. They bear
-// the name that ours bears.
-Result<void> end_other_sessions(ServerSession& session, const MoveServers& servers) {
-    const auto deadline = after(std::chrono::seconds(10));
-    for (;;) {
-        auto rows = session.exec(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = "
-            "session_user "
-            "AND application_name = current_setting('application_name')");
-        if (!rows) return rows.error();
-        if (rows->empty()) return {};
-        if (passed(deadline)) return fail(ErrorKind::timeout, "a connection of the move doesn't end");
-        const auto ends = servers.interrupt().fds();
-        std::array<pollfd, 2> entries{ends[0], ends[1]};
-        ::poll(entries.data(), entries.size(), 10);
-        if (servers.interrupt().heard()) return servers.interrupt().error();
-    }
-}
-
 Result<bool> database_exists(ServerSession& server, const std::string& name) {
     auto rows = server.exec("SELECT 1 FROM pg_database WHERE datname = $1", {name});
     if (!rows) return rows.error();
@@ -62,6 +43,14 @@ Result<bool> database_exists(ServerSession& server, const std::string& name) {
 }
 
 Result<void> undo_on_source(const CleanupRecord& record, const MoveServers& servers) {
+    if (servers.way() == Way::back) {
+        // The move's target, which may be gone.
+        auto server = servers.source_server();
+        if (!server) return server.error();
+        auto exists = database_exists(**server, record.database);
+        if (!exists) return exists.error();
+        if (!*exists) return {};
+    }
     auto session = servers.source();
     if (!session) return session.error();
     auto& source = **session;
@@ -97,7 +86,27 @@ Result<void> undo_on_target(const CleanupRecord& record, const MoveServers& serv
 
 }  // namespace
 
-Result<void> undo(const CleanupRecord& record, const MoveServers& servers) {
+// They bear the name that ours bears.
+Result<void> end_other_sessions(ServerSession& session, const MoveServers& servers) {
+    const auto deadline = after(std::chrono::seconds(10));
+    for (;;) {
+        auto rows = session.exec(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = "
+            "session_user "
+            "AND application_name = current_setting('application_name')");
+        if (!rows) return rows.error();
+        if (rows->empty()) return {};
+        if (passed(deadline)) return fail(ErrorKind::timeout, "a connection of the move doesn't end");
+        const auto ends = servers.interrupt().fds();
+        std::array<pollfd, 2> entries{ends[0], ends[1]};
+        ::poll(entries.data(), entries.size(), 10);
+        if (servers.interrupt().heard()) return servers.interrupt().error();
+    }
+}
+
+Result<void> undo(const CleanupRecord& record, const MoveServers& facing) {
+    const bool of_target = record.kind == ArtefactKind::target_schema || record.kind == ArtefactKind::target_database;
+    const auto servers = facing.facing(of_target ? Way::there : way_of_artefact(record.name));
     switch (record.kind) {
         case ArtefactKind::replication_slot:
         case ArtefactKind::publication:
@@ -108,6 +117,8 @@ Result<void> undo(const CleanupRecord& record, const MoveServers& servers) {
         case ArtefactKind::target_schema:
         case ArtefactKind::target_database:
             return undo_on_target(record, servers);
+        case ArtefactKind::catalog_database:
+            return {};  // the journal's: undo_records()
     }
     return {};
 }
@@ -117,13 +128,19 @@ Result<void> undo_records(MoveJournal& journal, const MoveServers& servers,
     auto records = journal.open_cleanups(servers.move());
     if (!records) return records.error();
     if (records->empty()) return {};
-    for (auto open : {&MoveServers::source, &MoveServers::target_server}) {
-        auto session = (servers.*open)();
-        if (!session) return session.error();
-        PP_TRY(end_other_sessions(**session, servers));
+    auto source = servers.source();
+    if (!source) return source.error();
+    PP_TRY(end_other_sessions(**source, servers));
+    // Writes go on at once, even if the target is away.
+    for (const auto& record : *records) {
+        if (record.kind == ArtefactKind::fence_triggers && wanted(record)) PP_TRY(disable_fence(**source, servers));
     }
+    auto target = servers.target_server();
+    if (!target) return target.error();
+    PP_TRY(end_other_sessions(**target, servers));
     for (const auto& record : *records) {
         if (!wanted(record)) continue;
+        if (record.kind == ArtefactKind::catalog_database) PP_TRY(journal.forget_target_database(record.move));
         PP_TRY(undo(record, servers));
         PP_TRY(journal.cleanup_done(record.id));
     }

@@ -9,6 +9,10 @@
 
 namespace pgporter {
 
+// Connections of this move on this server, ours excepted: what a dead process, or an interrupted step, left behind may
+// still be at work.
+[[nodiscard]] Result<void> end_other_sessions(ServerSession& session, const MoveServers& servers);
+
 // Undoes one artefact. ok: it is gone.
 [[nodiscard]] Result<void> undo(const CleanupRecord& record, const MoveServers& servers);
 

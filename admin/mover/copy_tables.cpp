@@ -62,7 +62,7 @@ Result<CopyPair> open_pair(const MoveServers& servers, const std::string& snapsh
     auto source = servers.source();
     if (!source) return source.error();
     pair.source = std::move(*source);
-    PP_TRY(pair.source->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " +
+    PP_TRY(pair.source->exec("SET row_security = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " +
                              quote_literal(snapshot)));
     auto target = servers.target();
     if (!target) return target.error();
@@ -155,6 +155,11 @@ std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, std::ui
     std::vector<CopyChunk> chunks;
     for (const auto& table : tables) {
         if (table.partitioned || table.columns.empty()) continue;
+        // A tenant's rows in a large shared table are found by the index; piece by piece would read all of it.
+        if (table.tenant_index) {
+            chunks.push_back({&table, 0, 0});
+            continue;
+        }
         std::uint64_t first = 0;
         for (; table.pages - first > chunk_pages_max; first += chunk_pages_max)
             chunks.push_back({&table, first, first + chunk_pages_max});
@@ -171,13 +176,14 @@ std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, std::ui
 std::string copy_out_statement(const CopyChunk& chunk) {
     std::string columns;
     for (const auto& column : chunk.table->columns) columns += (columns.empty() ? "" : ", ") + quote_ident(column.name);
-    std::string where;
-    if (chunk.first_page > 0) where = " WHERE ctid >= '(" + std::to_string(chunk.first_page) + ",0)'";
+    std::string where = chunk.table->where();
+    if (chunk.first_page > 0)
+        where += (where.empty() ? " WHERE" : " AND") + std::string(" ctid >= '(") + std::to_string(chunk.first_page) + ",0)'";
     if (chunk.end_page > 0) {
         where +=
-            (where.empty() ? " WHERE " : " AND ") + std::string("ctid < '(") + std::to_string(chunk.end_page) + ",0)'";
+            (where.empty() ? " WHERE" : " AND") + std::string(" ctid < '(") + std::to_string(chunk.end_page) + ",0)'";
     }
-    return "COPY (SELECT " + columns + " FROM ONLY " + chunk.table->qualified_name() + where + ") TO STDOUT" +
+    return "COPY (SELECT " + columns + " FROM ONLY " + chunk.table->qualified_name() + " AS t" + where + ") TO STDOUT" +
            (chunk.table->binary_copy() ? " (FORMAT binary)" : "");
 }
 

@@ -1,5 +1,6 @@
 // The states from `verify` to `flipped`: proving that both sides are equal, and the pause. Inside the pause the move is
-// shielded from cancel and stop; every wait there ends before the gate would open by itself.
+// shielded from cancel and stop; every wait there ends before the gate would open by itself. A rollback is the same with
+// the servers facing the way back: "source" is where the tenant lives, "target" where it goes.
 //
 //   prepare (connections, plans, sequences, last comparisons) > journal: hold > gate.hold > journal: fenced > drained >
 //   fence > marker in the stream > target commit > journal: drained > comparison of the last rows > journal.flip >
@@ -9,6 +10,7 @@
 // journal before the fence is lifted.
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
+#include "admin/mover/row_fence.hpp"
 #include "base/log.hpp"
 
 namespace pgporter {
@@ -30,6 +32,9 @@ std::string why_not_drained(const DrainStatus& status) {
                 " still running";
     if (status.pinned > 0)
         text += ", " + std::to_string(status.pinned) + (status.pinned == 1 ? " pinned session" : " pinned sessions");
+    if (status.silent > 0)
+        text += ", " + std::to_string(status.silent) + (status.silent == 1 ? " other instance hasn't" : " other instances haven't") +
+                " acknowledged the hold";
     if (status.expired) text += ", the hold expired";
     return text;
 }
@@ -80,7 +85,7 @@ Result<void> MoveRun::verify_everything() {
 }
 
 Result<void> MoveRun::wait_for_request() {
-    if (record_.request.cutover || cutover_requested_.load()) return {};
+    if (going_back() || record_.request.cutover || cutover_requested_.load()) return {};
     note("caught up and compared; waits for the cutover to be asked for");
     save_progress();
     while (!cutover_requested_.load()) {
@@ -97,14 +102,15 @@ Result<void> MoveRun::wait_for_request() {
 Result<void> MoveRun::cut_over() {
     for (;;) {
         PP_TRY(wait_for_request());
-        note("preparing the cutover");
-        auto done = prepare_cutover();
+        note(going_back() ? "preparing the rollback" : "preparing the cutover");
+        auto done = begin_attempt();
+        if (done) done = prepare_cutover();
         if (done) {
             interrupt_.shield(Shield::all);
             in_pause_ = true;
             done = hold_and_flip();
             in_pause_ = false;
-            interrupt_.shield(Shield::none);
+            interrupt_.shield(going_back() ? Shield::cancel : Shield::none);
         }
         if (done) return {};
         if (interrupt_.heard()) return interrupt_.error();
@@ -119,21 +125,38 @@ Result<void> MoveRun::cut_over() {
     }
 }
 
+Result<void> MoveRun::begin_attempt() {
+    if (!going_back()) return step_reverse_slot();
+    if (record_.state == MoveState::rolling_back) return {};
+    return enter(MoveState::rolling_back, "trying again");
+}
+
+Result<void> MoveRun::enter_phase(MoveState to, std::string_view text, std::chrono::milliseconds patience) {
+    return going_back() ? Result<void>{} : enter(to, text, patience);
+}
+
 // An attempt that didn't fit its bounds. Nothing happened; the next one comes later, and after the last an operator
 // decides.
 Result<void> MoveRun::give_way(const Error& why) {
+    if (record_.state == MoveState::reverse_slot) PP_TRY(enter(MoveState::verify, why.message));
     std::uint32_t attempts = 0;
     {
         const std::lock_guard lock(mutex_);
         attempts = ++record_.progress.cutover_attempts;
-        record_.progress.note = utf8_only("cutover gave way: " + why.message);
+        record_.progress.note = utf8_only((going_back() ? "rollback gave way: " : "cutover gave way: ") + why.message);
     }
     log::info(
         "move_cutover_gave_way",
         {{"move", std::to_string(record_.id.value)}, {"attempt", std::to_string(attempts)}, {"reason", why.message}});
     save_progress();
     if (attempts % std::max<std::uint32_t>(ports_.config.mover.cutover_attempts_max, 1) == 0) {
+        if (going_back()) return fail(ErrorKind::limit, "it gave way " + std::to_string(attempts) + " times: " + why.message);
         cutover_requested_.store(false);
+        // Nobody reads the slot for the way back, and nobody knows for how long.
+        const auto undone = undo_way_back();
+        if (!undone) note("what the way back needs couldn't be taken away: " + undone.error().message);
+        // For as long as nobody asks, the tenant needn't pay for a fence.
+        if (servers_->rows() != nullptr) PP_TRY(drop_fence_triggers(*source_, *servers_));
         while (!cutover_requested_.load()) {
             auto followed = follower_->follow_for(std::chrono::milliseconds(100));
             if (!followed && followed.error().kind == ErrorKind::unavailable) {
@@ -156,7 +179,7 @@ Result<void> MoveRun::prepare_cutover() {
     if (!found) return found.error();
     if (found->text(0, 0) != signature_) {
         return fail(ErrorKind::conflict,
-                    "the application changed the definition of schema " + record_.source.schema + " during the move",
+                    "the application changed the definition of " + servers_->what_moves() + " during the move",
                     {}, "start the move again when the change of the schema is complete");
     }
     PP_TRY(follower_->follow_during([this] { return prepare_connections(); }));
@@ -187,7 +210,11 @@ Result<void> MoveRun::prepare_cutover() {
 
 // On a thread of its own, while the stream goes on: everything the pause uses is opened, planned and read once.
 Result<void> MoveRun::prepare_connections() {
-    auto sequences = read_sequences(*source_, record_.source.schema);
+    if (servers_->rows() != nullptr) {
+        PP_TRY(wait_for_target_entry());
+        PP_TRY(install_row_fence(*source_, *servers_, tables_));
+    }
+    auto sequences = read_sequences(*source_, servers_->schemas());
     if (!sequences) return sequences.error();
     auto target = servers_->target();
     if (!target) return target.error();
@@ -196,8 +223,13 @@ Result<void> MoveRun::prepare_connections() {
     auto fence = FenceSession::prepare(*servers_, tables_, signature_query_, sequences_);
     if (!fence) return fence.error();
     fence_.emplace(std::move(*fence));
+    if (going_back()) {
+        auto lifter = FenceLifter::prepare(servers_->facing(Way::there));
+        if (!lifter) return lifter.error();
+        lifter_.emplace(std::move(*lifter));
+    }
     PP_TRY(verifier_->prepare_pause());
-    const auto warmed = ports_.gate.warm(record_.request.tenant, record_.target, warm_max);
+    const auto warmed = ports_.gate.warm(record_.request.tenant, servers_->target_placement(), warm_max);
     log::debug("move_warmed", {{"move", std::to_string(record_.id.value)}, {"connections", std::to_string(warmed)}});
     return {};
 }
@@ -205,13 +237,13 @@ Result<void> MoveRun::prepare_connections() {
 Result<void> MoveRun::hold_and_flip() {
     Pause pause;
     pause.marker = "fence:" + std::to_string(++markers_);
-    PP_TRY(enter(MoveState::hold, "holding new transactions", std::chrono::seconds(2)));
+    PP_TRY(enter_phase(MoveState::hold, "holding new transactions", std::chrono::seconds(2)));
     pause.began = pause.phase_began = std::chrono::steady_clock::now();
     // Four fifths: what remains is for backing out before the gate opens by itself.
     pause.deadline = pause.began + ports_.config.mover.hold_ms_max * 4 / 5;
     auto hold = ports_.gate.hold(record_.request.tenant, ports_.config.mover.hold_ms_max);
     if (!hold) {
-        PP_TRY(enter(MoveState::verify, "the gate couldn't be held: " + hold.error().message));
+        PP_TRY(enter(calm_state(), "the gate couldn't be held: " + hold.error().message));
         return fail(ErrorKind::timeout, "the gate couldn't be held: " + hold.error().message);
     }
     pause.hold = *hold;
@@ -224,6 +256,7 @@ Result<void> MoveRun::hold_and_flip() {
     if (done) done = flip(pause);
     if (!done) return back_out(pause, done.error());
     pause.end_phase("flip");
+    if (going_back()) open_the_source(pause);
     const bool in_time = ports_.gate.release(pause.hold);
     const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - pause.began).count();
     observer_->registry.histogram("pgporter_move_pause_seconds", "Time from hold to release of successful cutovers.")
@@ -234,8 +267,9 @@ Result<void> MoveRun::hold_and_flip() {
         record_.progress.rows_verified = verifier_->rows_verified();
         record_.progress.note.clear();
     }
-    set_state(MoveState::flipped);
-    log::info("move_cut_over", {{"move", std::to_string(record_.id.value)},
+    set_state(going_back() ? MoveState::flipped_back : MoveState::flipped);
+    log::info(going_back() ? "move_rolled_back" : "move_cut_over",
+              {{"move", std::to_string(record_.id.value)},
                                 {"pause_ms", std::to_string(seconds * 1'000)},
                                 {"phases_us", pause.phases}});
     if (!in_time) log::warning("move_hold_expired", {{"move", std::to_string(record_.id.value)}});
@@ -246,8 +280,8 @@ Result<void> MoveRun::hold_and_flip() {
 
 Result<void> MoveRun::drain_and_fence(Pause& pause) {
     // Written while the last transactions end; from now on the fence may be on.
-    PP_TRY(
-        enter(MoveState::fenced, "waiting for running transactions, then fencing the source", std::chrono::seconds(1)));
+    PP_TRY(enter_phase(MoveState::fenced, "waiting for running transactions, then fencing the source",
+                       std::chrono::seconds(1)));
     pause.end_phase("journal");
     const auto status = ports_.gate.wait_drained(pause.hold, ports_.config.mover.drain_ms_max);
     if (!status.drained) return fail(ErrorKind::timeout, why_not_drained(status));
@@ -270,7 +304,7 @@ Result<void> MoveRun::drain_and_fence(Pause& pause) {
         error.message = "the tenant's tables couldn't be locked in time: " + error.message;
     } else if (error.sqlstate == drift_sqlstate) {
         error.message =
-            "the application changed the definition of schema " + record_.source.schema + " during the move";
+            "the application changed the definition of " + servers_->what_moves() + " during the move";
     }
     return error;
 }
@@ -285,7 +319,7 @@ Result<FenceState> MoveRun::fence_after_doubt(int backend_pid) {
             "AND application_name = current_setting('application_name')",
             {std::to_string(backend_pid)}, after(std::chrono::seconds(2)));
         if (!rows) return rows.error();
-        if (rows->empty()) return read_fence_state(**opened, record_.id);
+        if (rows->empty()) return read_fence_state(**opened, *servers_);
         ::poll(nullptr, 0, 2);
     }
 }
@@ -295,24 +329,34 @@ Result<void> MoveRun::drain_stream(Pause& pause) {
     pause.end_phase("stream");
     if (const auto set = set_sequences_statement(pause.sequences, sequences_); !set.empty())
         PP_TRY(follower_->applier().run(set));
+    if (servers_->rows() != nullptr) {
+        PP_TRY(follower_->settle(pause.deadline));
+        PP_TRY(verifier_->fetch_missing());
+    }
     // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal
     // does.
     PP_TRY(verifier_->ask_source());
     PP_TRY(follower_->commit(Durability::now, pause.deadline));
+    static_cast<void>(follower_->take_missing());
     pause.end_phase("target");
     PP_TRY(verifier_->ask_target());
-    PP_TRY(enter(MoveState::drained, "the target holds everything", std::chrono::seconds(1)));
+    PP_TRY(enter_phase(MoveState::drained, "the target holds everything", std::chrono::seconds(1)));
     pause.end_phase("journal");
     PP_TRY(verifier_->judge(pause.deadline));
     pause.end_phase("compare");
     pause.phases += " rows " + std::to_string(verifier_->remaining_rows());
+    if (going_back()) {
+        PP_TRY(lifter_->lift(pause.deadline));
+        pause.end_phase("lift");
+    }
     return {};
 }
 
 Result<void> MoveRun::flip(Pause&) {
+    const Epoch expected{record_.epoch.value + (going_back() ? 1U : 0U)};
     for (;;) {
         CatalogVersion version;
-        auto tenant = ports_.journal.flip(record_.id, record_.epoch, version);
+        auto tenant = ports_.journal.flip(record_.id, expected, version);
         if (tenant) {
             ports_.publisher.publish_tenant(*tenant, version);
             return {};
@@ -320,12 +364,12 @@ Result<void> MoveRun::flip(Pause&) {
         // Refused, or nobody knows: the row decides, however long it takes to read it. Until then nothing may be
         // undone.
         const auto found = ports_.journal.find_move(record_.id);
-        if (found && found->state == MoveState::flipped) {
+        if (found && found->state == (going_back() ? MoveState::flipped_back : MoveState::flipped)) {
             const auto snapshot = ports_.publisher.current();
             if (const auto known = snapshot ? snapshot->find_tenant(record_.request.tenant) : nullptr) {
                 auto moved = *known;
-                moved.placement = record_.target;
-                moved.epoch = Epoch{record_.epoch.value + 1};
+                moved.placement = servers_->target_placement();
+                moved.epoch = Epoch{expected.value + 1};
                 ports_.publisher.publish_tenant(moved, snapshot->version());
             }
             return {};
@@ -337,11 +381,29 @@ Result<void> MoveRun::flip(Pause&) {
     }
 }
 
+// After the flip back, before the gate opens. What can't be lifted now is lifted by finish_rollback(): until then the
+// source refuses writes.
+void MoveRun::open_the_source(Pause& pause) {
+    auto lifted = lifter_->commit(pause.deadline);
+    while (!lifted && !passed(pause.deadline)) {
+        lifter_.reset();
+        auto target = servers_->target();
+        lifted = target ? disable_fence(**target, servers_->facing(Way::there)) : Result<void>{target.error()};
+        if (!lifted) ::poll(nullptr, 0, 20);
+    }
+    if (!lifted) {
+        log::warning("move_fence_not_lifted",
+                     {{"move", std::to_string(record_.id.value)}, {"reason", lifted.error().message}});
+    }
+    pause.end_phase("lifted");
+}
+
 // Ends an attempt that failed. The journal hears it first: only when it says that this move can't flip any more is the
 // fence lifted, and only then is the gate opened. A journal that can't be reached leaves the gate to its own end.
 Error MoveRun::back_out(Pause& pause, Error why) {
-    const bool aborts = pause.fenced ? !may_pass(why) : !may_pass(why) && why.kind != ErrorKind::unavailable;
-    const auto to = aborts ? MoveState::aborting : MoveState::verify;
+    const bool hopeless = pause.fenced ? !may_pass(why) : !may_pass(why) && why.kind != ErrorKind::unavailable;
+    const auto to = hopeless && !going_back() ? MoveState::aborting : calm_state();
+    if (lifter_) lifter_->put_back();
     // Without a fence nothing can go wrong by letting the clients on at once.
     if (!pause.fenced) ports_.gate.release(pause.hold);
     const auto text = why.detail.empty() ? why.message : why.message + " (" + why.detail + ")";
@@ -358,9 +420,11 @@ Error MoveRun::back_out(Pause& pause, Error why) {
         ports_.gate.release(pause.hold);
         return why;
     }
-    // The source is away, and its fence with it: undoing goes on until it is lifted, as part of an abort.
+    // The source is away, and its fence with it: undoing goes on until it is lifted, as part of an abort; on the way back
+    // whoever connects again does it first.
     log::warning("move_fence_not_lifted",
                  {{"move", std::to_string(record_.id.value)}, {"reason", lifted.error().message}});
+    if (going_back()) why.kind = ErrorKind::internal;
     if (to == MoveState::verify) {
         why.kind = ErrorKind::internal;
         auto aborting = enter(MoveState::aborting, text, std::chrono::hours(24));

@@ -40,7 +40,8 @@ std::string database_argument(const LibpqParams& params) {
             if (c == '\'' || c == '\\') quoted += '\\';
             quoted += c;
         }
-        return quoted + "'";
+        // A server that vanishes is noticed, as on our own connections.
+        return quoted + "' keepalives_idle=10 keepalives_interval=3 keepalives_count=3 tcp_user_timeout=15000";
     }
     return "--dbname=dbname=''";
 }
@@ -70,16 +71,25 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, std:
 
 }  // namespace
 
-bool is_key_entry(std::string_view line, std::string_view schema, const std::vector<std::string>& identity_indexes) {
+bool is_key_entry(std::string_view line, const SchemaList& schemas, const std::vector<std::string>& identity_indexes) {
     const auto text = entry_text(line);
     // A constraint of the kind "primary key, unique or exclusion"; checks and foreign keys have descriptors of their
     // own.
     if (text.starts_with("CONSTRAINT ")) return true;
     if (!text.starts_with("INDEX ")) return false;
     return std::any_of(identity_indexes.begin(), identity_indexes.end(), [&](const std::string& index) {
-        const std::string wanted = "INDEX " + std::string(schema) + " " + index + " ";
-        return text.starts_with(wanted);
+        return std::any_of(schemas.names().begin(), schemas.names().end(), [&](const std::string& schema) {
+            return text.starts_with("INDEX " + schema + " " + index + " ");
+        });
     });
+}
+
+bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas) {
+    const auto text = entry_text(line);
+    const auto is_there = [&](const std::string& schema) { return text.starts_with("SCHEMA - " + schema + " "); };
+    return std::any_of(target_schemas.begin(), target_schemas.end(), is_there) ||
+           (text.starts_with("TRIGGER ") && (text.find(" pgporter_fence_") != std::string_view::npos ||
+                                             text.find(" pgporter_back_fence_") != std::string_view::npos));
 }
 
 std::vector<std::pair<std::string, std::string>> client_environment(const LibpqParams& params) {
@@ -121,12 +131,12 @@ Result<int> tool_major_version(const std::string& program, const Interrupt& inte
     return version;
 }
 
-Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const std::string& schema) {
+Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const SchemaList& schemas) {
     auto rows = session.exec(
         "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = "
         "i.indrelid "
-        "WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND i.indisreplident",
-        {schema});
+        "WHERE c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY ($1::text[])) AND i.indisreplident",
+        {schemas.as_array()});
     if (!rows) return rows.error();
     std::vector<std::string> names;
     for (int row = 0; row < rows->count(); ++row) names.push_back(rows->string(row, 0));
@@ -136,14 +146,11 @@ Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, c
 Result<Definitions> Definitions::dump(const MoveServers& servers) {
     auto archive = MemoryFile::create("pgporter_definitions");
     if (!archive) return archive.error();
-    ChildProcess child{
-        servers.config().mover.pg_dump,
-        {"--format=custom", "--schema-only", "--strict-names", "--no-password", "--no-tablespaces", "--no-publications",
-         "--no-subscriptions", "--lock-wait-timeout=10000", "--schema=" + quote_ident(servers.schema())},
-        client_environment(servers.source_params()),
-        nullptr,
-        &*archive,
-        nullptr};
+    std::vector<std::string> arguments{"--format=custom", "--schema-only", "--strict-names", "--no-password", "--no-tablespaces",
+                                       "--no-publications", "--no-subscriptions", "--lock-wait-timeout=10000"};
+    for (const auto& schema : servers.schemas().names()) arguments.push_back("--schema=" + quote_ident(schema));
+    ChildProcess child{servers.config().mover.pg_dump, std::move(arguments), client_environment(servers.source_params()), nullptr, &*archive,
+                       nullptr};
     auto done = run_child(child, servers.interrupt());
     if (!done) {
         auto error = done.error();
@@ -153,25 +160,40 @@ Result<Definitions> Definitions::dump(const MoveServers& servers) {
     return Definitions(std::move(*archive));
 }
 
-Result<void> Definitions::restore_before_data(const MoveServers& servers) const {
-    return restore(servers, archive_, {"--section=pre-data"}, nullptr);
+Result<std::vector<std::string>> Definitions::list(const MoveServers& servers, const char* section) const {
+    auto output = MemoryFile::create("pgporter_list");
+    if (!output) return output.error();
+    PP_TRY(run_child({servers.config().mover.pg_restore, {"--list", section}, {}, &archive_, &*output, nullptr}, servers.interrupt()));
+    auto text = output->read_all();
+    if (!text) return text.error();
+    std::vector<std::string> entries;
+    for (const auto line : lines_of(*text)) {
+        if (!entry_text(line).empty() && !is_left_out(line, target_schemas_)) entries.emplace_back(line);
+    }
+    return entries;
+}
+
+Result<void> Definitions::restore_before_data(const MoveServers& servers) {
+    // Two names of which one begins with the other and a blank are the only ones that could be mistaken: then it fails, loudly.
+    auto target = servers.target();
+    if (!target) return target.error();
+    auto there = (*target)->exec("SELECT nspname FROM pg_namespace WHERE nspname = ANY ($1::text[])", {servers.schemas().as_array()});
+    if (!there) return there.error();
+    target_schemas_.clear();
+    for (int row = 0; row < there->count(); ++row) target_schemas_.push_back(there->string(row, 0));
+    auto entries = list(servers, "--section=pre-data");
+    if (!entries) return entries.error();
+    if (entries->empty()) return {};
+    return restore(servers, archive_, {}, &*entries);
 }
 
 Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
                                        const std::vector<std::string>& identity_indexes) {
-    auto output = MemoryFile::create("pgporter_list");
-    if (!output) return output.error();
-    PP_TRY(run_child(
-        {servers.config().mover.pg_restore, {"--list", "--section=post-data"}, {}, &archive_, &*output, nullptr},
-        servers.interrupt()));
-    auto text = output->read_all();
-    if (!text) return text.error();
+    auto entries = list(servers, "--section=post-data");
+    if (!entries) return entries.error();
     keys_.clear();
     rest_.clear();
-    for (const auto line : lines_of(*text)) {
-        if (entry_text(line).empty()) continue;
-        (is_key_entry(line, servers.schema(), identity_indexes) ? keys_ : rest_).emplace_back(line);
-    }
+    for (auto& line : *entries) (is_key_entry(line, servers.schemas(), identity_indexes) ? keys_ : rest_).push_back(std::move(line));
     if (keys_.empty() || tables.empty()) return {};
     return restore(servers, archive_, {}, &keys_);
 }

@@ -17,12 +17,14 @@ class Definitions {
   public:
     [[nodiscard]] static Result<Definitions> dump(const MoveServers& servers);
 
-    [[nodiscard]] Result<void> restore_before_data(const MoveServers& servers) const;
+    [[nodiscard]] Result<void> restore_before_data(const MoveServers& servers);
     [[nodiscard]] Result<void> restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
                                             const std::vector<std::string>& identity_indexes);
     [[nodiscard]] Result<void> restore_after_data(const MoveServers& servers) const;
 
   private:
+    [[nodiscard]] Result<std::vector<std::string>> list(const MoveServers& servers, const char* section) const;
+    std::vector<std::string> target_schemas_;  // there before the definitions
     explicit Definitions(MemoryFile archive) : archive_(std::move(archive)) {}
     MemoryFile archive_;
     std::vector<std::string> keys_;  // entries of the archive's list that restore_keys took
@@ -32,11 +34,14 @@ class Definitions {
 // One line of `pg_restore --list`: is it a key (a primary key or unique constraint, or one of the named indexes of this
 // schema)? Comments, ACLs and attachments that belong to an entry stay with the rest: they are restored when everything
 // is there.
-[[nodiscard]] bool is_key_entry(std::string_view line, std::string_view schema,
+[[nodiscard]] bool is_key_entry(std::string_view line, const SchemaList& schemas,
                                 const std::vector<std::string>& identity_indexes);
+// What is not to be restored: schemas that the target has already (public, those of extensions), and the fences of moves.
+[[nodiscard]] bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas);
 
 // Names of the indexes that tables of this schema have as REPLICA IDENTITY USING INDEX.
-[[nodiscard]] Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const std::string& schema);
+[[nodiscard]] Result<std::vector<std::string>> read_identity_indexes(ServerSession& session,
+                                                                              const SchemaList& schemas);
 
 // The major version of pg_dump or pg_restore, as the program itself says.
 [[nodiscard]] Result<int> tool_major_version(const std::string& program, const Interrupt& interrupt);

@@ -5,33 +5,51 @@
 #include <algorithm>
 
 #include "admin/mover/move_names.hpp"
+#include "admin/mover/row_fence.hpp"
 
 namespace pgporter {
 namespace {
 
 constexpr int lock_attempts_max = 600;
 
-std::string trigger_statement(const SourceTable& table, MoveId move, const char* act) {
-    return "ALTER TABLE ONLY " + table.qualified_name() + " " + act + " TRIGGER " + quote_ident(fence_name(move));
+std::string trigger_statement(const SourceTable& table, const std::string& fence, const char* act) {
+    return "ALTER TABLE ONLY " + table.qualified_name() + " " + act + " TRIGGER " + quote_ident(fence);
 }
 
-// A transaction of the mover that waits for a lock makes the application's later writers wait behind it. Autovacuum
-// holds such locks for long, and yields only when a waiter's deadlock check finds it: so that check comes early. Needs
-// superuser; without it we only retry more often.
+// Names of tables that have this fence's triggers, with tgenabled.
+Result<QueryRows> read_triggers(ServerSession& source, const std::string& fence) {
+    return source.exec(
+        "SELECT n.nspname, c.relname, t.tgenabled, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE (t.tgname = $1 OR starts_with(t.tgname, $1 || '_')) "
+        "AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY c.oid, t.tgname",
+        {fence});
+}
+
+Result<std::string> disable_statements(ServerSession& source, const MoveServers& servers) {
+    auto rows = read_triggers(source, servers.fence());
+    if (!rows) return rows.error();
+    std::string statements;
+    for (int row = 0; row < rows->count(); ++row) {
+        if (rows->text(row, 2) == "D") continue;
+        statements += (statements.empty() ? "" : "; ") + std::string("ALTER TABLE ONLY ") +
+                      qualified(rows->text(row, 0), rows->text(row, 1)) + " DISABLE TRIGGER " +
+                      quote_ident(servers.fence());
+    }
+    return statements;
+}
+
+// Only the way there can have one: rows of shared tables have no way back.
+Result<std::optional<Gate>> gate_of(ServerSession& source, const MoveServers& servers) {
+    if (servers.way() == Way::back) return std::optional<Gate>();
+    return read_gate(source, servers.move());
+}
+
+}  // namespace
+
 void check_deadlocks_early(ServerSession& session) {
     const auto tried = session.exec("SET deadlock_timeout = '10ms'");
     static_cast<void>(tried);
 }
-
-// Names of tables that have this move's trigger, with its tgenabled.
-Result<QueryRows> read_triggers(ServerSession& source, MoveId move) {
-    return source.exec(
-        "SELECT n.nspname, c.relname, t.tgenabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = $1 AND NOT t.tgisinternal ORDER BY c.oid",
-        {fence_name(move)});
-}
-
-}  // namespace
 
 Result<void> retry_locks(const Interrupt& interrupt, int attempts_max, const std::function<Result<void>()>& attempt) {
     std::chrono::milliseconds pause{20};
@@ -63,15 +81,17 @@ Result<void> locked_transaction(ServerSession& session, std::chrono::millisecond
 }
 
 Result<void> create_fence_function(ServerSession& source, const MoveServers& servers) {
-    const auto schema = quote_ident(artefact_name(servers.move()));
-    const auto function = schema + "." + quote_ident(fence_name(servers.move()));
+    const auto schema = quote_ident(servers.artefact());
+    const auto function = schema + "." + quote_ident(servers.fence());
     const auto text =
         "CREATE SCHEMA " + schema + "; CREATE FUNCTION " + function +
         "() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS " +
         quote_literal(
+            // Whoever applies the way back says so (Applier::connect); the mover's role alone, in other hands, may not write.
             "BEGIN\n"
             "  IF session_user = " +
-            quote_literal(servers.config().mover.user) +
+            quote_literal(servers.config().mover.user) + " AND current_setting('" + applies_setting + "', true) = " +
+            quote_literal(servers.opposite_artefact()) +
             " THEN RETURN NULL; END IF;\n"
             "  RAISE EXCEPTION USING ERRCODE = '" +
             fence_sqlstate +
@@ -91,12 +111,12 @@ Result<void> create_fence_function(ServerSession& source, const MoveServers& ser
 Result<void> install_fence_triggers(ServerSession& source, const MoveServers& servers,
                                     const std::vector<SourceTable>& tables) {
     check_deadlocks_early(source);
-    const auto function = quote_ident(artefact_name(servers.move())) + "." + quote_ident(fence_name(servers.move()));
+    const auto function = quote_ident(servers.artefact()) + "." + quote_ident(servers.fence());
     for (const auto& table : tables) {
-        const auto statements = "CREATE TRIGGER " + quote_ident(fence_name(servers.move())) +
+        const auto statements = "CREATE TRIGGER " + quote_ident(servers.fence()) +
                                 " BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON " + table.qualified_name() +
                                 " FOR EACH STATEMENT EXECUTE FUNCTION " + function + "(); " +
-                                trigger_statement(table, servers.move(), "DISABLE");
+                                trigger_statement(table, servers.fence(), "DISABLE");
         auto done = retry_locks(servers.interrupt(), lock_attempts_max, [&] {
             return locked_transaction(source, servers.config().mover.lock_timeout_ms, statements);
         });
@@ -116,24 +136,29 @@ Result<FenceSession> FenceSession::prepare(const MoveServers& servers, const std
     auto session = servers.source();
     if (!session) return session.error();
     fence.session_ = std::move(*session);
-    fence.move_ = servers.move();
     auto& source = *fence.session_;
     check_deadlocks_early(source);
-    const auto schema = quote_ident(artefact_name(servers.move()));
+    const auto schema = quote_ident(servers.artefact());
     PP_TRY(source.exec(
         "SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; PREPARE drift(text) AS SELECT " +
         schema + ".expect_unchanged($1, (" + signature_query + ")); PREPARE sequences AS " +
         sequence_values_query(sequences) + "; PREPARE mark(text) AS SELECT pg_logical_emit_message(true, " +
-        quote_literal(artefact_name(servers.move())) + ", $1)"));
+        quote_literal(servers.artefact()) + ", $1)"));
     // Planned now, with the catalogs it reads in the caches: the pause pays only for the work.
     auto signature = source.exec(signature_query);
     if (!signature) return signature.error();
     PP_TRY(source.exec("EXECUTE drift(" + quote_literal(signature->text(0, 0)) + "); EXECUTE sequences"));
 
+    if (servers.rows() != nullptr) {
+        auto statement = close_gate_statement(source, servers.move());
+        if (!statement) return statement.error();
+        fence.lock_statement_ = *std::move(statement);
+        return fence;
+    }
     for (const auto& table : tables) {
         fence.lock_statement_ +=
             (fence.lock_statement_.empty() ? "LOCK TABLE ONLY " : ", ONLY ") + table.qualified_name();
-        fence.enable_statements_.push_back(trigger_statement(table, servers.move(), "ENABLE ALWAYS"));
+        fence.enable_statements_.push_back(trigger_statement(table, servers.fence(), "ENABLE ALWAYS"));
     }
     if (!fence.lock_statement_.empty()) fence.lock_statement_ += " IN SHARE ROW EXCLUSIVE MODE";
     return fence;
@@ -191,8 +216,11 @@ Result<FenceSession::Outcome> FenceSession::enable(const std::string& signature,
     return *failure;
 }
 
-Result<FenceState> read_fence_state(ServerSession& source, MoveId move) {
-    auto rows = read_triggers(source, move);
+Result<FenceState> read_fence_state(ServerSession& source, const MoveServers& servers) {
+    auto gate = gate_of(source, servers);
+    if (!gate) return gate.error();
+    if (*gate) return (*gate)->fenced ? FenceState::enabled : FenceState::disabled;
+    auto rows = read_triggers(source, servers.fence());
     if (!rows) return rows.error();
     if (rows->empty()) return FenceState::absent;
     for (int row = 0; row < rows->count(); ++row) {
@@ -203,28 +231,58 @@ Result<FenceState> read_fence_state(ServerSession& source, MoveId move) {
 
 Result<void> disable_fence(ServerSession& source, const MoveServers& servers) {
     check_deadlocks_early(source);
+    auto gate = gate_of(source, servers);
+    if (!gate) return gate.error();
+    if (*gate) {
+        return retry_locks(servers.interrupt(), lock_attempts_max, [&] { return open_gate(source, servers); });
+    }
     return retry_locks(servers.interrupt(), lock_attempts_max, [&]() -> Result<void> {
-        auto rows = read_triggers(source, servers.move());
-        if (!rows) return rows.error();
-        std::string statements;
-        for (int row = 0; row < rows->count(); ++row) {
-            if (rows->text(row, 2) == "D") continue;
-            statements += (statements.empty() ? "" : "; ") + std::string("ALTER TABLE ONLY ") +
-                          qualified(rows->text(row, 0), rows->text(row, 1)) + " DISABLE TRIGGER " +
-                          quote_ident(fence_name(servers.move()));
-        }
-        if (statements.empty()) return {};
-        return locked_transaction(source, servers.config().mover.lock_timeout_ms, statements);
+        auto statements = disable_statements(source, servers);
+        if (!statements) return statements.error();
+        if (statements->empty()) return {};
+        return locked_transaction(source, servers.config().mover.lock_timeout_ms, *statements);
     });
 }
 
+Result<FenceLifter> FenceLifter::prepare(const MoveServers& servers) {
+    FenceLifter lifter;
+    auto session = servers.source();
+    if (!session) return session.error();
+    lifter.session_ = std::move(*session);
+    check_deadlocks_early(*lifter.session_);
+    PP_TRY(lifter.session_->exec("SET synchronous_commit = on"));
+    auto statements = disable_statements(*lifter.session_, servers);
+    if (!statements) return statements.error();
+    lifter.statements_ = "BEGIN; SET LOCAL lock_timeout = " + std::to_string(servers.config().mover.lock_timeout_ms.count()) +
+                         (statements->empty() ? "" : "; " + *statements);
+    return lifter;
+}
+
+Result<void> FenceLifter::lift(Deadline deadline) {
+    auto done = session_->exec(statements_, deadline);
+    if (done) return {};
+    put_back();
+    return done.error();
+}
+
+void FenceLifter::put_back() {
+    if (!session_->alive()) return;
+    const auto rolled_back = session_->exec("ROLLBACK", after(std::chrono::seconds(2)));
+    static_cast<void>(rolled_back);  // else the connection's end does it
+}
+
+Result<void> FenceLifter::commit(Deadline deadline) {
+    PP_TRY(session_->exec("COMMIT", deadline));
+    return {};
+}
+
 Result<void> drop_fence_triggers(ServerSession& source, const MoveServers& servers) {
-    auto rows = read_triggers(source, servers.move());
+    auto rows = read_triggers(source, servers.fence());
     if (!rows) return rows.error();
     check_deadlocks_early(source);
     // One table at a time: dropping a trigger locks readers out for its moment.
     for (int row = 0; row < rows->count(); ++row) {
-        const auto statement = "DROP TRIGGER IF EXISTS " + quote_ident(fence_name(servers.move())) + " ON " +
+        const auto statement = "DROP TRIGGER IF EXISTS " + quote_ident(rows->text(row, 3)) + " ON " +
                                qualified(rows->text(row, 0), rows->text(row, 1));
         PP_TRY(retry_locks(servers.interrupt(), lock_attempts_max, [&] {
             return locked_transaction(source, servers.config().mover.lock_timeout_ms, statement);

@@ -1,6 +1,7 @@
 // Fence: the triggers in the source database that refuse the tenant's writes, whoever the client is. Installed
 // disabled, enabled (ALWAYS) in the transaction that also reads the sequences and marks the stream, never enabled for
-// longer than the move's state says. Owned by the move's thread. It must not: touch the journal, or enable anything
+// longer than the move's state says. Of a tenant that is rows of shared tables: row_fence.hpp, closed in the same
+// transaction. Owned by the move's thread. It must not: touch the journal, or enable anything
 // before its state is there.
 #pragma once
 
@@ -52,17 +53,35 @@ class FenceSession {
                                      std::chrono::milliseconds lock_timeout);
 
     std::unique_ptr<ServerSession> session_;
-    MoveId move_;
     std::string lock_statement_;
     std::vector<std::string> enable_statements_;
 };
 
 enum class FenceState { absent, disabled, enabled };
-[[nodiscard]] Result<FenceState> read_fence_state(ServerSession& source, MoveId move);
+[[nodiscard]] Result<FenceState> read_fence_state(ServerSession& source, const MoveServers& servers);
 // Triggers off again: writes go on at the source. Retried until done, interrupted, or the connection broke.
 [[nodiscard]] Result<void> disable_fence(ServerSession& source, const MoveServers& servers);
 [[nodiscard]] Result<void> drop_fence_triggers(ServerSession& source, const MoveServers& servers);
 
+// The fence of the other way, lifted in two halves: all that may have to wait comes before the flip back, the commit
+// after it. `servers` face the way of the fence that is lifted.
+class FenceLifter {
+  public:
+    [[nodiscard]] static Result<FenceLifter> prepare(const MoveServers& servers);
+    [[nodiscard]] Result<void> lift(Deadline deadline);  // in a transaction that stays open. timeout: a lock wasn't to be had
+    void put_back();
+    [[nodiscard]] Result<void> commit(Deadline deadline);
+
+  private:
+    FenceLifter() = default;
+    std::unique_ptr<ServerSession> session_;
+    std::string statements_;
+};
+
+// A transaction of the mover that waits for a lock makes the application's later writers wait behind it. Autovacuum
+// holds such locks for long, and yields only when a waiter's deadlock check finds it: so that check comes early. Needs
+// superuser; without it we only retry more often.
+void check_deadlocks_early(ServerSession& session);
 // Runs `attempt` (one transaction that gives up after lock_timeout) until it doesn't time out; pauses grow to a second.
 [[nodiscard]] Result<void> retry_locks(const Interrupt& interrupt, int attempts_max,
                                        const std::function<Result<void>()>& attempt);

@@ -16,19 +16,13 @@ const char* const sums =
     "count(*), coalesce(sum(hashtextextended(f.x, 0)::numeric), 0), coalesce(sum(hashtextextended(f.x, 1)::numeric), "
     "0)";
 
-std::string keyed_query(const SourceTable& table, const std::vector<std::vector<std::string>>& columns) {
-    std::string arrays;
-    std::string names;
-    std::string condition;
-    for (std::size_t i = 0; i < table.key.size(); ++i) {
-        const auto& column = table.columns[table.key[i]];
-        const auto name = "k" + std::to_string(i);
-        arrays += (i == 0 ? "" : ", ") + quote_literal(to_array_literal(columns[i])) + "::" + column.type + "[]";
-        names += (i == 0 ? "" : ", ") + name;
-        condition += (i == 0 ? "t." : " AND t.") + quote_ident(column.name) + " = k." + name;
-    }
-    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM unnest(" + arrays +
-           ") AS k (" + names + ") JOIN ONLY " + table.qualified_name() + " AS t ON " + condition + ") AS f";
+std::string where(const SourceTable& table, Side side) {
+    return side == Side::source ? table.where() : std::string();
+}
+
+std::string keyed_query(const SourceTable& table, const std::vector<std::vector<std::string>>& columns, Side side) {
+    return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM " + rows_with_keys(table, columns) +
+           where(table, side) + ") AS f";
 }
 
 // Collects parts of one query until it is full.
@@ -36,21 +30,24 @@ class QueryList {
   public:
     explicit QueryList(std::size_t keys_max) : keys_max_(keys_max) {}
 
-    void add(const SourceTable& table, const std::string& sql, bool whole, std::size_t keys) {
+    void add(const SourceTable& table, const std::string& source_sql, const std::string& target_sql, bool whole, std::size_t keys) {
         if (queries_.empty() || keys_ + keys > keys_max_) {
             queries_.emplace_back();
             keys_ = 0;
         }
         auto& query = queries_.back();
         // UNION ALL keeps no order by itself: the number of the part does.
-        const auto part = "(SELECT " + std::to_string(query.tables.size()) + " AS part, p.* FROM (" + sql + ") AS p)";
-        query.sql += (query.sql.empty() ? "" : " UNION ALL ") + part;
+        const auto head = (query.tables.empty() ? "(SELECT " : " UNION ALL (SELECT ") + std::to_string(query.tables.size()) + " AS part, p.* FROM (";
+        query.source_sql += head + source_sql + ") AS p)";
+        query.target_sql += head + target_sql + ") AS p)";
         query.tables.push_back(&table);
         query.whole.push_back(whole);
         keys_ += keys;
     }
     std::vector<ChangeQuery> take() {
-        for (auto& query : queries_) query.sql = "SELECT * FROM (" + query.sql + ") AS q ORDER BY part";
+        for (auto& query : queries_) {
+            for (auto* sql : {&query.source_sql, &query.target_sql}) *sql = "SELECT * FROM (" + *sql + ") AS q ORDER BY part";
+        }
         return std::move(queries_);
     }
 
@@ -78,22 +75,36 @@ std::string describe(const std::vector<Difference>& differences) {
     return text;
 }
 
-std::string fingerprint_query(const SourceTable& table) {
+std::string rows_with_keys(const SourceTable& table, const std::vector<std::vector<std::string>>& columns) {
+    std::string arrays;
+    std::string names;
+    std::string condition;
+    for (std::size_t i = 0; i < table.key.size(); ++i) {
+        const auto& column = table.columns[table.key[i]];
+        const auto name = "k" + std::to_string(i);
+        arrays += (i == 0 ? "" : ", ") + quote_literal(to_array_literal(columns[i])) + "::" + column.type + "[]";
+        names += (i == 0 ? "" : ", ") + name;
+        condition += (i == 0 ? "t." : " AND t.") + quote_ident(column.name) + " = k." + name;
+    }
+    return "unnest(" + arrays + ") AS k (" + names + ") JOIN ONLY " + table.qualified_name() + " AS t ON " + condition;
+}
+
+std::string fingerprint_query(const SourceTable& table, Side side) {
     return std::string("SELECT ") + sums + " FROM (SELECT " + row_text(table) + " AS x FROM ONLY " +
-           table.qualified_name() + " AS t) AS f";
+           table.qualified_name() + " AS t" + where(table, side) + ") AS f";
 }
 
 std::vector<ChangeQuery> change_queries(const ChangedRows& changed, std::size_t keys_per_query_max) {
     QueryList list(keys_per_query_max);
     for (const auto& [table, changes] : changed.tables()) {
         if (changes.whole) {
-            list.add(*table, fingerprint_query(*table), true, keys_per_query_max / 8 + 1);
+            list.add(*table, fingerprint_query(*table, Side::source), fingerprint_query(*table, Side::target), true, keys_per_query_max / 8 + 1);
             continue;
         }
         std::vector<std::vector<std::string>> columns(table->key.size());
         std::size_t count = 0;
         const auto flush = [&] {
-            if (count > 0) list.add(*table, keyed_query(*table, columns), false, count);
+            if (count > 0) list.add(*table, keyed_query(*table, columns, Side::source), keyed_query(*table, columns, Side::target), false, count);
             for (auto& column : columns) column.clear();
             count = 0;
         };

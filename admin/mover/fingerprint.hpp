@@ -1,5 +1,6 @@
 // Fingerprints: queries that give the same answer on source and target exactly when the rows are the same (but for a
-// collision of two 64-bit hashes, summed over all rows), and the comparison of two answers. Pure.
+// collision of two 64-bit hashes, summed over all rows), and the comparison of two answers. Of shared tables the source's
+// query takes the tenant's rows only; the target's takes all, since nobody else's may be there. Pure.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +19,20 @@ struct Difference {
 };
 [[nodiscard]] std::string describe(const std::vector<Difference>& differences);
 
+enum class Side { source, target };
+
 // Of all rows: one row of count and two sums.
-[[nodiscard]] std::string fingerprint_query(const SourceTable& table);
+[[nodiscard]] std::string fingerprint_query(const SourceTable& table, Side side);
 
 // Of changed rows: several queries of bounded size, each with one row per listed table, in order.
 struct ChangeQuery {
-    std::string sql;
+    std::string source_sql;
+    std::string target_sql;
     std::vector<const SourceTable*> tables;
     std::vector<bool> whole;
 };
+// `unnest(..) AS k (..) JOIN ONLY table AS t ON ..`: the rows with these keys; a list of values for each column of the key.
+[[nodiscard]] std::string rows_with_keys(const SourceTable& table, const std::vector<std::vector<std::string>>& columns);
 [[nodiscard]] std::vector<ChangeQuery> change_queries(const ChangedRows& changed, std::size_t keys_per_query_max);
 
 }  // namespace pgporter

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "admin/mover/move_names.hpp"
+#include "admin/mover/tenant_filter.hpp"
 
 namespace pgporter {
 namespace {
@@ -10,6 +11,10 @@ namespace {
 constexpr std::size_t changes_per_commit = 2'000;
 constexpr std::chrono::milliseconds durable_every{1'000};
 constexpr std::chrono::milliseconds tick_every{200};
+constexpr std::size_t missing_rows_max = 100'000;
+// In front of the key of a tracked change: what its answer means.
+constexpr char key_of_update = 'u';   // no row: it has come in
+constexpr char key_of_removal = 'r';  // a row: it has left
 
 }  // namespace
 
@@ -18,10 +23,21 @@ Follower::Follower(const MoveServers& servers, const std::vector<SourceTable>& t
     : servers_(&servers), search_path_(std::move(search_path)), counters_(&counters) {
     for (const auto& table : tables) {
         if (!table.partitioned) tables_.emplace(table.oid, &table);
+        shared_ = shared_ || table.tenant_column.has_value();
     }
 }
 
 void Follower::close() {
+    if (shared_ && applier_) {
+        // What the target would have answered, nobody knows any more: these rows count as changed, all of them.
+        if (applier_->unanswered() > 0) {
+            for (const auto& [oid, table] : tables_) {
+                if (table->tenant_column) changed_.add_whole(*table);
+            }
+        }
+        const auto noted = note_tracked();
+        static_cast<void>(noted);  // too many rows: the next change says so again
+    }
     stream_.reset();
     applier_.reset();
 }
@@ -32,7 +48,7 @@ Result<void> Follower::connect() {
     if (!applier) return applier.error();
     auto stream = servers_->replication();
     if (!stream) return stream.error();
-    PP_TRY(stream->start(artefact_name(servers_->move()), artefact_name(servers_->move())));
+    PP_TRY(stream->start(servers_->artefact(), servers_->artefact()));
     applier_.emplace(std::move(*applier));
     stream_.emplace(std::move(*stream));
     in_transaction_ = skipping_ = false;
@@ -77,7 +93,30 @@ Result<void> Follower::commit(Durability durability, Deadline deadline) {
     if (applier_->transaction_open() || durability == Durability::now || applier_->applied() < end_) {
         PP_TRY(applier_->commit(end_, durability));
     }
-    return applier_->settle(deadline);
+    PP_TRY(applier_->settle(deadline));
+    return note_tracked();
+}
+
+Result<void> Follower::settle(Deadline deadline) {
+    PP_TRY(applier_->ask_for_answers());
+    PP_TRY(applier_->settle(deadline));
+    return note_tracked();
+}
+
+// Rows that weren't the tenant's before a change are found missing; rows that left it are found there.
+Result<void> Follower::note_tracked() {
+    for (auto& row : applier_->take_tracked()) {
+        const bool is_missing = row.key.front() == key_of_update;
+        row.key.erase(0, 1);
+        if (is_missing == row.hit) continue;
+        if (is_missing) missing_[row.table].insert(row.key);
+        if (recording_) changed_.add_key(*row.table, std::move(row.key));
+    }
+    std::size_t rows = 0;
+    for (const auto& [table, keys] : missing_) rows += keys.size();
+    if (rows <= missing_rows_max) return {};
+    return fail(ErrorKind::limit, "more than " + std::to_string(missing_rows_max) + " rows came to the tenant from other tenants during the move",
+                {}, "start the move again when the rows have been reassigned");
 }
 
 Result<void> Follower::follow_for(std::chrono::milliseconds duration) {
@@ -96,6 +135,7 @@ Result<void> Follower::follow(const std::function<bool()>& done, Deadline deadli
             PP_TRY(wait(deadline, wake_fd));
         }
         PP_TRY(applier_->advance());
+        if (shared_) PP_TRY(note_tracked());
         PP_TRY(keep_time());
         if (servers_->interrupt().heard()) return servers_->interrupt().error();
     }
@@ -126,8 +166,11 @@ Result<void> Follower::take_message(std::string_view bytes) {
     if (const auto* commit = std::get_if<pgoutput::Commit>(&*message)) return take_commit(*commit);
     if (const auto* relation = std::get_if<pgoutput::Relation>(&*message)) return take_relation(*relation);
     if (const auto* mark = std::get_if<pgoutput::LogicalMessage>(&*message)) {
-        if (mark->transactional && mark->prefix == artefact_name(servers_->move()))
+        if (mark->transactional && mark->prefix == servers_->artefact() && mark->content != applied_mark)
             marker_ = std::string(mark->content);
+        // What the other way has applied here came from where it would go.
+        if (mark->transactional && mark->prefix == servers_->opposite_artefact() && mark->content == applied_mark)
+            skipping_ = true;
         return {};
     }
     if (skipping_) return {};
@@ -155,7 +198,8 @@ Result<void> Follower::take_begin(const pgoutput::Begin& begin) {
 Result<void> Follower::take_commit(const pgoutput::Commit& commit) {
     in_transaction_ = false;
     end_ = std::max(end_, commit.end_lsn);
-    marker_seen_ = std::exchange(marker_, {});
+    // Kept until the next marker: others' transactions may follow it before anybody asks.
+    if (!marker_.empty()) marker_seen_ = std::exchange(marker_, {});
     if (std::exchange(skipping_, false)) return {};
     ++counters_->transactions;
     if (applier_->changes_open() >= changes_per_commit) return applier_->commit(end_, Durability::later);
@@ -180,6 +224,7 @@ Result<const SourceTable*> Follower::known_table(pgoutput::RelationId id) const 
 Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Message& message) {
     auto table = known_table(id);
     if (!table) return table.error();
+    if ((*table)->tenant_column) return take_shared_change(**table, message);
     std::optional<ApplyStatement> statement;
     if (const auto* insert = std::get_if<pgoutput::Insert>(&message)) {
         statement = insert_statement(**table, *insert);
@@ -196,6 +241,37 @@ Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Mess
     ++counters_->changes;
     counters_->changes_total->inc();
     return applier_->change(**table, *statement, lenient_.contains(*table) ? Rows::one_or_none : Rows::one);
+}
+
+Result<void> Follower::take_shared_change(const SourceTable& table, const pgoutput::Message& message) {
+    const auto unfit = fail(ErrorKind::conflict, "a change of " + table.plain_name() + " doesn't fit the table's definition");
+    auto filtered = filter_change(table, message);
+    if (!filtered) return unfit;
+    if (filtered->fate == Fate::skip) return {};
+    ++counters_->changes;
+    counters_->changes_total->inc();
+    const auto* update = std::get_if<pgoutput::Update>(&message);
+    const auto rows = lenient_.contains(&table) ? Rows::one_or_none : Rows::one;
+    const bool is_insert = filtered->fate == Fate::insert;
+    const bool is_update = filtered->fate == Fate::update || filtered->fate == Fate::update_or_missing;
+    if (filtered->fate == Fate::fetch) {
+        missing_[&table].insert(encode_key(table, update->row));
+        if (recording_) changed_.add_change(table, message);
+        return {};
+    }
+    const auto statement = is_insert   ? insert_statement(table, filtered->insert)
+                           : is_update ? update_statement(table, *update)
+                                       : delete_statement(table, filtered->removal);
+    if (!statement) return unfit;
+    if (filtered->fate == Fate::remove_if_there) {
+        if (table.key.empty()) return unfit;
+        return applier_->change_tracked(table, *statement, key_of_removal + encode_key(table, filtered->removal.old_row));
+    }
+    if (recording_) changed_.add_change(table, message);
+    if (filtered->fate == Fate::update_or_missing) {
+        return applier_->change_tracked(table, *statement, key_of_update + encode_key(table, update->row));
+    }
+    return applier_->change(table, *statement, rows);
 }
 
 Result<void> Follower::take_truncate(const pgoutput::Truncate& truncate) {

@@ -5,10 +5,12 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "admin/mover/apply.hpp"
@@ -59,6 +61,14 @@ class Follower {
     // changes before it truncates them can be missing. What isn't explained by that, the comparison finds.
     void be_lenient_with(std::set<const SourceTable*> tables) { lenient_ = std::move(tables); }
     void be_strict() { lenient_.clear(); }
+    // Rows of shared tables that have come in from another tenant, of which the stream didn't tell everything: to be copied
+    // again from the source, at a point that both sides are at. Known when the applied changes have been answered.
+    using MissingRows = std::map<const SourceTable*, std::unordered_set<std::string>>;
+    [[nodiscard]] const MissingRows& missing() const { return missing_; }
+    [[nodiscard]] MissingRows take_missing() { return std::exchange(missing_, {}); }
+    // Waits for the answers of what was applied, without ending the target's transaction.
+    [[nodiscard]] Result<void> settle(Deadline deadline);
+    [[nodiscard]] Lsn end() const { return end_; }
     void record_changes(bool record) { recording_ = record; }
     void set_tick(std::function<void()> tick) { tick_ = std::move(tick); }  // about every 200 ms while following
     void close();  // both connections: so that the slot can be dropped
@@ -72,6 +82,8 @@ class Follower {
     [[nodiscard]] Result<void> take_commit(const pgoutput::Commit& commit);
     [[nodiscard]] Result<void> take_relation(const pgoutput::Relation& relation);
     [[nodiscard]] Result<void> take_change(pgoutput::RelationId id, const pgoutput::Message& message);
+    [[nodiscard]] Result<void> take_shared_change(const SourceTable& table, const pgoutput::Message& message);
+    [[nodiscard]] Result<void> note_tracked();
     [[nodiscard]] Result<void> take_truncate(const pgoutput::Truncate& truncate);
     [[nodiscard]] Result<const SourceTable*> known_table(pgoutput::RelationId id) const;
     [[nodiscard]] Result<void> rest();  // the stream is momentarily empty
@@ -88,7 +100,9 @@ class Follower {
     std::optional<Applier> applier_;
     ChangedRows changed_;
     std::set<const SourceTable*> lenient_;
+    MissingRows missing_;
     bool recording_ = false;
+    bool shared_ = false;  // some table has other tenants' rows too
 
     bool in_transaction_ = false;          // of the source
     bool skipping_ = false;                // it is on the target already
@@ -96,7 +110,7 @@ class Follower {
     std::optional<Lsn> barrier_;
     Lsn end_;                  // of the last source transaction received whole
     std::string marker_;       // of the transaction being received
-    std::string marker_seen_;  // of the last one received whole
+    std::string marker_seen_;  // of the last one with a marker that was received whole
     std::chrono::steady_clock::time_point durable_at_;
     std::chrono::steady_clock::time_point ticked_at_;
 };

@@ -8,7 +8,10 @@ namespace pgporter {
 namespace {
 
 constexpr std::chrono::milliseconds save_every{500};
+constexpr std::chrono::milliseconds save_quiet_every{5'000};  // while only the way back is followed
 constexpr std::chrono::milliseconds retry_max{10'000};
+constexpr std::chrono::seconds recover_for{5};
+constexpr std::chrono::seconds leave_within{1};
 
 metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
     return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.",
@@ -16,7 +19,8 @@ metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
 }
 
 bool kept_until_complete(const CleanupRecord& record) {
-    return record.kind == ArtefactKind::fence_triggers || record.kind == ArtefactKind::fence_function;
+    return record.kind == ArtefactKind::fence_triggers || record.kind == ArtefactKind::fence_function ||
+           way_of_artefact(record.name) == Way::back;
 }
 
 }  // namespace
@@ -69,6 +73,22 @@ void MoveRun::request_cutover() {
     interrupt_.nudge();
 }
 
+void MoveRun::request_rollback() {
+    rollback_requested_.store(true);
+    interrupt_.nudge();
+}
+
+void MoveRun::leave_way_back() {
+    leaving_.store(true);
+    interrupt_.nudge();
+}
+
+void MoveRun::count_outcome(const char* outcome) {
+    observer_->registry
+        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}})
+        .inc();
+}
+
 void MoveRun::set_state(MoveState to) {
     MoveRecord copy;
     {
@@ -89,6 +109,7 @@ Result<void> MoveRun::enter(MoveState to, std::string_view text, std::chrono::mi
     const auto deadline = after(patience);
     auto from = record_.state;
     for (;;) {
+        if (!keep_owned()) return interrupt_.error();
         auto advanced = ports_.journal.advance(record_.id, from, to, utf8_only(text));
         if (advanced) break;
         // The answer of an earlier try may have been lost: the journal knows.
@@ -119,12 +140,14 @@ void MoveRun::tick() {
         progress.transactions_applied = followed_.transactions;
         progress.lag_bytes = followed_.lag_bytes;
     }
-    if (in_pause_ || std::chrono::steady_clock::now() - saved_at_ < save_every) return;
+    const auto every = record_.state == MoveState::reversing ? save_quiet_every : save_every;
+    if (in_pause_ || std::chrono::steady_clock::now() - saved_at_ < every) return;
     save_progress();
 }
 
 void MoveRun::save_progress() {
     saved_at_ = std::chrono::steady_clock::now();
+    if (!keep_owned()) return;
     const auto copy = record();
     const auto saved = ports_.journal.save_progress(copy.id, copy.progress);
     if (!saved)
@@ -147,16 +170,28 @@ Result<void> MoveRun::record_artefact(ArtefactKind kind, CleanupWhen when, const
     return {};
 }
 
-bool MoveRun::own() {
+bool MoveRun::keep_owned() {
+    if (!ownership_ || ownership_->is_held()) return true;
+    const auto renewed = ownership_->renew();
+    // While the catalog is away nobody can take the move over either: whatever needs the journal waits for it by itself.
+    if (renewed || renewed.error().kind != ErrorKind::conflict) return true;
+    log::warning("move_taken_over", {{"move", std::to_string(record_.id.value)}, {"reason", renewed.error().message}});
+    is_owner_.store(false);
+    interrupt_.stop();
+    return false;
+}
+
+bool MoveRun::own(Deadline until) {
     std::chrono::milliseconds pause{200};
     for (;;) {
         auto owned = ports_.journal.own_move(record_.id);
         if (owned) {
             ownership_ = std::move(*owned);
+            is_owner_.store(true);
             return true;
         }
         const auto found = ports_.journal.find_move(record_.id);
-        if (found && is_finished(found->state)) return false;
+        if ((found && is_finished(found->state)) || passed(until)) return false;
         log::warning("move_not_owned", {{"move", std::to_string(record_.id.value)}, {"reason", owned.error().message}});
         if (!interrupt_.sleep(pause)) return false;
         pause = std::min(pause * 2, retry_max);
@@ -169,6 +204,10 @@ Result<void> MoveRun::find_servers() {
     auto servers = MoveServers::find(ports_.config, *snapshot, record_.source, record_.target, interrupt_, record_.id);
     if (!servers) return servers.error();
     servers_.emplace(std::move(*servers));
+    if (record_.source.kind != PlacementKind::rows) return {};
+    if (const auto tenant = snapshot->find_tenant(record_.request.tenant)) {
+        servers_->set_rows(shared_rows_of(*snapshot, *tenant, record_.source));
+    }
     return {};
 }
 
@@ -178,16 +217,28 @@ void MoveRun::run() {
     if (walked) return finish();
     // A stopped move stays as it is in the journal: the next process takes it up. An operator's cancel is an abort.
     if (interrupt_.stopped()) return close_sessions();
-    abort(walked.error());
+    const auto harm = publication_watch_ ? publication_watch_->finding() : std::string();
+    abort(harm.empty() ? walked.error() : fail(ErrorKind::conflict, harm, {}, "give it back its key, then start again"));
 }
 
 void MoveRun::recover() {
-    if (!own()) return;
+    // Its owner may live after all: then it is not for us.
+    if (!own(after(recover_for))) return;
     // Time has passed since it was listed.
     auto found = ports_.journal.find_move(record_.id);
     if (found && found->state != record_.state) set_state(found->state);
-    if (is_finished(record_.state) || record_.state == MoveState::opened) return;
+    if (is_finished(record_.state)) return;
     if (record_.state == MoveState::flipped) return finish();
+    if (!is_before_flip(record_.state) && record_.state != MoveState::aborting) {
+        {
+            const std::lock_guard lock(mutex_);
+            record_.rollback_refused = found ? found->rollback_refused : record_.rollback_refused;
+        }
+        // What was asked for is still wanted.
+        rollback_requested_.store(record_.state == MoveState::rolling_back);
+        return record_.rollback_refused.empty() ? follow_way_back() : tidy_opened();
+    }
+    orphaned_ = record_.state != MoveState::aborting;
     abort(fail(ErrorKind::cancelled, record_.error.empty() ? "the process that ran the move ended" : record_.error));
 }
 
@@ -204,7 +255,9 @@ Result<void> MoveRun::walk() {
 }
 
 void MoveRun::close_sessions() {
+    publication_watch_.reset();
     fence_.reset();
+    lifter_.reset();
     verifier_.reset();
     follower_.reset();
     snapshot_keeper_.reset();
@@ -225,6 +278,7 @@ void MoveRun::abort(const Error& why) {
         {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}, {"reason", utf8_only(text)}});
     std::chrono::milliseconds pause{100};
     for (;;) {
+        if (!keep_owned()) return;
         auto done = [&]() -> Result<void> {
             if (record_.state != MoveState::aborting) PP_TRY(enter(MoveState::aborting, text));
             if (!servers_) PP_TRY(find_servers());
@@ -238,16 +292,17 @@ void MoveRun::abort(const Error& why) {
             set_state(found->state);
             return finish();
         }
+        if (found && is_finished(found->state)) {
+            set_state(found->state);
+            return;
+        }
         note("undoing: " + done.error().message);
         log::warning("move_undo_failed",
                      {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
-    const auto outcome = interrupt_.cancelled() ? "cancelled" : "aborted";
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}})
-        .inc();
+    count_outcome(interrupt_.cancelled() ? "cancelled" : "aborted");
 }
 
 void MoveRun::finish() {
@@ -255,18 +310,21 @@ void MoveRun::finish() {
     close_sessions();
     std::chrono::milliseconds pause{100};
     for (;;) {
+        if (!keep_owned()) return;
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
             PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord& record) {
                 return record.when == CleanupWhen::always && !kept_until_complete(record);
             }));
-            // What is left and not of the fence belongs to the tenant now.
-            auto records = ports_.journal.open_cleanups(record_.id);
-            if (!records) return records.error();
-            for (const auto& record : *records) {
-                if (record.when == CleanupWhen::after_abort) PP_TRY(ports_.journal.cleanup_done(record.id));
+            auto way_back = has_way_back();
+            if (!way_back) return way_back.error();
+            std::string refused;
+            if (!*way_back) refused = rollback_refused_.empty() ? "nothing was prepared for it" : rollback_refused_;
+            {
+                const std::lock_guard lock(mutex_);
+                record_.rollback_refused = utf8_only(refused);
             }
-            return enter(MoveState::opened, "the tenant lives in its own database");
+            return enter(MoveState::opened, refused);
         }();
         if (done) break;
         note("tidying up after the flip: " + done.error().message);
@@ -277,13 +335,13 @@ void MoveRun::finish() {
     }
     note("");
     save_progress();
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "flipped"}})
-        .inc();
+    count_outcome("flipped");
+    if (record_.rollback_refused.empty()) follow_way_back();
 }
 
 // CASCADE must not reach beyond the tenant: what others have come to build on its old tables stops it.
 Result<void> MoveRun::drop_source() {
+    if (record_.source.kind == PlacementKind::rows) return drop_source_rows();
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;
@@ -299,15 +357,43 @@ Result<void> MoveRun::drop_source() {
     });
 }
 
+// Another instance that follows the way back leaves it when it reads that the move is opened; one that rolls it back is waited for.
+bool MoveRun::own_to_complete() {
+    while (!own(after(leave_within))) {
+        const auto found = ports_.journal.find_move(record_.id);
+        if (interrupt_.stopped() || (found && is_finished(found->state))) return false;
+        if (!found || found->state != MoveState::reversing) continue;
+        const auto told = ports_.journal.advance(record_.id, MoveState::reversing, MoveState::opened, "the move is being completed");
+        if (!told) log::warning("move_not_owned", {{"move", std::to_string(record_.id.value)}, {"reason", told.error().message}});
+    }
+    return true;
+}
+
 void MoveRun::run_complete() {
-    if (!own()) return;
+    if (!own_to_complete()) return;
     interrupt_.shield(Shield::cancel);
+    // A rollback may have been quicker.
+    const auto found = ports_.journal.find_move(record_.id);
+    if (found && found->state != record_.state) set_state(found->state);
+    if (is_finished(record_.state)) return;
+    if (record_.state != MoveState::opened && record_.state != MoveState::reversing) {
+        rollback_requested_.store(record_.state == MoveState::rolling_back);
+        return follow_way_back();
+    }
     std::chrono::milliseconds pause{100};
     for (;;) {
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
+            // From here on there is no way back, whoever goes on with this.
+            if (record_.state == MoveState::reversing) PP_TRY(enter(MoveState::opened, "the move is being completed"));
+            PP_TRY(undo_way_back());
             PP_TRY(drop_source());
-            PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord&) { return true; }));
+            PP_TRY(undo_records(ports_.journal, *servers_,
+                                [](const CleanupRecord& record) { return record.when == CleanupWhen::always; }));
+            // What is left belongs to the tenant now.
+            auto records = ports_.journal.open_cleanups(record_.id);
+            if (!records) return records.error();
+            for (const auto& record : *records) PP_TRY(ports_.journal.cleanup_done(record.id));
             return enter(MoveState::completed, "the source's data is gone");
         }();
         if (done) break;
@@ -318,9 +404,7 @@ void MoveRun::run_complete() {
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", "completed"}})
-        .inc();
+    count_outcome("completed");
 }
 
 }  // namespace pgporter

@@ -21,6 +21,7 @@
 #include "admin/mover/follow.hpp"
 #include "admin/mover/interrupt.hpp"
 #include "admin/mover/mover.hpp"
+#include "admin/mover/publication_watch.hpp"
 #include "admin/mover/verify.hpp"
 
 namespace pgporter {
@@ -40,15 +41,27 @@ class MoveRun {
     void run();           // a new move
     void recover();       // one that a dead process left: aborted before the flip, finished after it
     void run_complete();  // drops the source's data of an opened move
+    void tidy_opened();   // one that lost its way back and what that was made of
 
     void cancel() { interrupt_.cancel(); }
     void stop() { interrupt_.stop(); }
     void request_cutover();
+    void request_rollback();
+    void leave_way_back();  // the thread ends; what comes next is run_complete()
+    void disown() {  // on the thread that has run a body: whoever is asked next may own the move
+        is_owner_.store(false);
+        ownership_.reset();
+    }
+    [[nodiscard]] bool is_owner() const { return is_owner_.load(); }  // else another instance may be at work on it
     [[nodiscard]] MoveRecord record() const;
+    // After recover(): undone because its instance had ended; nobody cancelled it, so that it may begin anew.
+    [[nodiscard]] bool was_orphaned() const { return orphaned_; }
 
   private:
     // move_run.cpp: the walk
-    [[nodiscard]] bool own();
+    [[nodiscard]] bool own(Deadline until = std::nullopt);
+    [[nodiscard]] bool own_to_complete();
+    [[nodiscard]] bool keep_owned();  // false: another instance has taken the move over, everything here stops
     [[nodiscard]] Result<void> find_servers();
     [[nodiscard]] Result<void> walk();
     [[nodiscard]] Result<void> enter(MoveState to, std::string_view note,
@@ -59,8 +72,14 @@ class MoveRun {
     void save_progress();
     void abort(const Error& why);
     [[nodiscard]] Result<void> drop_source();
+    [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
+    [[nodiscard]] Result<void> publish_unless_harmful(const std::string& statement);
+    [[nodiscard]] Result<void> wait_for_target_entry();
+    [[nodiscard]] Result<void> adopt_shared_schemas();
+    [[nodiscard]] Result<void> adopt_database_settings();
     void finish();
     void close_sessions();
+    void count_outcome(const char* outcome);
     [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,
                                                const std::string& name);
 
@@ -68,12 +87,15 @@ class MoveRun {
     [[nodiscard]] Result<void> step_preflight();
     [[nodiscard]] Result<void> step_schema();
     [[nodiscard]] Result<void> create_target_database();
+    [[nodiscard]] Result<void> create_target_schema();
+    [[nodiscard]] Error somebody_was_quicker(ArtefactKind kind);
     [[nodiscard]] Result<void> create_extensions();
     [[nodiscard]] Result<void> step_gate();
     [[nodiscard]] Result<void> step_slot();
     [[nodiscard]] Result<void> step_copy();
     [[nodiscard]] Result<void> step_index();
     [[nodiscard]] Result<void> step_catchup();
+    [[nodiscard]] Result<void> refresh_views();
     [[nodiscard]] Result<void> emit_marker(const std::string& content);
     [[nodiscard]] Result<void> reconnect();
 
@@ -92,6 +114,30 @@ class MoveRun {
     [[nodiscard]] Result<void> flip(Pause& pause);
     [[nodiscard]] Error back_out(Pause& pause, Error why);
     [[nodiscard]] Result<FenceState> fence_after_doubt(int backend_pid);
+    // The way back walks through the same phases in the one state rolling_back.
+    [[nodiscard]] bool going_back() const { return servers_->way() == Way::back; }
+    [[nodiscard]] Result<void> enter_phase(MoveState to, std::string_view note, std::chrono::milliseconds patience);
+    [[nodiscard]] MoveState calm_state() const { return going_back() ? MoveState::reversing : MoveState::verify; }
+    [[nodiscard]] Result<void> begin_attempt();
+    void open_the_source(Pause& pause);
+
+    // way_back.cpp: `reverse_slot`, and `opened` to `rolled_back`
+    [[nodiscard]] Result<void> step_reverse_slot();
+    [[nodiscard]] Result<void> make_way_back();
+    [[nodiscard]] Result<void> undo_way_back();
+    [[nodiscard]] Result<bool> has_way_back();
+    void follow_way_back();  // from `opened` or later, until it is left, lost, or the tenant is back
+    [[nodiscard]] Result<void> walk_back();
+    [[nodiscard]] Result<void> turn_round();
+    [[nodiscard]] bool agree_with_journal();
+    [[nodiscard]] Result<void> look_at_definition();
+    [[nodiscard]] std::string definition_refusal() const;
+    [[nodiscard]] Result<void> check_rollback();
+    [[nodiscard]] Result<void> follow_until_asked();
+    [[nodiscard]] Result<std::string> way_back_lost();  // why; empty: it isn't
+    [[nodiscard]] Result<void> give_up_way_back(const std::string& why);
+    [[nodiscard]] Result<void> roll_back();
+    [[nodiscard]] Result<void> finish_rollback();
 
     Mover::Ports ports_;
     MoveObserver* observer_;
@@ -99,7 +145,11 @@ class MoveRun {
     mutable std::mutex mutex_;
     MoveRecord record_;
     std::atomic<bool> cutover_requested_{false};
+    std::atomic<bool> rollback_requested_{false};
+    std::atomic<bool> leaving_{false};
+    std::atomic<bool> is_owner_{false};
     bool in_pause_ = false;
+    bool orphaned_ = false;
     std::chrono::steady_clock::time_point saved_at_;
 
     std::unique_ptr<MoveOwnership> ownership_;
@@ -117,10 +167,20 @@ class MoveRun {
     FollowCounters followed_;
     std::optional<Follower> follower_;
     std::optional<Verifier> verifier_;
+    std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
     std::optional<FenceSession> fence_;
     std::vector<SequenceValue> sequences_;  // as set on the target before the pause
-    std::uint32_t markers_ = 0;
+    std::uint64_t markers_ = 0;
+    std::optional<FenceLifter> lifter_;  // of the source's fence, for the flip back
+    std::string rollback_refused_;       // why this move has no way back, known from preflight
+    bool way_back_made_ = false;
+    bool definition_changed_ = false;  // on the target, since the flip
 };
+
+// Who keeps a slot from being made on this server: transactions with an id.
+[[nodiscard]] std::string transactions_in_the_way(ServerSession& server);
+
+[[nodiscard]] std::string publication_statement(const std::string& name, const std::vector<SourceTable>& tables);
 
 // The journal is a UTF-8 database; errors come in the encoding of the tenant's.
 [[nodiscard]] std::string utf8_only(std::string_view text);

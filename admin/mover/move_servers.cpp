@@ -19,7 +19,27 @@ Result<MoveServers> MoveServers::find(const Config& config, const Snapshot& snap
     servers.move_ = move;
     servers.source_ = source;
     servers.target_ = target;
+    if (source.kind != PlacementKind::rows) servers.schemas_ = SchemaList(source.schema);
     return servers;
+}
+
+MoveServers MoveServers::facing(Way way) const {
+    auto servers = *this;
+    if (way == way_) return servers;
+    servers.way_ = way;
+    std::swap(servers.source_, servers.target_);
+    std::swap(servers.source_cluster_, servers.target_cluster_);
+    return servers;
+}
+
+Result<void> MoveServers::read_shared_schemas() {
+    if (!rows_) return {};
+    auto session = source();
+    if (!session) return session.error();
+    auto schemas = pgporter::read_shared_schemas(**session, *rows_);
+    if (!schemas) return schemas.error();
+    schemas_ = *std::move(schemas);
+    return {};
 }
 
 }  // namespace pgporter

@@ -3,13 +3,15 @@
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/preflight.hpp"
+#include "admin/mover/row_fence.hpp"
 
 namespace pgporter {
 namespace {
 
-constexpr std::chrono::seconds slot_timeout{60};
 constexpr std::chrono::milliseconds caught_up_within{300};
 constexpr std::chrono::seconds reconnect_for{60};
+
+}  // namespace
 
 // Who keeps a snapshot from being taken: transactions with an id that began before it was asked for.
 std::string transactions_in_the_way(ServerSession& source) {
@@ -25,12 +27,25 @@ std::string transactions_in_the_way(ServerSession& source) {
     return text;
 }
 
-}  // namespace
+std::string publication_statement(const std::string& name, const std::vector<SourceTable>& tables) {
+    std::string list;
+    for (const auto& table : tables) {
+        if (!table.partitioned) list += (list.empty() ? " FOR TABLE ONLY " : ", ONLY ") + table.qualified_name();
+    }
+    return "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)";
+}
 
 Result<void> MoveRun::step_preflight() {
     PP_TRY(enter(MoveState::preflight, "looking for what could go wrong"));
+    PP_TRY(servers_->read_shared_schemas());
     auto report = run_preflight(*servers_);
     if (!report) return report.error();
+    if (servers_->rows() != nullptr) {
+        const auto snapshot = ports_.publisher.current();
+        const auto tenant = snapshot->find_tenant(record_.request.tenant);
+        if (!tenant) return fail(ErrorKind::not_found, "the tenant is no longer in the catalog");
+        check_target_entry(ports_.config, *snapshot, *tenant, record_.target, *report);
+    }
     {
         const std::lock_guard lock(mutex_);
         record_.progress.rows_total_estimate = report->rows_estimate;
@@ -47,6 +62,10 @@ Result<void> MoveRun::step_preflight() {
     auto source = servers_->source();
     if (!source) return source.error();
     source_ = std::move(*source);
+    for (const auto& warning : report->warnings) {
+        if (warning.code != no_way_back) continue;
+        rollback_refused_ += (rollback_refused_.empty() ? "" : "; ") + warning.message + " (" + warning.remedy + ")";
+    }
     return {};
 }
 
@@ -76,17 +95,40 @@ Result<void> MoveRun::create_target_database() {
     auto created = server.exec(statement);
     if (created) return {};
     if (created.error().sqlstate != "42P04") return created.error();
-    // Somebody was quicker: it isn't ours, and must never be dropped for ours.
+    return somebody_was_quicker(ArtefactKind::target_database);
+}
+
+// It isn't ours, and must never be dropped for ours.
+Error MoveRun::somebody_was_quicker(ArtefactKind kind) {
     auto records = ports_.journal.open_cleanups(record_.id);
     if (!records) return records.error();
     for (const auto& record : *records) {
-        if (record.kind == ArtefactKind::target_database) PP_TRY(ports_.journal.cleanup_done(record.id));
+        if (record.kind != kind) continue;
+        const auto done = ports_.journal.cleanup_done(record.id);
+        if (!done) return done.error();
     }
-    return fail(ErrorKind::conflict, "somebody else made the target database at the same moment");
+    return fail(ErrorKind::conflict,
+                std::string("somebody else made the target ") +
+                    (kind == ArtefactKind::target_database ? "database" : "schema") + " at the same moment");
+}
+
+// In a database with neighbours: by a statement of its own, which tells whether the schema is ours.
+Result<void> MoveRun::create_target_schema() {
+    auto owner = source_->exec("SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = $1",
+                               {record_.source.schema});
+    if (!owner) return owner.error();
+    if (owner->empty()) return fail(ErrorKind::not_found, "the source has no schema named " + record_.source.schema);
+    auto target = servers_->target();
+    if (!target) return target.error();
+    auto created = (*target)->exec("CREATE SCHEMA " + quote_ident(record_.source.schema) + " AUTHORIZATION " +
+                                   quote_ident(owner->text(0, 0)));
+    if (created) return {};
+    if (created.error().sqlstate != "42P06") return created.error();
+    return somebody_was_quicker(ArtefactKind::target_schema);
 }
 
 Result<void> MoveRun::create_extensions() {
-    auto needed = read_needed_extensions(*source_, record_.source.schema);
+    auto needed = read_needed_extensions(*source_, servers_->schemas());
     if (!needed) return needed.error();
     auto target = servers_->target();
     if (!target) return target.error();
@@ -102,16 +144,17 @@ Result<void> MoveRun::create_extensions() {
 Result<void> MoveRun::step_schema() {
     PP_TRY(enter(MoveState::schema, "making the tenant's schema in the target database"));
     // Read before anything is copied, so that whatever changes from now on is noticed.
-    auto query = signature_query(*source_, record_.source.schema, record_.id);
+    auto query = signature_query(*source_, servers_->schemas());
     if (!query) return query.error();
     signature_query_ = std::move(*query);
     auto signature = source_->exec(signature_query_);
     if (!signature) return signature.error();
     signature_ = signature->string(0, 0);
-    auto tables = read_tables(*source_, record_.source.schema);
+    auto tables = read_tables(*source_, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
-    auto indexes = read_identity_indexes(*source_, record_.source.schema);
+    if (servers_->rows() != nullptr) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
+    auto indexes = read_identity_indexes(*source_, servers_->schemas());
     if (!indexes) return indexes.error();
 
     PP_TRY(create_target_database());
@@ -119,8 +162,15 @@ Result<void> MoveRun::step_schema() {
     auto definitions = Definitions::dump(*servers_);
     if (!definitions) return definitions.error();
     definitions_.emplace(std::move(*definitions));
-    PP_TRY(
-        record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
+    if (servers_->rows() == nullptr) {
+        PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
+        if (record_.target.kind == PlacementKind::schema) PP_TRY(create_target_schema());
+    } else {
+        PP_TRY(record_artefact(ArtefactKind::catalog_database, CleanupWhen::after_abort, record_.target, record_.target.database));
+        PP_TRY(ports_.journal.describe_target_database(record_.id));
+    }
+    PP_TRY(adopt_shared_schemas());
+    PP_TRY(adopt_database_settings());
     PP_TRY(definitions_->restore_before_data(*servers_));
     return definitions_->restore_keys(*servers_, tables_, *indexes);
 }
@@ -129,37 +179,34 @@ Result<void> MoveRun::step_gate() {
     PP_TRY(enter(MoveState::gate, "preparing the fence on the source, disabled"));
     PP_TRY(
         record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
-    PP_TRY(create_fence_function(*source_, *servers_));
+    if (servers_->rows() == nullptr) {
+        PP_TRY(create_fence_function(*source_, *servers_));
+    } else {
+        PP_TRY(create_row_fence(*source_, *servers_));
+    }
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.source, fence_name(record_.id)));
-    return install_fence_triggers(*source_, *servers_, tables_);
+    // Of shared tables they come last: each write of the tenant pays for them.
+    return servers_->rows() != nullptr ? Result<void>{} : install_fence_triggers(*source_, *servers_, tables_);
 }
 
 Result<void> MoveRun::step_slot() {
     PP_TRY(enter(MoveState::slot, "starting to collect the source's changes"));
     const auto name = artefact_name(record_.id);
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
-    std::string list;
-    for (const auto& table : tables_) {
-        if (!table.partitioned) list += (list.empty() ? " FOR TABLE ONLY " : ", ONLY ") + table.qualified_name();
-    }
-    PP_TRY(retry_locks(interrupt_, 600, [&] {
-        return locked_transaction(
-            *source_, ports_.config.mover.lock_timeout_ms,
-            "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)");
-    }));
+    PP_TRY(publish_unless_harmful(publication_statement(name, tables_)));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
-    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
     file_nodes_ = std::move(*nodes);
     auto stream = servers_->replication();
     if (!stream) return stream.error();
     snapshot_keeper_.emplace(std::move(*stream));
-    auto slot = snapshot_keeper_->create_slot(name, false, after(slot_timeout));
+    auto slot = snapshot_keeper_->create_slot(name, false, after(ports_.config.mover.slot_ms_max));
     if (!slot) {
         auto error = slot.error();
         if (error.kind == ErrorKind::timeout) {
             error.message = "no snapshot could be taken on the source's server within " +
-                            std::to_string(slot_timeout.count()) + " s";
+                            std::to_string(ports_.config.mover.slot_ms_max.count()) + " ms";
             error.detail = "in the way: " + transactions_in_the_way(*source_);
             error.hint = "wait for these transactions to end, or end them, and start again";
         }
@@ -174,7 +221,7 @@ Result<void> MoveRun::step_copy() {
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     PP_TRY(copy_tables(*servers_, tables_, snapshot_, jobs, copied_, [this] { tick(); }));
     snapshot_keeper_.reset();
-    auto nodes = read_file_nodes(*source_, record_.source.schema);
+    auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
     for (const auto& table : tables_) {
         if (!table.partitioned && (*nodes)[table.oid] != file_nodes_[table.oid]) rewritten_.insert(&table);
@@ -186,16 +233,9 @@ Result<void> MoveRun::step_index() {
     PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
     PP_TRY(definitions_->restore_after_data(*servers_));
     definitions_.reset();
+    PP_TRY(refresh_views());
     auto target = servers_->target();
     if (!target) return target.error();
-    auto views = (*target)->exec(
-        "SELECT relname FROM pg_class WHERE relkind = 'm' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
-        "nspname = $1) ORDER BY oid",
-        {record_.source.schema});
-    if (!views) return views.error();
-    for (int row = 0; row < views->count(); ++row) {
-        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(record_.source.schema, views->text(row, 0))));
-    }
     for (const auto& table : tables_) {
         PP_TRY((*target)->exec("ANALYZE " + table.qualified_name()));
         tick();
@@ -203,8 +243,23 @@ Result<void> MoveRun::step_index() {
     return {};
 }
 
+// What the stream doesn't carry.
+Result<void> MoveRun::refresh_views() {
+    auto target = servers_->target();
+    if (!target) return target.error();
+    auto views = (*target)->exec(
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND "
+        "n.nspname = ANY ($1::text[]) ORDER BY c.oid",
+        {servers_->schemas().as_array()});
+    if (!views) return views.error();
+    for (int row = 0; row < views->count(); ++row) {
+        PP_TRY((*target)->exec("REFRESH MATERIALIZED VIEW " + qualified(views->text(row, 0), views->text(row, 1))));
+    }
+    return {};
+}
+
 Result<void> MoveRun::emit_marker(const std::string& content) {
-    PP_TRY(source_->exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(record_.id)) + ", " +
+    PP_TRY(source_->exec("SELECT pg_logical_emit_message(true, " + quote_literal(servers_->artefact()) + ", " +
                          quote_literal(content) + ")"));
     return {};
 }
@@ -216,7 +271,7 @@ Result<void> MoveRun::step_catchup() {
     {
         auto target = servers_->target();
         if (!target) return target.error();
-        PP_TRY(create_progress_table(**target, record_.id));
+        PP_TRY(create_progress_table(**target, *servers_, signature_));
     }
     auto path = operator_search_path(*source_);
     if (!path) return path.error();
@@ -256,7 +311,10 @@ Result<void> MoveRun::reconnect() {
         if (source) source_ = std::move(*source);
         auto connected = source ? follower_->connect() : Result<void>{source.error()};
         if (connected) return {};
-        if (passed(deadline) || connected.error().kind == ErrorKind::cancelled) return connected;
+        const auto kind = connected.error().kind;
+        // A slot that is lost, or isn't on this server at all, doesn't come back.
+        const bool for_good = kind == ErrorKind::cancelled || kind == ErrorKind::internal || kind == ErrorKind::not_found;
+        if (passed(deadline) || for_good) return connected;
         note("reconnecting: " + connected.error().message);
     }
 }

@@ -33,6 +33,7 @@ class Mover::Impl {
     Result<MoveRecord> cancel(MoveId move);
     Result<MoveRecord> cutover(MoveId move);
     Result<MoveRecord> complete(MoveId move);
+    Result<MoveRecord> rollback(MoveId move);
     Result<MoveRecord> find(MoveId move);
     Result<std::vector<MoveRecord>> list();
     void recover();
@@ -56,8 +57,12 @@ class Mover::Impl {
     };
     [[nodiscard]] Result<Ends> ends_of(const MoveRequest& request) const;
     [[nodiscard]] static std::optional<MoveBlocker> not_movable(const Ends& ends);
+    [[nodiscard]] static Result<void> check_kind(const Tenant& tenant, MoveKind kind);
     void launch(MoveRecord record, void (MoveRun::*body)());
+    void begin_anew(const MoveRecord& record);
     void reap();
+    [[nodiscard]] std::size_t moves_at_work() const;  // without those that only follow their way back
+    [[nodiscard]] bool wants_attention(const MoveRecord& record);
     void overlay(MoveRecord& record);
     void tell(const char* type, const MoveRecord& record);
 
@@ -96,8 +101,16 @@ Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const
     if (source.cluster == request.cluster && source.database == request.database) {
         return fail(ErrorKind::invalid, "the tenant lives in that database already");
     }
-    ends.target = {PlacementKind::database, request.cluster, request.database, source.schema};
+    const auto kind = request.kind == MoveKind::demote ? PlacementKind::schema : PlacementKind::database;
+    ends.target = {kind, request.cluster, request.database, source.schema};
     return ends;
+}
+
+Result<void> Mover::Impl::check_kind(const Tenant& tenant, MoveKind kind) {
+    const bool dedicated = tenant.placement.kind == PlacementKind::database;
+    if (dedicated == (kind != MoveKind::promote)) return {};
+    if (dedicated) return fail(ErrorKind::conflict, "the tenant is not in a shared database", {}, "relocate it, or demote it");
+    return fail(ErrorKind::conflict, "the tenant has no database of its own", {}, "promote it");
 }
 
 Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
@@ -114,10 +127,20 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
     auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target,
                                      preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
+    if (ends->tenant->placement.kind == PlacementKind::rows) {
+        servers->set_rows(shared_rows_of(*ends->snapshot, *ends->tenant, ends->tenant->placement));
+        PP_TRY(servers->read_shared_schemas());
+    }
     auto report = run_preflight(*servers);
-    if (report && ends->tenant->placement.kind == PlacementKind::database) {
-        report->blockers.push_back(
-            {"not_shared", request.tenant, "the tenant has its own database already", "nothing is to be moved"});
+    if (report && ends->tenant->placement.kind == PlacementKind::rows) {
+        check_target_entry(ports_.config, *ends->snapshot, *ends->tenant, ends->target, *report);
+    }
+    const auto fits = check_kind(*ends->tenant, request.kind);
+    if (report && !fits) {
+        const bool promotes = request.kind == MoveKind::promote;
+        report->blockers.push_back({promotes ? "not_shared" : "not_dedicated", request.tenant,
+                                    promotes ? "the tenant has its own database already" : fits.error().message,
+                                    promotes ? "nothing is to be moved" : "promote it"});
     }
     return report;
 }
@@ -125,16 +148,14 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
 // What no move handles yet; each tenant has at most one such reason.
 std::optional<MoveBlocker> Mover::Impl::not_movable(const Ends& ends) {
     const Tenant& tenant = *ends.tenant;
-    if (tenant.placement.kind == PlacementKind::rows) {
-        return MoveBlocker{"rows_tenant", tenant.name, "the tenant is rows of shared tables; only tenants with a schema of their own can be moved",
-                           "give the tenant a schema of its own first"};
-    }
-    const Database* database = ends.snapshot->find_database(tenant.placement.cluster, tenant.placement.database);
+    if (tenant.placement.kind == PlacementKind::rows) return std::nullopt;
+    const auto& shared = ends.target.kind == PlacementKind::schema ? ends.target : tenant.placement;
+    const Database* database = ends.snapshot->find_database(shared.cluster, shared.database);
     if (database == nullptr || (database->isolation == Isolation::app && database->tenant_setting.empty())) return std::nullopt;
     const std::string mode = database->isolation != Isolation::app ? "isolation " + std::string(to_text(database->isolation))
                                                                    : "the tenant_setting " + database->tenant_setting;
     return MoveBlocker{"isolation", database->name,
-                       "the tenant's database has " + mode + ", which a move doesn't carry to the new database yet",
+                       "the shared database has " + mode + ", which a move doesn't carry along yet",
                        "only tenants of databases with isolation app and without a tenant_setting can be moved"};
 }
 
@@ -145,7 +166,7 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
     entry->completes = body == &MoveRun::run_complete;
     entry->run = std::make_unique<MoveRun>(ports_, std::move(record), observer_);
     if (const auto running = entries_.find(id); running != entries_.end()) entry->previous = std::move(running->second);
-    entry->thread = std::thread([raw, body, id] {
+    entry->thread = std::thread([this, raw, body, id] {
         if (raw->previous) {
             raw->previous->thread.join();
             raw->previous.reset();
@@ -156,9 +177,30 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
             // The move stays in the journal as it is; the next start takes it up.
             log::error("move_thread_failed", {{"move", std::to_string(id.value)}, {"reason", bug.what()}});
         }
+        raw->run->disown();
+        if (raw->run->was_orphaned() && raw->run->record().state == MoveState::aborted) begin_anew(raw->run->record());
         raw->ended.store(true);
     });
     entries_[id] = std::move(entry);
+}
+
+// On the thread of a move that was undone because its instance had ended: what was asked for is still wanted.
+void Mover::Impl::begin_anew(const MoveRecord& record) {
+    const auto moves = ports_.journal.list_moves(false);
+    if (!moves) return;
+    std::uint32_t ended_so = 0;
+    for (const auto& move : *moves) {
+        if (move.request.tenant != record.request.tenant) continue;
+        if (move.error != record.error) break;
+        ++ended_so;
+    }
+    if (ended_so > ports_.config.mover.restarts_max) return;
+    const auto begun = start(record.request);
+    if (!begun) {
+        log::warning("move_not_begun_anew", {{"move", std::to_string(record.id.value)}, {"reason", begun.error().message}});
+        return;
+    }
+    log::info("move_begun_anew", {{"move", std::to_string(record.id.value)}, {"as", std::to_string(begun->id.value)}});
 }
 
 void Mover::Impl::reap() {
@@ -176,14 +218,12 @@ void Mover::Impl::reap() {
 Result<MoveRecord> Mover::Impl::start(const MoveRequest& request) {
     auto ends = ends_of(request);
     if (!ends) return ends.error();
-    if (ends->tenant->placement.kind == PlacementKind::database) {
-        return fail(ErrorKind::conflict, "the tenant is not in a shared database");
-    }
+    PP_TRY(check_kind(*ends->tenant, request.kind));
     if (const auto blocker = not_movable(*ends)) return fail(ErrorKind::conflict, blocker->message, {}, blocker->remedy);
     const std::lock_guard lock(mutex_);
     if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
     reap();
-    if (entries_.size() >= ports_.config.mover.moves_max) {
+    if (moves_at_work() >= ports_.config.mover.moves_max) {
         return fail(ErrorKind::limit, "mover.moves_max moves are running already", {}, "wait for one to end");
     }
     auto record = ports_.journal.create_move(request, ends->tenant->placement, ends->target, ends->tenant->epoch);
@@ -235,14 +275,52 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move) {
     reap();
     auto found = ports_.journal.find_move(move);
     if (!found) return found.error();
-    if (found->state != MoveState::opened)
-        return fail(ErrorKind::conflict, "only a move in state opened can be completed");
-    if (const auto running = entries_.find(move); running != entries_.end()) {
+    if (found->state != MoveState::opened && found->state != MoveState::reversing)
+        return fail(ErrorKind::conflict, "only a move in state opened or reversing can be completed");
+    const auto running = entries_.find(move);
+    if (running != entries_.end()) {
         // The thread that opened it is on its last lines and is waited for; one that completes it already is enough.
         if (running->second->completes) return *found;
+        running->second->run->leave_way_back();
+    }
+    const bool is_ours = running != entries_.end() && running->second->run->is_owner();
+    if (!is_ours && found->state == MoveState::reversing) {
+        // Where another instance follows the way back, it leaves when it reads this.
+        PP_TRY(ports_.journal.advance(move, MoveState::reversing, MoveState::opened, "the move is being completed"));
     }
     launch(*found, &MoveRun::run_complete);
     return *found;
+}
+
+Result<MoveRecord> Mover::Impl::rollback(MoveId move) {
+    {
+        const std::lock_guard lock(mutex_);
+        const auto entry = entries_.find(move);
+        const bool is_ours = entry != entries_.end() && entry->second->run->is_owner();
+        if (is_ours && !entry->second->ended.load() && !entry->second->completes) {
+            auto record = entry->second->run->record();
+            const bool may_ask = record.state == MoveState::reversing ||
+                                 (record.state == MoveState::opened && record.rollback_refused.empty());
+            if (may_ask) entry->second->run->request_rollback();
+            if (may_ask || record.state == MoveState::rolling_back) return record;
+        }
+    }
+    auto found = find(move);
+    if (!found) return found.error();
+    if (is_finished(found->state)) return fail(ErrorKind::conflict, "the move has ended");
+    if (is_before_flip(found->state))
+        return fail(ErrorKind::conflict, "the tenant hasn't been switched yet", {}, "cancel the move instead");
+    if (found->state == MoveState::opened && !found->rollback_refused.empty())
+        return fail(ErrorKind::conflict, "this move can't be rolled back: " + found->rollback_refused);
+    if (found->state == MoveState::rolling_back) return *found;
+    if (found->state == MoveState::reversing) {
+        // The instance that follows the way back reads it there; where there is none, the next one does.
+        PP_TRY(ports_.journal.advance(move, MoveState::reversing, MoveState::rolling_back, "asked for at another instance"));
+        found->state = MoveState::rolling_back;
+        return *found;
+    }
+    return fail(ErrorKind::conflict, "the move isn't ready for a rollback here: it is " + std::string(to_text(found->state)), {},
+                "ask again in a moment, or the instance that runs the move");
 }
 
 void Mover::Impl::overlay(MoveRecord& record) {
@@ -251,6 +329,7 @@ void Mover::Impl::overlay(MoveRecord& record) {
     if (entry == entries_.end()) return;
     const auto live = entry->second->run->record();
     record.progress = live.progress;
+    if (record.rollback_refused.empty()) record.rollback_refused = live.rollback_refused;
     if (record.error.empty()) record.error = live.error;
 }
 
@@ -267,6 +346,25 @@ Result<std::vector<MoveRecord>> Mover::Impl::list() {
     return records;
 }
 
+std::size_t Mover::Impl::moves_at_work() const {
+    std::size_t count = 0;
+    for (const auto& [id, entry] : entries_) {
+        const auto state = entry->run->record().state;
+        if (entry->completes || (state != MoveState::opened && state != MoveState::reversing)) ++count;
+    }
+    return count;
+}
+
+// One that lost its way back waits for an operator, in no thread, when nothing is left of it.
+bool Mover::Impl::wants_attention(const MoveRecord& record) {
+    if (record.state != MoveState::opened || record.rollback_refused.empty()) return true;
+    const auto records = ports_.journal.open_cleanups(record.id);
+    if (!records) return false;
+    return std::any_of(records->begin(), records->end(), [](const CleanupRecord& cleanup) {
+        return cleanup.when == CleanupWhen::always && way_of_artefact(cleanup.name) == Way::back;
+    });
+}
+
 void Mover::Impl::recover() {
     auto records = ports_.journal.list_moves(true);
     if (!records) {
@@ -274,9 +372,10 @@ void Mover::Impl::recover() {
         return;
     }
     const std::lock_guard lock(mutex_);
+    if (!stopping_) reap();
     for (auto& record : *records) {
         if (stopping_ || entries_.contains(record.id)) continue;
-        if (record.state == MoveState::opened) continue;  // waits for an operator, in no thread
+        if (!wants_attention(record)) continue;
         log::info("move_taken_up",
                   {{"move", std::to_string(record.id.value)}, {"state", std::string(to_text(record.state))}});
         launch(record, &MoveRun::recover);
@@ -311,6 +410,9 @@ Result<MoveRecord> Mover::cutover(MoveId move) {
 }
 Result<MoveRecord> Mover::complete(MoveId move) {
     return impl_->complete(move);
+}
+Result<MoveRecord> Mover::rollback(MoveId move) {
+    return impl_->rollback(move);
 }
 Result<MoveRecord> Mover::find(MoveId move) {
     return impl_->find(move);

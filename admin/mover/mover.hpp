@@ -58,16 +58,20 @@ class Mover {
     // source.
     [[nodiscard]] Result<PreflightReport> preflight(const MoveRequest& request);
     // Records the move and starts its thread; preflight is its first step (blockers abort it and are its error).
-    // conflict: the tenant is moving, or is not in a shared database. limit: mover.moves_max.
+    // conflict: the tenant is moving, or doesn't live where this kind of move begins. limit: mover.moves_max.
     [[nodiscard]] Result<MoveRecord> start(const MoveRequest& request);
     [[nodiscard]] Result<MoveRecord> cancel(MoveId move);  // conflict: past the flip, or finished
     [[nodiscard]] Result<MoveRecord> cutover(
         MoveId move);  // for a move with request.cutover == false, or one out of attempts
-    [[nodiscard]] Result<MoveRecord> complete(MoveId move);  // drops the source's data; conflict unless `opened`
+    // Drops the source's data; conflict unless `opened` or `reversing`.
+    [[nodiscard]] Result<MoveRecord> complete(MoveId move);
+    // Back to the source with everything that was written since; conflict unless `reversing`.
+    [[nodiscard]] Result<MoveRecord> rollback(MoveId move);
     [[nodiscard]] Result<MoveRecord> find(MoveId move);      // with the progress of this moment
     [[nodiscard]] Result<std::vector<MoveRecord>> list();
 
-    // Takes up what a previous process left: before the flip it is aborted and cleaned up, after it is finished.
+    // Takes up what a previous process left: before the flip it is aborted and cleaned up, after it is finished, and its
+    // way back followed.
     void recover();
     // Events of all moves from now on, called on the move's thread; must not block. Returns a number for unsubscribe().
     std::uint64_t subscribe(std::function<void(const MoveEvent&)> subscriber);

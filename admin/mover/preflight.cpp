@@ -107,14 +107,15 @@ Result<PreflightReport> run_preflight(const MoveServers& servers) {
     auto source = servers.source();
     if (!source) return source.error();
     const auto& schema = servers.schema();
-    if (schema.empty() || schema == "public" || schema == "information_schema" || schema.starts_with("pg_")) {
+    const bool rows = servers.rows() != nullptr;
+    if (!rows && (schema.empty() || schema == "public" || schema == "information_schema" || schema.starts_with("pg_"))) {
         block(report, "schema_not_movable", schema, "only a schema of the tenant's own can be moved",
               "give the tenant a schema of its own");
         return report;
     }
     auto exists = (*source)->exec("SELECT 1 FROM pg_namespace WHERE nspname = $1", {schema});
     if (!exists) return exists.error();
-    if (exists->empty()) {
+    if (!rows && exists->empty()) {
         block(report, "schema_missing", schema, "the source database has no schema of this name",
               "correct the tenant's placement in the catalog");
         return report;
@@ -123,6 +124,7 @@ Result<PreflightReport> run_preflight(const MoveServers& servers) {
     if ((*source)->server_version() < oldest_version) return report;
     PP_TRY(check_source_schema(**source, servers, report));
     PP_TRY(check_target(**source, servers, report));
+    PP_TRY(check_way_back(**source, servers, report));
     // What one server of modest size stores in a second, with its indexes built.
     constexpr double bytes_per_second = 40e6;
     report.seconds_estimate = 2.0 + static_cast<double>(report.bytes) / bytes_per_second;

@@ -12,7 +12,7 @@ void block(PreflightReport& report, std::string code, std::string object, std::s
 
 Result<void> check_roles(ServerSession& source, ServerSession& server, const MoveServers& servers,
                          PreflightReport& report) {
-    auto needed = read_needed_roles(source, servers.schema());
+    auto needed = read_needed_roles(source, servers.schemas());
     if (!needed) return needed.error();
     auto missing = server.exec("SELECT r FROM unnest($1::text[]) AS r WHERE r NOT IN (SELECT rolname FROM pg_roles)",
                                {to_array_literal(*needed)});
@@ -29,7 +29,7 @@ Result<void> check_roles(ServerSession& source, ServerSession& server, const Mov
 // ours to drop after an abort isn't ours to make.
 Result<void> check_extensions(ServerSession& source, ServerSession& target, const MoveServers& servers,
                               bool database_exists, PreflightReport& report) {
-    auto needed = read_needed_extensions(source, servers.schema());
+    auto needed = read_needed_extensions(source, servers.schemas());
     if (!needed) return needed.error();
     for (const auto& extension : *needed) {
         auto rows = target.exec(
@@ -66,10 +66,26 @@ Result<void> try_replica_role(ServerSession& target, const MoveServers& servers,
     return rolled_back ? Result<void>{} : Result<void>{rolled_back.error()};
 }
 
-Result<void> check_existing_database(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
-    auto target = servers.target();
-    if (!target) return target.error();
-    auto& database = **target;
+// A demote: neighbours live there, only the name must be free.
+Result<void> check_schema_name(ServerSession& database, const MoveServers& servers, PreflightReport& report) {
+    auto taken = database.exec("SELECT 1 FROM pg_namespace WHERE nspname = $1", {servers.schema()});
+    if (!taken) return taken.error();
+    if (!taken->empty()) {
+        block(report, "schema_taken", servers.schema(), "the target database has a schema of this name already",
+              "rename or drop it there, or name another database");
+    }
+    auto allowed = database.exec("SELECT has_database_privilege(current_database(), 'CREATE')");
+    if (!allowed) return allowed.error();
+    if (!allowed->flag(0, 0)) {
+        block(report, "no_create_right", servers.config().mover.user,
+              "the mover's role may not make schemas in the target database",
+              "GRANT CREATE ON DATABASE " + quote_ident(servers.target_placement().database) + " TO " +
+                  quote_ident(servers.config().mover.user));
+    }
+    return {};
+}
+
+Result<void> check_emptiness(ServerSession& database, PreflightReport& report) {
     auto content = database.exec(
         "SELECT pg_describe_object(d.classid, d.objid, 0) FROM (SELECT 'pg_class'::regclass AS classid, oid AS objid, "
         "relnamespace AS ns FROM pg_class "
@@ -87,6 +103,15 @@ Result<void> check_existing_database(ServerSession& source, const MoveServers& s
         block(report, "target_not_empty", content->string(row, 0), "the target database isn't empty",
               "name a database that doesn't exist yet, or empty it");
     }
+    return {};
+}
+
+Result<void> check_existing_database(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
+    auto target = servers.target();
+    if (!target) return target.error();
+    auto& database = **target;
+    PP_TRY(servers.target_placement().kind == PlacementKind::schema ? check_schema_name(database, servers, report)
+                                                                    : check_emptiness(database, report));
     const auto* traits =
         "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = "
         "current_database()";
@@ -104,6 +129,37 @@ Result<void> check_existing_database(ServerSession& source, const MoveServers& s
     }
     PP_TRY(try_replica_role(database, servers, report));
     return check_extensions(source, database, servers, true, report);
+}
+
+// Shared schemas can't be told from what was there before: the move makes the database, and nobody else has anything in it.
+Result<void> check_target_for_rows(ServerSession& source, ServerSession& server, const MoveServers& servers, bool exists,
+                                   PreflightReport& report) {
+    if (exists) {
+        block(report, "target_exists", servers.target_placement().database, "the target database exists already",
+              "name a database that doesn't exist yet: the move of a tenant that is rows makes it");
+    }
+    if (const auto& role = servers.rows()->role; !role.empty()) {
+        auto found = server.exec("SELECT 1 FROM pg_roles WHERE rolname = $1", {role});
+        if (!found) return found.error();
+        if (found->empty()) {
+            block(report, "role_missing", role, "the tenant has this role in the catalog, and the target server doesn't have it",
+                  "CREATE ROLE " + quote_ident(role) + " on the target server, with what the source's is a member of");
+        }
+    }
+    auto bypass = server.exec("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user");
+    if (!bypass) return bypass.error();
+    if (!bypass->empty() && bypass->flag(0, 0)) return {};
+    auto forced = source.exec(
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE "
+        "n.nspname = ANY ($1::text[]) AND c.relforcerowsecurity ORDER BY 1 LIMIT 1",
+        {servers.schemas().as_array()});
+    if (!forced) return forced.error();
+    if (!forced->empty()) {
+        block(report, "no_bypass_right", servers.config().mover.user,
+              "row security is forced on " + forced->string(0, 0) + " and others, also on the target, and the mover's role is bound by it there",
+              "ALTER ROLE " + quote_ident(servers.config().mover.user) + " BYPASSRLS on the target server");
+    }
+    return {};
 }
 
 }  // namespace
@@ -137,7 +193,13 @@ Result<void> check_target(ServerSession& source, const MoveServers& servers, Pre
         return {};
     }
     PP_TRY(check_roles(source, server, servers, report));
-    if (facts->flag(0, 2)) return check_existing_database(source, servers, report);
+    if (servers.rows() != nullptr) PP_TRY(check_target_for_rows(source, server, servers, facts->flag(0, 2), report));
+    if (facts->flag(0, 2)) return servers.rows() != nullptr ? Result<void>{} : check_existing_database(source, servers, report);
+    if (servers.target_placement().kind == PlacementKind::schema) {
+        block(report, "target_missing", servers.target_placement().database, "there is no such database to share",
+              "name the shared database that the tenant shall live in");
+        return {};
+    }
     if (!facts->flag(0, 1)) {
         block(report, "no_createdb_right", servers.config().mover.user,
               "the mover's role may not create the target database",

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "admin/mover/move_names.hpp"
 
 namespace pgporter {
 namespace {
@@ -11,9 +10,10 @@ namespace {
 constexpr const char* tables_query = R"sql(
 SELECT c.oid, c.relname, c.relkind = 'p', c.relreplident,
        pg_relation_size(c.oid) / current_setting('block_size')::bigint,
-       pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint
-  FROM pg_class c
- WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND c.relkind IN ('r', 'p')
+       pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint, n.nspname, c.relispartition
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = ANY ($1::text[]) AND c.relkind IN ('r', 'p')
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
  ORDER BY c.oid)sql";
 
 // Equality counts as such only with a default btree or hash operator class: `=` of boxes and circles compares areas.
@@ -21,7 +21,7 @@ constexpr const char* columns_query = R"sql(
 WITH RECURSIVE wanted AS MATERIALIZED (
   SELECT a.*, c.relreplident
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-   WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND c.relkind IN ('r', 'p')
+   WHERE c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY ($1::text[])) AND c.relkind IN ('r', 'p')
 ), walk (type, base) AS (
   SELECT DISTINCT atttypid, atttypid FROM wanted
   UNION ALL
@@ -56,15 +56,16 @@ bool SourceTable::binary_copy() const {
     return std::none_of(columns.begin(), columns.end(), [](const TableColumn& column) { return column.text_only; });
 }
 
-Result<std::vector<SourceTable>> read_tables(ServerSession& session, const std::string& schema) {
-    auto rows = session.exec(tables_query, {schema});
+Result<std::vector<SourceTable>> read_tables(ServerSession& session, const SchemaList& schemas) {
+    auto rows = session.exec(tables_query, {schemas.as_array()});
     if (!rows) return rows.error();
     std::vector<SourceTable> tables;
     std::unordered_map<std::int64_t, std::size_t> index;
     for (int row = 0; row < rows->count(); ++row) {
         SourceTable table;
         table.oid = static_cast<std::uint32_t>(rows->number(row, 0));
-        table.schema = schema;
+        table.schema = rows->string(row, 7);
+        table.partition = rows->flag(row, 8);
         table.name = rows->string(row, 1);
         table.partitioned = rows->flag(row, 2);
         table.replica_identity = rows->text(row, 3).at(0);
@@ -74,7 +75,7 @@ Result<std::vector<SourceTable>> read_tables(ServerSession& session, const std::
         index.emplace(table.oid, tables.size());
         tables.push_back(std::move(table));
     }
-    auto columns = session.exec(columns_query, {schema});
+    auto columns = session.exec(columns_query, {schemas.as_array()});
     if (!columns) return columns.error();
     for (int row = 0; row < columns->count(); ++row) {
         const auto found = index.find(columns->number(row, 0));
@@ -99,11 +100,12 @@ Result<std::vector<SourceTable>> read_tables(ServerSession& session, const std::
     return tables;
 }
 
-Result<std::map<std::uint32_t, std::uint32_t>> read_file_nodes(ServerSession& session, const std::string& schema) {
+Result<std::map<std::uint32_t, std::uint32_t>> read_file_nodes(ServerSession& session,
+                                                               const SchemaList& schemas) {
     auto rows = session.exec(
-        "SELECT oid, pg_relation_filenode(oid) FROM pg_class WHERE relkind = 'r' AND relnamespace = "
-        "(SELECT oid FROM pg_namespace WHERE nspname = $1)",
-        {schema});
+        "SELECT oid, pg_relation_filenode(oid) FROM pg_class WHERE relkind = 'r' AND relnamespace IN "
+        "(SELECT oid FROM pg_namespace WHERE nspname = ANY ($1::text[]))",
+        {schemas.as_array()});
     if (!rows) return rows.error();
     std::map<std::uint32_t, std::uint32_t> nodes;
     for (int row = 0; row < rows->count(); ++row) {
@@ -113,20 +115,22 @@ Result<std::map<std::uint32_t, std::uint32_t>> read_file_nodes(ServerSession& se
     return nodes;
 }
 
-Result<std::string> signature_query(ServerSession& session, const std::string& schema, MoveId move) {
-    auto rows = session.exec("SELECT oid FROM pg_namespace WHERE nspname = $1", {schema});
+Result<std::string> signature_query(ServerSession& session, const SchemaList& schemas) {
+    auto rows = session.exec("SELECT string_agg(oid::text, ', '), count(*) FROM pg_namespace WHERE nspname = ANY ($1::text[])",
+                             {schemas.as_array()});
     if (!rows) return rows.error();
-    if (rows->empty()) return fail(ErrorKind::not_found, "the source database has no schema named \"" + schema + "\"");
-    const auto oid = rows->string(0, 0);
-    const auto fence = quote_literal(fence_name(move));
+    if (rows->is_null(0, 0) || static_cast<std::size_t>(rows->number(0, 1)) != schemas.names().size()) {
+        return fail(ErrorKind::not_found, "the source database doesn't have all of the schemas " + schemas.as_array());
+    }
+    const auto oids = "(" + rows->string(0, 0) + ")";
     // Everything in a schema depends on it in pg_depend, whose index by the referenced object makes this cheap.
     return R"sql(WITH members AS MATERIALIZED (
-  SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = )sql" +
-           oid + R"sql(
+  SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid IN )sql" +
+           oids + R"sql(
 ), relations AS MATERIALIZED (SELECT objid AS oid FROM members WHERE classid = 'pg_class'::regclass),
 facts (fact) AS (
-  SELECT ROW('n', nspname, nspowner, nspacl)::text FROM pg_namespace WHERE oid = )sql" +
-           oid + R"sql(
+  SELECT ROW('n', nspname, nspowner, nspacl)::text FROM pg_namespace WHERE oid IN )sql" +
+           oids + R"sql(
   UNION ALL SELECT ROW('m', classid, objid)::text FROM members
   UNION ALL SELECT ROW('c', c.oid, c.relname, c.relowner, c.relkind, c.relpersistence, c.relreplident,
       c.relrowsecurity,
@@ -146,8 +150,8 @@ facts (fact) AS (
       i.indclass, i.indpred, i.indexprs)::text
       FROM relations r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid = i.indexrelid
   UNION ALL SELECT ROW('t', t.tgrelid, t.tgname, t.tgfoid, t.tgtype, t.tgenabled, t.tgqual, t.tgargs)::text
-      FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal AND t.tgname <> )sql" +
-           fence + R"sql(
+      FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid WHERE NOT t.tgisinternal
+      AND t.tgname NOT LIKE 'pgporter\_fence\_%' AND t.tgname NOT LIKE 'pgporter\_back\_fence\_%'
   UNION ALL SELECT ROW('w', w.ev_class, w.rulename, w.ev_type, w.ev_enabled, w.is_instead, w.ev_qual,
       w.ev_action)::text
       FROM relations r JOIN pg_rewrite w ON w.ev_class = r.oid

@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "admin/mover/server_session.hpp"
@@ -30,6 +32,7 @@ struct SourceTable {
     std::string schema;
     std::string name;
     bool partitioned = false;          // holds no rows itself; its partitions are tables of their own here
+    bool partition = false;            // of another table
     char replica_identity = 'd';       // as in pg_class.relreplident
     std::vector<TableColumn> columns;  // those that hold data, in order: what the stream sends, without generated ones
     std::vector<std::string> generated;  // names of generated columns
@@ -38,22 +41,45 @@ struct SourceTable {
     std::uint64_t bytes = 0;  // with indexes and TOAST
     std::uint64_t rows_estimate = 0;
 
+    // Shared tables (shared_rows.hpp). Else no column and no filter: every row is the tenant's.
+    std::optional<std::size_t> tenant_column;  // into columns
+    std::string tenant_value;                  // what the stream sends in it for this tenant
+    std::string tenant_literal;                // the same as SQL, of the column's type
+    std::string row_filter;                    // the condition that is true of the tenant's rows; the table's alias is t
+    bool tenant_index = false;                 // an index leads with that column
+    bool unfenced = false;                     // global: everybody goes on writing to it while the tenant is fenced
+
+    [[nodiscard]] std::string where() const { return row_filter.empty() ? std::string() : " WHERE " + row_filter; }
     [[nodiscard]] std::string qualified_name() const { return qualified(schema, name); }
     [[nodiscard]] std::string plain_name() const { return schema + "." + name; }  // for people
     [[nodiscard]] bool binary_copy() const;
 };
 
-[[nodiscard]] Result<std::vector<SourceTable>> read_tables(ServerSession& session, const std::string& schema);
+// The schemas that a move is about: the tenant's own, or the shared ones of a tenant that is rows.
+class SchemaList {
+  public:
+    SchemaList() = default;
+    SchemaList(std::string one) : names_{std::move(one)} {}  // NOLINT(google-explicit-constructor): most moves have one
+    SchemaList(std::vector<std::string> names) : names_(std::move(names)) {}  // NOLINT(google-explicit-constructor)
+    [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
+    [[nodiscard]] std::string as_array() const { return to_array_literal(names_); }  // a value for $n::text[]
+
+  private:
+    std::vector<std::string> names_;
+};
+
+// Without those of extensions, which CREATE EXTENSION makes.
+[[nodiscard]] Result<std::vector<SourceTable>> read_tables(ServerSession& session, const SchemaList& schemas);
 
 // Where each table's rows are stored now: TRUNCATE and whatever else rewrites a table changes it, at once and for every
 // snapshot.
 [[nodiscard]] Result<std::map<std::uint32_t, std::uint32_t>> read_file_nodes(ServerSession& session,
-                                                                             const std::string& schema);
+                                                                             const SchemaList& schemas);
 
-// A query of one text: the same as long as nobody changes the definition of anything in the schema. Touches catalogs by
-// index only (a shared database has very many tables), since it runs inside the pause. Ignores the fence of this move.
+// A query of one text: the same as long as nobody changes the definition of anything in the schemas. Touches catalogs by
+// index only (a shared database has very many tables), since it runs inside the pause. Ignores the fences of moves.
 // VACUUM, REINDEX and TRUNCATE don't change it.
-[[nodiscard]] Result<std::string> signature_query(ServerSession& session, const std::string& schema, MoveId move);
+[[nodiscard]] Result<std::string> signature_query(ServerSession& session, const SchemaList& schemas);
 
 // search_path under which comparisons of the schema's key columns find their operators (those of extensions are outside
 // pg_catalog).

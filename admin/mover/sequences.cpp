@@ -4,15 +4,15 @@
 
 namespace pgporter {
 
-Result<std::vector<SequenceValue>> read_sequences(ServerSession& source, const std::string& schema) {
+Result<std::vector<SequenceValue>> read_sequences(ServerSession& source, const SchemaList& schemas) {
     auto names = source.exec(
-        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = (SELECT oid FROM pg_namespace WHERE "
-        "nspname = $1) "
-        "ORDER BY oid",
-        {schema});
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = "
+        "'S' AND n.nspname = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = "
+        "'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY c.oid",
+        {schemas.as_array()});
     if (!names) return names.error();
     std::vector<SequenceValue> sequences;
-    for (int row = 0; row < names->count(); ++row) sequences.push_back({schema, names->string(row, 0), 0, false});
+    for (int row = 0; row < names->count(); ++row) sequences.push_back({names->string(row, 0), names->string(row, 1), 0, false});
     auto rows = source.exec(sequence_values_query(sequences));
     if (!rows) return rows.error();
     return sequence_values(*rows);

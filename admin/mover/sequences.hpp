@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "admin/mover/schema_tables.hpp"
 #include "admin/mover/server_session.hpp"
 
 namespace pgporter {
@@ -18,7 +19,7 @@ struct SequenceValue {
     friend bool operator==(const SequenceValue&, const SequenceValue&) = default;
 };
 
-[[nodiscard]] Result<std::vector<SequenceValue>> read_sequences(ServerSession& source, const std::string& schema);
+[[nodiscard]] Result<std::vector<SequenceValue>> read_sequences(ServerSession& source, const SchemaList& schemas);
 // One query for the values of exactly these; rows as sequence_values() reads them.
 [[nodiscard]] std::string sequence_values_query(const std::vector<SequenceValue>& sequences);
 [[nodiscard]] std::vector<SequenceValue> sequence_values(const QueryRows& rows);

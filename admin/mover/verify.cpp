@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "admin/mover/move_names.hpp"
+#include "admin/mover/row_recopy.hpp"
 
 namespace pgporter {
 namespace {
@@ -24,11 +25,22 @@ bool same(const QueryRows& a, int a_row, const QueryRows& b, int b_row, int firs
     return true;
 }
 
+Result<void> begin_reading(ServerSession& session, const std::string& snapshot) {
+    auto path = operator_search_path(session);
+    if (!path) return path.error();
+    PP_TRY(session.exec("SET row_security = off; SET search_path = " + *path +
+                        "; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quote_literal(snapshot)));
+    return {};
+}
+
 }  // namespace
 
 Verifier::Verifier(const MoveServers& servers, const std::vector<SourceTable>& tables, Follower& follower,
                    std::uint32_t jobs)
-    : servers_(&servers), tables_(&tables), follower_(&follower), jobs_(std::max<std::uint32_t>(jobs, 1)) {}
+    : servers_(&servers), tables_(&tables), follower_(&follower), jobs_(std::max<std::uint32_t>(jobs, 1)),
+      barriers_made_(static_cast<std::uint32_t>(
+          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+              .count())) {}
 
 Error Verifier::mismatch(const std::vector<Difference>& differences) {
     return fail(ErrorKind::conflict, "source and target differ: " + describe(differences), {},
@@ -43,7 +55,7 @@ Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
     barrier.source_keeper = std::make_unique<ReplicationStream>(std::move(*keeper));
     PP_TRY(follower_->come_to_rest());
     // Nothing is applied meanwhile: the target must not run past a point that isn't known yet.
-    auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), ++barriers_made_), true,
+    auto slot = barrier.source_keeper->create_slot(barrier_name(servers_->move(), servers_->way(), ++barriers_made_), true,
                                                    after(barrier_timeout));
     if (!slot) {
         auto error = slot.error();
@@ -53,9 +65,17 @@ Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
     }
     barrier.source_snapshot = slot->snapshot;
     // Something behind the barrier, or a quiet source would never show that it was reached.
-    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) +
+    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(servers_->artefact()) +
                        ", 'barrier')"));
     PP_TRY(follower_->follow_to_barrier(slot->consistent_point, std::nullopt));
+    if (!follower_->missing().empty()) {
+        auto there = servers_->source();
+        if (!there) return there.error();
+        PP_TRY(begin_reading(**there, barrier.source_snapshot));
+        PP_TRY(copy_rows_again(**there, *follower_));
+        PP_TRY(follower_->commit(Durability::later, std::nullopt));
+        static_cast<void>(follower_->take_missing());
+    }
 
     auto target = servers_->target();
     if (!target) return target.error();
@@ -78,14 +98,8 @@ Result<Verifier::Pair> Verifier::open_pair(const Barrier& barrier) const {
     auto target = servers_->target();
     if (!target) return target.error();
     pair.target = std::move(*target);
-    auto path = operator_search_path(*pair.source);
-    if (!path) return path.error();
-    for (const auto& [session, snapshot] :
-         {std::pair(pair.source.get(), &barrier.source_snapshot), {pair.target.get(), &barrier.target_snapshot}}) {
-        PP_TRY(session->exec("SET row_security = off; SET search_path = " + *path +
-                             "; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " +
-                             quote_literal(*snapshot)));
-    }
+    PP_TRY(begin_reading(*pair.source, barrier.source_snapshot));
+    PP_TRY(begin_reading(*pair.target, barrier.target_snapshot));
     return pair;
 }
 
@@ -111,7 +125,7 @@ Result<void> Verifier::compare_changed(ServerSession& source) {
 Result<void> Verifier::settle_differences(ServerSession& source) {
     if (differences_.empty()) return {};
     const auto marker = "compared:" + std::to_string(barriers_made_);
-    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(artefact_name(servers_->move())) + ", " +
+    PP_TRY(source.exec("SELECT pg_logical_emit_message(true, " + quote_literal(servers_->artefact()) + ", " +
                        quote_literal(marker) + ")"));
     PP_TRY(follower_->follow_to_marker(marker, std::nullopt));
     std::erase_if(differences_,
@@ -131,9 +145,8 @@ Result<void> Verifier::compare_tables(const Barrier& barrier) {
     std::optional<Error> failure;
 
     const auto compare = [&](Pair& pair, const SourceTable& table) -> Result<void> {
-        const auto query = fingerprint_query(table);
-        PP_TRY(pair.source->send(query));
-        PP_TRY(pair.target->send(query));
+        PP_TRY(pair.source->send(fingerprint_query(table, Side::source)));
+        PP_TRY(pair.target->send(fingerprint_query(table, Side::target)));
         auto source = pair.source->receive();
         if (!source) return source.error();
         auto target = pair.target->receive();
@@ -188,8 +201,8 @@ Result<void> Verifier::compare_rows(const Barrier& barrier) {
     auto pair = open_pair(barrier);
     if (!pair) return pair.error();
     for (const auto& query : change_queries(barrier.changed, keys_per_query_max)) {
-        PP_TRY(pair->source->send(query.sql));
-        PP_TRY(pair->target->send(query.sql));
+        PP_TRY(pair->source->send(query.source_sql));
+        PP_TRY(pair->target->send(query.target_sql));
         auto source = pair->source->receive();
         if (!source) return source.error();
         auto target = pair->target->receive();
@@ -200,8 +213,9 @@ Result<void> Verifier::compare_rows(const Barrier& barrier) {
 }
 
 std::uint64_t Verifier::remaining_rows() const {
-    std::uint64_t rows = follower_->changed().keyed_rows();
-    for (const auto& [table, changes] : follower_->changed().tables()) {
+    const auto changed = follower_->changed().of_fenced_tables();
+    std::uint64_t rows = changed.keyed_rows();
+    for (const auto& [table, changes] : changed.tables()) {
         if (!changes.whole) continue;
         const auto known = row_counts_.find(table);
         rows += known == row_counts_.end() ? table->rows_estimate + 1 : known->second + 1;
@@ -221,7 +235,8 @@ Result<void> Verifier::prepare_pause() {
         PP_TRY(session->exec("SET row_security = off; SET jit = off; SET search_path = " + *path));
         // Reads each table's definition into the connection's caches: a plan is made, nothing is read.
         for (const auto& table : *tables_) {
-            if (!table.partitioned) PP_TRY(session->exec("EXPLAIN " + fingerprint_query(table)));
+            const auto side = session == pause_.source.get() ? Side::source : Side::target;
+            if (!table.partitioned) PP_TRY(session->exec("EXPLAIN " + fingerprint_query(table, side)));
         }
     }
     return {};
@@ -229,30 +244,35 @@ Result<void> Verifier::prepare_pause() {
 
 // The answers may differ, the sides aren't at the same point: what counts is that both have planned and read it once.
 Result<void> Verifier::rehearse_pause() {
-    for (const auto& query : change_queries(follower_->changed(), ChangedRows::keys_max)) {
-        PP_TRY(pause_.source->send(query.sql));
-        PP_TRY(pause_.target->send(query.sql));
+    for (const auto& query : change_queries(follower_->changed().of_fenced_tables(), ChangedRows::keys_max)) {
+        PP_TRY(pause_.source->send(query.source_sql));
+        PP_TRY(pause_.target->send(query.target_sql));
         PP_TRY(pause_.source->receive());
         PP_TRY(pause_.target->receive());
     }
     return {};
 }
 
+Result<void> Verifier::fetch_missing() {
+    return follower_->missing().empty() ? Result<void>{} : copy_rows_again(*pause_.source, *follower_);
+}
+
 Result<void> Verifier::ask_source() {
-    pause_queries_ = change_queries(follower_->changed(), ChangedRows::keys_max);
-    return pause_queries_.empty() ? Result<void>{} : pause_.source->send(pause_queries_.front().sql);
+    // Global tables were compared at the last barrier: others go on writing to them, and what they write now stays theirs.
+    pause_queries_ = change_queries(follower_->changed().of_fenced_tables(), ChangedRows::keys_max);
+    return pause_queries_.empty() ? Result<void>{} : pause_.source->send(pause_queries_.front().source_sql);
 }
 
 Result<void> Verifier::ask_target() {
-    return pause_queries_.empty() ? Result<void>{} : pause_.target->send(pause_queries_.front().sql);
+    return pause_queries_.empty() ? Result<void>{} : pause_.target->send(pause_queries_.front().target_sql);
 }
 
 Result<void> Verifier::judge(Deadline deadline) {
     std::vector<Difference> differences;
     for (std::size_t i = 0; i < pause_queries_.size(); ++i) {
         if (i > 0) {
-            PP_TRY(pause_.source->send(pause_queries_[i].sql));
-            PP_TRY(pause_.target->send(pause_queries_[i].sql));
+            PP_TRY(pause_.source->send(pause_queries_[i].source_sql));
+            PP_TRY(pause_.target->send(pause_queries_[i].target_sql));
         }
         auto source = pause_.source->receive(deadline);
         if (!source) return source.error();

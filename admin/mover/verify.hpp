@@ -33,6 +33,8 @@ class Verifier {
     // The pause: connections made and used before it, queries sent while other things are waited for.
     [[nodiscard]] Result<void> prepare_pause();
     [[nodiscard]] Result<void> rehearse_pause();
+    // Rows that came in from another tenant, once the source is fenced: they go into the target's open transaction.
+    [[nodiscard]] Result<void> fetch_missing();
     [[nodiscard]] Result<void> ask_source();  // when the stream has ended
     [[nodiscard]] Result<void> ask_target();  // when the target has committed
     [[nodiscard]] Result<void> judge(Deadline deadline);
@@ -64,7 +66,7 @@ class Verifier {
     Follower* follower_;
     std::uint32_t jobs_;
     std::uint64_t rows_verified_ = 0;
-    std::uint32_t barriers_made_ = 0;
+    std::uint32_t barriers_made_;  // begins where no other verifier of this move, now or before a restart, has been
     std::vector<Difference> differences_;                     // found at the last barrier
     std::map<const SourceTable*, std::uint64_t> row_counts_;  // when last compared as a whole
     Pair pause_;

@@ -13,6 +13,7 @@
 #include "base/metrics.hpp"
 #include "catalog/config_loader.hpp"
 #include "catalog/follower.hpp"
+#include "catalog/instances.hpp"
 #include "catalog/snapshot.hpp"
 #include "catalog/store.hpp"
 #include "proxy/session/acceptor.hpp"
@@ -167,10 +168,14 @@ Result<void> serve(const std::string& config_file) {
     PP_TRY(follower.start());
 
     DataPathGate gate(data_path.shared());
-    Mover mover({*config, store, gate, publisher, registry});
+    Instances instances({*config, store.instance(), gate, publisher, [&follower] { return follower.sync_now(); }, registry});
+    data_path.shared().on_fence_met = [&instances](const std::string& tenant) { instances.on_fence_met(tenant); };
+    data_path.shared().hears_all = [&instances] { return instances.hears_all(); };
+    Mover mover({*config, store, instances, publisher, registry});
     HttpServer api({*config, store, follower, publisher, mover, registry, [&data_path] { return data_path.shared().draining.load(); }});
     PP_TRY(api.start());
     data_path.start(publisher);
+    instances.start([&mover] { mover.recover(); });
     mover.recover();
     log::info("serving", {{"version", PGPORTER_VERSION}, {"admin_port", std::to_string(api.port())}});
 
@@ -179,6 +184,7 @@ Result<void> serve(const std::string& config_file) {
     mover.stop();
     data_path.drain();
     api.stop();
+    instances.stop();
     follower.stop();
     data_path.stop();
     log::info("stopped");

@@ -138,6 +138,11 @@ Error not_ready() {
     return fail(ErrorKind::unavailable, "pgporter has no catalog yet", {}, "try again in a moment", "57P03");
 }
 
+Error moved_meanwhile(std::string_view tenant) {
+    return fail(ErrorKind::conflict, "could not serialize access: tenant " + quoted(tenant) + " is being moved to another database",
+                "nothing of the transaction was done", "try the transaction again", "40001");
+}
+
 Error session_pooled(std::string_view tenant) {
     return fail(ErrorKind::invalid, "tenant " + quoted(tenant) + " uses session pooling and can't be named in SQL", {},
                 "name it at login, or set its pool_mode to transaction", "0A000");

@@ -39,6 +39,8 @@ namespace pgporter::client_error {
 [[nodiscard]] Error too_many_statements(std::size_t statements_max);
 [[nodiscard]] Error idle_in_transaction(long ms);
 [[nodiscard]] Error not_ready();
+// Class 40: applications try such a transaction again.
+[[nodiscard]] Error moved_meanwhile(std::string_view tenant);
 // The tenant in SQL.
 [[nodiscard]] Error session_pooled(std::string_view tenant);
 [[nodiscard]] Error computed_setting(std::string_view setting);

@@ -197,6 +197,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] std::optional<Error> trouble_with_past(const Access& access) const;
     [[nodiscard]] Standpoint standpoint() const;
     Task<Result<void>> begin_held_back();
+    [[nodiscard]] bool must_ask_fence() const;
+    Task<Result<void>> ask_fence();
     [[nodiscard]] ContextPtr wanted_context();
     // The quick way: same connection, same context, gate open. `in_passing`: what must be set again may go out with the next statement.
     bool try_begin_lease(bool in_passing = false);

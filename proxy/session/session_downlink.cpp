@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/assert.hpp"
+#include "catalog/fence_words.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/wire/error_response.hpp"
 #include "proxy/wire/messages.hpp"
@@ -13,8 +14,16 @@ namespace {
 
 // A reply in pieces that is no longer than this is put together first; a longer one is passed on as it comes.
 constexpr std::uint32_t gathered_reply_bytes_max = 8192;
+// What a move's fence raises in the database that the tenant leaves (admin/mover/fence.hpp).
+constexpr std::string_view fence_sqlstate = "PP001";
 // More columns and parameters than PostgreSQL allows.
 constexpr std::uint32_t description_bytes_max = 1U << 20;
+
+// Not where a tenant touches rows that are another's: then that is an error like any other, which no waiting cures.
+bool is_fence_of(const Tenant& tenant, const ServerError& error) {
+    if (tenant.placement.kind == PlacementKind::rows) return error.detail == row_fence_detail(tenant_key(tenant));
+    return !error.detail.starts_with(row_fence_words);
+}
 
 std::uint32_t be32(const char* bytes) {
     const auto* p = reinterpret_cast<const unsigned char*>(bytes);
@@ -157,6 +166,10 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     if (refused != operations_.end() && refused->second.kind == Operation::Kind::refusal && error.sqlstate == refused->second.name) {
         worker_.to_client().put_copy(refused->second.reply);  // what we made the server say, in our words alone
         if (expected.tag == naming_in_doubt_.first) note_refused_naming(naming_in_doubt_.second);
+    } else if (error.sqlstate == fence_sqlstate && desk_ != nullptr && tenant_ && is_fence_of(*tenant_, error)) {
+        // The tenant moves, and we hadn't heard of it: from now on its transactions wait until the catalog has been asked.
+        if (worker_.shared().on_fence_met) worker_.shared().on_fence_met(desk_->name());
+        worker_.to_client().put_copy(client_error::to_message(client_error::moved_meanwhile(desk_->name()), error.severity));
     } else if (body.find(server_statement_prefix) != std::string_view::npos) {
         // Names first: undoing may forget the one that the text is about.
         worker_.to_client().put_copy(with_client_names(body, whole));

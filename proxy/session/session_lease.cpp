@@ -135,7 +135,7 @@ ContextPtr Session::wanted_context() {
 }
 
 bool Session::try_begin_lease(bool in_passing) {
-    if (desk_ != nullptr && desk_->is_held()) return false;
+    if (desk_ != nullptr && (desk_->is_held() || must_ask_fence())) return false;
     if (draining_ || !context_ || !has_route_ || !pool_) return false;
     if (must_set_again_ && !(in_passing && can_spell_named() && worker_.config().limits.server_statements_max > 1)) return false;
     if (route_is_stale_ || refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
@@ -440,6 +440,10 @@ Task<Result<void>> Session::obtain_server() {
             proven = co_await server->establish_again(context, id_);
         }
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
+        if (proven && server_ == server && !cancel_asked_ && must_ask_fence()) {
+            proven = co_await ask_fence();
+            if (end_reason_ != EndReason::none) co_return client_error::cancelled();
+        }
         if (proven && server_ == server && !cancel_asked_) {
             proven = co_await begin_held_back();
             if (end_reason_ != EndReason::none) co_return client_error::cancelled();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <condition_variable>
 #include <deque>
@@ -107,6 +108,8 @@ class TenantDesk {
     [[nodiscard]] TenantUsage& usage() { return *usage_; }
     [[nodiscard]] const TenantCounters& counters() const { return counters_; }
     [[nodiscard]] const std::string& name() const { return name_; }
+    // When the tenant's database was last asked for a fence, while the catalog couldn't be.
+    std::chrono::steady_clock::time_point fence_asked_at{};
 
   private:
     void tell();

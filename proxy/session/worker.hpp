@@ -54,6 +54,9 @@ struct DataPathShared {
     std::atomic<std::uint32_t> cancel_forwards_in_flight{0};
     std::atomic<bool> draining{false};
     std::vector<std::unique_ptr<Worker>> workers;
+    // Set before the workers start; any thread may call them, they don't block. What the instances of one catalog know of each other.
+    std::function<void(const std::string& tenant)> on_fence_met;
+    std::function<bool()> hears_all;  // false: a move may have gone unheard
 };
 
 class Worker {

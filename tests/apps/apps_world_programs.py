@@ -109,7 +109,7 @@ class World:
             body = self.proxy.http('GET', '/v1/moves/%s' % move['id'])[1]
             if body['finished']:
                 raise AssertionError('the move ended as %s: %s; log:\n%s' % (body['state'], body['error'], self.proxy.log()[-3000:]))
-            return body if body['state'] == 'opened' else None
+            return body if body['state'] in ('opened', 'reversing') else None
         return fixture.wait_for(opened, lambda: 'the move opens: %s' % self.proxy.http('GET', '/v1/moves/%s' % move['id'])[1], 60, 0.05)
 
     def home_of(self, tenant):

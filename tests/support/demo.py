@@ -25,7 +25,7 @@ TENANTS = [MOVED, "globex", "initech", "umbrella", "hooli", "stark", "wayne", "w
 POSTGRES_SETTINGS = {"fsync": "on", "wal_level": "logical", "max_connections": "120", "shared_buffers": "256MB",
                      "max_wal_size": "2GB", "password_encryption": "scram-sha-256"}
 BEFORE_HOLD = {"planned", "preflight", "schema", "gate", "slot", "copy", "index", "catchup", "verify"}
-OPENED = {"opened", "completed"}
+OPENED = {"opened", "reversing", "completed"}
 GIVEN_UP = {"aborting", "aborted"}
 MOVE_SECONDS_MAX = 240
 

@@ -118,7 +118,7 @@ TEST_CASE("wrong arguments are usage errors and say so") {
 TEST_CASE("help and version succeed; the help names every command") {
     auto result = run({"--help"});
     CHECK(result.exit == exit_ok);
-    for (const auto* command : {"serve", "doctor", "apply", "tenants", "promote", "moves", "cutover", "cancel", "complete", "status", "verifier", "completion"}) {
+    for (const auto* command : {"serve", "doctor", "apply", "tenants", "promote", "demote", "relocate", "moves", "cutover", "cancel", "rollback", "complete", "status", "verifier", "completion"}) {
         CHECK(has(result.out, command));
     }
     CHECK(run({"promote", "--help"}).exit == exit_ok);

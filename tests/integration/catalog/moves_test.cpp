@@ -26,7 +26,7 @@ class MoveFixture : public CatalogFixture {
     void walk_to(MoveId move, MoveState last) {
         using enum MoveState;
         const MoveState way[] = {planned, preflight, schema, gate, slot,   copy,
-                                 index,   catchup,   verify, hold, fenced, drained};
+                                 index,   catchup,   verify, reverse_slot, hold, fenced, drained};
         for (std::size_t i = 0; way[i] != last; ++i) must(store.advance(move, way[i], way[i + 1], "step"));
     }
 
@@ -176,7 +176,45 @@ TEST_CASE_FIXTURE(MoveFixture, "the flip is one compare-and-set of epoch and sta
     CHECK(store.flip(move.id, tenant.epoch, version).error().kind == ErrorKind::conflict);
     CHECK(store.advance(move.id, MoveState::flipped, MoveState::aborting, "").error().kind == ErrorKind::internal);
     must(store.advance(move.id, MoveState::flipped, MoveState::opened, ""));
-    must(store.advance(move.id, MoveState::opened, MoveState::completed, ""));
+    // And back, by the next epoch only.
+    must(store.advance(move.id, MoveState::opened, MoveState::reversing, ""));
+    CHECK(store.flip(move.id, tenant.epoch, version).error().kind == ErrorKind::conflict);
+    must(store.advance(move.id, MoveState::reversing, MoveState::opened, "the slot is lost"));
+    CHECK(must(store.find_move(move.id)).rollback_refused == "the slot is lost");
+    must(store.advance(move.id, MoveState::opened, MoveState::reversing, ""));
+    must(store.advance(move.id, MoveState::reversing, MoveState::rolling_back, ""));
+    CHECK(store.flip(move.id, acme.epoch, version).error().kind == ErrorKind::conflict);
+    CHECK(store.advance(move.id, MoveState::rolling_back, MoveState::flipped_back, "").error().kind == ErrorKind::internal);
+    const auto back = must(store.flip(move.id, tenant.epoch, version));
+    CHECK(back.placement == acme.placement);
+    CHECK(back.epoch == Epoch{acme.epoch.value + 2});
+    CHECK(must(store.find_move(move.id)).state == MoveState::flipped_back);
+    CHECK(store.flip(move.id, tenant.epoch, version).error().kind == ErrorKind::conflict);
+    CHECK(store.remove_tenant("acme").error().kind == ErrorKind::conflict);
+    must(store.advance(move.id, MoveState::flipped_back, MoveState::rolled_back, ""));
+    CHECK_FALSE(must(store.find_move(move.id)).finished_at.empty());
+    must(store.remove_tenant("acme"));
+}
+
+TEST_CASE_FIXTURE(MoveFixture, "a rollback is flipped by the process that began it") {
+    using enum MoveState;
+    const auto move = create();
+    walk_to(move.id, drained);
+    CatalogVersion version;
+    const auto there = must(store.flip(move.id, acme.epoch, version));
+    must(store.advance(move.id, flipped, opened, ""));
+    must(store.advance(move.id, opened, reversing, ""));
+    must(store.advance(move.id, reversing, rolling_back, ""));
+    // It is stopped; another instance takes the move over and begins again, in the same state.
+    CatalogStore other(config);
+    must(other.open());
+    must(other.advance(move.id, rolling_back, reversing, "taken over"));
+    must(other.advance(move.id, reversing, rolling_back, ""));
+    const auto late = store.flip(move.id, there.epoch, version);
+    REQUIRE_FALSE(late.has_value());
+    CHECK(late.error().kind == ErrorKind::conflict);
+    CHECK(must(store.find_move(move.id)).state == rolling_back);
+    CHECK(must(other.flip(move.id, there.epoch, version)).placement == acme.placement);
 }
 
 TEST_CASE_FIXTURE(MoveFixture, "of two flips at once exactly one wins") {

@@ -53,7 +53,7 @@ TEST_CASE("a move cancelled in any state leaves nothing, and no client notices")
         writers.wait_for_more(5);
     }
     // And then it works.
-    const auto record = world.run(world.request(), MoveState::opened);
+    const auto record = world.run(world.request(), MoveState::reversing);
     CHECK(world.mover().cancel(record.id).error().kind == ErrorKind::conflict);
     writers.wait_for_more(10);
     writers.stop();
@@ -106,9 +106,9 @@ TEST_CASE("a move whose process ended after the flip is finished by the next one
     CHECK(world.store().find_move(id)->state == MoveState::flipped);
     world.restart_mover();
     world.mover().recover();
-    world.wait_for(id, {MoveState::opened});
+    world.wait_for(id, {MoveState::reversing});
     CHECK(world.where_tenant_lives() == "own-1/acme_own");
-    CHECK(world.artefacts().find("slot") == std::string::npos);
+    CHECK(world.artefacts().find("slot pgporter_move") == std::string::npos);
 }
 
 TEST_CASE("a catalog that goes away inside the pause") {
@@ -133,7 +133,7 @@ TEST_CASE("a catalog that goes away inside the pause") {
     SUBCASE("at the flip, answer lost") {
         world.journal().fail_flip(true);
     }
-    const auto record = world.run(world.request(), MoveState::opened);
+    const auto record = world.run(world.request(), MoveState::reversing);
     writers.wait_for_more(10);
     writers.stop();
     CHECK(writers.failures() == "");

@@ -60,7 +60,7 @@ TEST_CASE("a move waits for its operator, then cuts over; later the source is dr
     CHECK(world.gate().holds() == 0);
     writers.wait_for_more(200);
     REQUIRE(world.mover().cutover(id).has_value());
-    const auto record = world.wait_for(id, {MoveState::opened});
+    const auto record = world.wait_for(id, {MoveState::reversing});
     writers.stop();
     CHECK(writers.failures() == "");
     CHECK(writers.judge() == "");
@@ -117,7 +117,8 @@ TEST_CASE("a move waits for its operator, then cuts over; later the source is dr
 }
 
 TEST_CASE("a transaction that doesn't end makes the cutover give way") {
-    MoveWorld world;
+    // Two servers: on one it would keep the slot for the way back from being made, before anything is locked.
+    MoveWorld world(true);
     const auto id = start_and_wait_for_caught_up(world);
     SUBCASE("through the gate") {
         world.gate().begin_transaction();
@@ -141,9 +142,22 @@ TEST_CASE("a transaction that doesn't end makes the cutover give way") {
         wait_for_attempt(world, id, "couldn't be locked in time");
         world.on_source("COMMIT PREPARED 'p'");
     }
-    world.wait_for(id, {MoveState::opened});
+    world.wait_for(id, {MoveState::reversing});
     const auto bypassed = world.on_source("SELECT count(*) FROM acme.ledger WHERE writer = 50");
     CHECK(world.on_target("SELECT count(*) FROM acme.ledger WHERE writer = 50") == bypassed);
+}
+
+TEST_CASE("a transaction that keeps the way back from being prepared makes the cutover give way") {
+    MoveWorld world;
+    const auto id = start_and_wait_for_caught_up(world);
+    auto bypass = PgConnection::connect_dsn(world.source_server().dsn("postgres"), Secret{}, "bypass");
+    REQUIRE(bypass.has_value());
+    REQUIRE(bypass->exec("BEGIN; SELECT txid_current()").has_value());
+    REQUIRE(world.mover().cutover(id).has_value());
+    wait_for_attempt(world, id, "the way back couldn't be prepared: its slot waits for transactions on the target's server: pid");
+    CHECK(world.gate().holds() == 0);
+    REQUIRE(bypass->exec("COMMIT").has_value());
+    world.wait_for(id, {MoveState::reversing});
 }
 
 TEST_CASE("after so many attempts the operator is asked") {
@@ -162,7 +176,7 @@ TEST_CASE("after so many attempts the operator is asked") {
     CHECK(world.gate().holds() == 2);
     CHECK(world.mover().find(id)->state == MoveState::verify);
     REQUIRE(world.mover().cutover(id).has_value());
-    CHECK(world.wait_for(id, {MoveState::opened}).progress.cutover_attempts == 2);
+    CHECK(world.wait_for(id, {MoveState::reversing}).progress.cutover_attempts == 2);
 }
 
 TEST_CASE("a change of the schema during the move is noticed") {
@@ -209,7 +223,7 @@ TEST_CASE("what only rewrites a table is no change of the schema") {
         world.on_source(act);
     }
     REQUIRE(world.mover().cutover(id).has_value());
-    world.wait_for(id, {MoveState::opened});
+    world.wait_for(id, {MoveState::reversing});
 }
 
 TEST_CASE("servers that restart while the move follows are waited for, and nothing is applied twice") {
@@ -232,7 +246,7 @@ TEST_CASE("servers that restart while the move follows are waited for, and nothi
         world.on_source("INSERT INTO acme.ledger SELECT 61, g, g FROM generate_series(1, 1000) g");
     }
     REQUIRE(world.mover().cutover(id).has_value());
-    world.wait_for(id, {MoveState::opened});
+    world.wait_for(id, {MoveState::reversing});
     CHECK(world.fingerprint(world.source_server(), "shared") == world.fingerprint(world.target_server(), "acme_own"));
 }
 
@@ -246,7 +260,7 @@ TEST_CASE("a table that is truncated between the snapshot and its copy arrives a
         world.on_source("TRUNCATE acme.scratch, acme.audit");
         world.on_source("INSERT INTO acme.scratch (v) VALUES (1.5), (2.5)");
     });
-    world.run(world.request(), MoveState::opened);
+    world.run(world.request(), MoveState::reversing);
     world.mover().unsubscribe(subscription);
     CHECK(done.load());
     CHECK(world.on_target("SELECT count(*) FROM acme.scratch") == "2");

@@ -10,21 +10,21 @@ using namespace pgporter::test;
 TEST_CASE("a quiet tenant moves whole, on the same server") {
     MoveWorld world;
     const auto before = world.fingerprint(world.source_server(), "shared");
-    const auto record = world.run(world.request(), MoveState::opened);
+    const auto record = world.run(world.request(), MoveState::reversing);
     CHECK(record.progress.pause_ms > 0);
     MESSAGE("pause ms: " << record.progress.pause_ms);
     CHECK(record.error == "");
     CHECK(world.fingerprint(world.target_server(), "acme_own") == before);
     CHECK(world.where_tenant_lives() == "own-1/acme_own");
-    CHECK(world.artefacts().find("slot") == std::string::npos);
-    CHECK(world.artefacts().find("publication") == std::string::npos);
+    CHECK(world.artefacts().find("slot pgporter_move") == std::string::npos);
+    CHECK(world.artefacts().find("publication pgporter_move") == std::string::npos);
 }
 
 TEST_CASE("a tenant that writes all the time loses nothing, on another server") {
     MoveWorld world(true);
     Writers writers(world, 3);
     writers.start();
-    const auto record = world.run(world.request(), MoveState::opened);
+    const auto record = world.run(world.request(), MoveState::reversing);
     MESSAGE("pause ms: " << record.progress.pause_ms << ", changes applied: " << record.progress.changes_applied);
     writers.wait_for_more(50);  // on the target now
     writers.stop();

@@ -119,6 +119,16 @@ Result<void> FailingJournal::cleanup_done(std::int64_t id) {
 Result<std::vector<CleanupRecord>> FailingJournal::open_cleanups(MoveId move) {
     return real_.open_cleanups(move);
 }
+Result<void> FailingJournal::describe_target_database(MoveId move) {
+    auto done = real_.describe_target_database(move);
+    if (done && on_change) on_change();
+    return done;
+}
+Result<void> FailingJournal::forget_target_database(MoveId move) {
+    auto done = real_.forget_target_database(move);
+    if (done && on_change) on_change();
+    return done;
+}
 Result<std::unique_ptr<MoveOwnership>> FailingJournal::own_move(MoveId move) {
     return real_.own_move(move);
 }
@@ -143,6 +153,7 @@ MoveWorld::MoveWorld(bool two_servers) : two_servers_(two_servers) {
 
     config_.catalog.dsn = source_server_.dsn("catalog");
     config_.mover.user = "pgporter_mover";
+    config_.mover.restarts_max = 0;  // what a crash leaves is looked at
     config_.mover.pg_dump = "/usr/lib/postgresql/15/bin/pg_dump";
     config_.mover.pg_restore = "/usr/lib/postgresql/15/bin/pg_restore";
     store_ = std::make_unique<CatalogStore>(config_.catalog);

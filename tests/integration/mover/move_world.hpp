@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -50,6 +51,8 @@ class FailingJournal final : public MoveJournal {
     // The next advance to this state fails as if the catalog were away: `before` or after it was written.
     void fail_advance(MoveState to, bool written, int times = 1);
     void fail_flip(bool written, int times = 1);
+    // What an instance's follower does: reads the catalog again after a change of it.
+    std::function<void()> on_change;
 
     Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target,
                                    Epoch epoch) override;
@@ -61,6 +64,8 @@ class FailingJournal final : public MoveJournal {
     Result<std::int64_t> add_cleanup(const CleanupRecord& record) override;
     Result<void> cleanup_done(std::int64_t id) override;
     Result<std::vector<CleanupRecord>> open_cleanups(MoveId move) override;
+    Result<void> describe_target_database(MoveId move) override;
+    Result<void> forget_target_database(MoveId move) override;
     Result<std::unique_ptr<MoveOwnership>> own_move(MoveId move) override;
 
   private:

@@ -97,7 +97,7 @@ void Writers::write(int writer) {
             return;
         }
         if (place.database != connected_to) {
-            auto& server = place.database == "shared" ? world_.source_server() : world_.target_server();
+            auto& server = place.cluster == "shared-1" ? world_.source_server() : world_.target_server();
             auto opened = PgConnection::connect_dsn(server.dsn(place.database), Secret{}, "writer");
             if (opened) {
                 connection = std::move(*opened);
@@ -128,7 +128,7 @@ void Writers::write(int writer) {
 
 std::string Writers::judge() {
     const auto tenant = world_.publisher().current()->find_tenant("acme");
-    auto& server = tenant->placement.database == "shared" ? world_.source_server() : world_.target_server();
+    auto& server = tenant->placement.cluster == "shared-1" ? world_.source_server() : world_.target_server();
     std::string verdict;
     for (int writer = 0; writer < count_; ++writer) {
         const auto last = last_[static_cast<std::size_t>(writer)];

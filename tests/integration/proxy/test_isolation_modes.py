@@ -295,12 +295,6 @@ class Catalog(unittest.TestCase):
             self.assertEqual(proxy.command('forget', 'third').returncode, 0)
             server.sql('DROP ROLE crm_login_44')
 
-    def test_moves_are_refused_with_one_blocker(self):
-        done = proxies['app'].command('promote', 'acme-app', '--to', 'main/elsewhere', '--dry-run', '--json')
-        self.assertEqual([b['code'] for b in json.loads(done.stdout)['blockers']], ['rows_tenant'])
-        done = proxies['app'].command('promote', 'acme-app', '--to', 'main/elsewhere')
-        self.assertEqual(done.returncode, 4, done.stdout + done.stderr)
-
     def test_sessions_go_on_when_the_mode_becomes_stricter(self):
         """Unless they have prepared what the new mode refuses."""
         proxy = proxies['app']

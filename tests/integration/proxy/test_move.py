@@ -9,7 +9,7 @@ import live_traffic
 import wire_client
 from fixture import wait_for
 
-TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne', 'wonka', 'pied')
+TENANTS = ('acme', 'globex', 'initech', 'umbrella', 'hooli', 'stark', 'wayne', 'wonka', 'pied', 'cyberdyne', 'tyrell')
 
 
 def setUpModule():
@@ -95,7 +95,7 @@ class Move(unittest.TestCase):
         try:
             wait_for(lambda: min(traffic.transactions(t) for t in tenants) > 100, 'traffic runs')
             move = self.promote('acme')
-            opened = self.wait_state(move['id'], 'opened')
+            opened = self.wait_state(move['id'], 'reversing')
             count = traffic.transactions('acme')
             wait_for(lambda: traffic.transactions('acme') > count + 100, 'traffic goes on after the move')
         finally:
@@ -124,6 +124,36 @@ class Move(unittest.TestCase):
         self.assertEqual(traffic.verdict(before), [])
         self.assertEqual(self.place('acme'), ('acme', dedicated.port, 'acme'))
 
+    def test_there_and_back_under_traffic(self):
+        """A rollback keeps what was written at the new place, and clients notice neither way."""
+        before = live_traffic.baseline(connect, ('cyberdyne', 'tyrell'))
+        traffic = live_traffic.Traffic(connect, ('cyberdyne', 'tyrell'))
+        try:
+            wait_for(lambda: traffic.transactions('cyberdyne') > 50, 'traffic runs')
+            move = self.promote('cyberdyne')
+            body = self.wait_state(move['id'], 'reversing')
+            self.assertTrue(body['rollback']['possible'], body)
+            self.assertEqual([s['request'].rsplit(':', 1)[1] for s in body['next_steps']], ['rollback', 'complete'])
+            count = traffic.transactions('cyberdyne')
+            wait_for(lambda: traffic.transactions('cyberdyne') > count + 200, 'traffic goes on at the new place')
+            self.act(move['id'], 'cancel', 409)
+            self.act(move['id'], 'rollback')
+            back = self.wait_state(move['id'], 'rolled_back')
+            count = traffic.transactions('cyberdyne')
+            wait_for(lambda: traffic.transactions('cyberdyne') > count + 100, 'traffic goes on after the rollback')
+        finally:
+            traffic.stop()
+        print('rolled back: pause %.1f ms' % back['progress']['pause_ms'])
+        self.assertEqual(traffic.verdict(before), [])
+        for client in traffic.clients:
+            home = ('app', server.port)
+            self.assertEqual(client.places, [home, ('cyberdyne', dedicated.port), home] if client.tenant == 'cyberdyne' else [home])
+        self.assertEqual([t for t in things('app', server) if 'pgporter' in t[1] and 'cyberdyne' in t[1]], [])
+        self.assertEqual(dedicated.sql("SELECT count(*) FROM pg_database WHERE datname = 'cyberdyne'"), [(0,)])
+        self.assertEqual(self.place('cyberdyne'), ('app', server.port, 'cyberdyne'))
+        self.act(move['id'], 'rollback', 409)
+        self.act(move['id'], 'complete', 409)
+
     def test_cancel_leaves_nothing(self):
         before = things('app', server), cluster_things(server), cluster_things(dedicated)
         move = self.promote('umbrella', cutover=False)
@@ -140,7 +170,7 @@ class Move(unittest.TestCase):
         self.assertEqual(proxy.http('POST', '/v1/moves/%s:cancel' % move['id'], {})[0], 409)
         # And it can be moved again.
         again = self.promote('umbrella')
-        self.wait_state(again['id'], 'opened')
+        self.wait_state(again['id'], 'reversing')
         self.assertEqual(self.place('umbrella'), ('umbrella', dedicated.port, 'umbrella'))
         self.assertEqual(proxy.http('POST', '/v1/moves/%s:cancel' % again['id'], {})[0], 409)
 
@@ -150,7 +180,7 @@ class Move(unittest.TestCase):
             self.assertNotIn(body['state'], ('aborting', 'aborted'), body)
             if body['state'] == 'verify':
                 proxy.http('POST', '/v1/moves/%s:cutover' % id_, {})  # it may be out of attempts
-            return body['state'] == 'opened'
+            return body['state'] in ('opened', 'reversing')
         wait_for(opened, lambda: 'opened: %s' % self.move(id_), 30, 0.25)
         self.assertEqual(self.place(tenant), (tenant, dedicated.port, tenant))
 
@@ -236,7 +266,7 @@ class Move(unittest.TestCase):
         wire.recv_until('Z')
         wire.run("SET app.user_id = 'kept'; SET TimeZone = 'Asia/Tokyo'")
         move = self.promote('wonka')
-        self.wait_state(move['id'], 'opened')
+        self.wait_state(move['id'], 'reversing')
         wire.send(wire_client.bind('', 's', ['wonka']) + wire_client.execute() + wire_client.sync())
         self.assertEqual(wire._rows(wire.recv_until('Z')), [('wonka', 'wonka')])
         wire.send(wire_client.bind('', 'described', [(3).to_bytes(4, 'big')], (1,), (1,)) + wire_client.execute() + wire_client.sync())

@@ -17,7 +17,13 @@ ApiRequest with_body(std::string body) {
 Result<PromoteBody> promote(std::string body) {
     const auto parsed = parse_body(with_body(std::move(body)));
     if (!parsed) return parsed.error();
-    return parse_promote("acme", *parsed);
+    return parse_promote(MoveKind::promote, "acme", *parsed);
+}
+
+Result<PromoteBody> demote(std::string body) {
+    const auto parsed = parse_body(with_body(std::move(body)));
+    if (!parsed) return parsed.error();
+    return parse_promote(MoveKind::demote, "acme", *parsed);
 }
 
 MoveRecord a_move(MoveState state) {
@@ -76,11 +82,25 @@ TEST_CASE("a move's view says where it stands and what comes next") {
     CHECK(view.at("next_steps").as_array().size() == 2);
 }
 
+TEST_CASE("a demote names the database to share") {
+    CHECK(demote(R"({"to": {"cluster": "main"}})").error().kind == ErrorKind::invalid);
+    const auto body = demote(R"({"to": {"cluster": "main", "database": "app"}})");
+    REQUIRE(body.has_value());
+    CHECK(body->move.kind == MoveKind::demote);
+    CHECK(body->move.database == "app");
+}
+
 TEST_CASE("next steps fit the state") {
     CHECK(commands_of(a_move(MoveState::copy)) == "pgporter move 17 --watch\npgporter cancel 17\n");
     CHECK(commands_of(a_move(MoveState::opened)) == "pgporter complete 17\n");
+    CHECK(commands_of(a_move(MoveState::reversing)) == "pgporter rollback 17\npgporter complete 17\n");
+    CHECK(commands_of(a_move(MoveState::rolling_back)) == "pgporter move 17 --watch\n");
+    CHECK(commands_of(a_move(MoveState::rolled_back)).empty());
     CHECK(commands_of(a_move(MoveState::completed)).empty());
     CHECK(commands_of(a_move(MoveState::flipped)) == "pgporter move 17 --watch\n");
+    auto relocated = a_move(MoveState::aborted);
+    relocated.request.kind = MoveKind::relocate;
+    CHECK(commands_of(relocated) == "pgporter relocate acme --to big/acme_db --dry-run\n");
     CHECK(commands_of(a_move(MoveState::aborting)) == "pgporter move 17 --watch\n");
     CHECK(commands_of(a_move(MoveState::aborted)) == "pgporter promote acme --to big/acme_db --dry-run\n");
     auto waiting = a_move(MoveState::verify);

@@ -83,7 +83,7 @@ TEST_CASE("comparing changed rows: bounded queries, every key in exactly one") {
     for (const auto& query : queries) {
         parts += query.tables.size();
         for (std::size_t i = 0; i < query.tables.size(); ++i) whole += query.whole[i] ? 1 : 0;
-        for (std::size_t at = query.sql.find("it''s"); at != std::string::npos; at = query.sql.find("it''s", at + 1))
+        for (std::size_t at = query.target_sql.find("it''s"); at != std::string::npos; at = query.target_sql.find("it''s", at + 1))
             ++keys;
     }
     CHECK(queries.size() >= 3);

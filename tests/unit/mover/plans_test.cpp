@@ -44,28 +44,34 @@ TEST_CASE("copy chunks cover every page of every table once, the last without an
 TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
     auto table = table_of("t", 100);
     CHECK(copy_out_statement({&table, 0, 0}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\") TO STDOUT (FORMAT binary)");
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t) TO STDOUT (FORMAT binary)");
     CHECK(copy_out_statement({&table, 10, 20}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
           "binary)");
     CHECK(copy_out_statement({&table, 0, 20}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
     table.columns[0].text_only = true;
     CHECK(copy_in_statement({&table, 0, 0}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN");
 }
 
 TEST_CASE("keys are told from the rest of an archive's list") {
     const std::vector<std::string> identity{"by_name"};
-    CHECK(is_key_entry("3345; 2606 16398 CONSTRAINT acme orders orders_pkey app", "acme", identity));
-    CHECK(is_key_entry("3350; 1259 16401 INDEX acme by_name app", "acme", identity));
-    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX acme by_name_2 app", "acme", identity));
-    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX other by_name app", "acme", identity));
-    CHECK_FALSE(is_key_entry("3351; 0 0 INDEX ATTACH acme leaf_pkey app", "acme", identity));
-    CHECK_FALSE(is_key_entry("3352; 2606 16409 FK CONSTRAINT acme lines lines_fkey app", "acme", identity));
-    CHECK_FALSE(is_key_entry("3352; 2620 16409 TRIGGER acme orders touch app", "acme", identity));
-    CHECK_FALSE(is_key_entry("3353; 0 0 COMMENT acme CONSTRAINT orders_pkey ON orders app", "acme", identity));
-    CHECK_FALSE(is_key_entry("; Archive created at 2024-01-01 CONSTRAINT", "acme", identity));
-    CHECK_FALSE(is_key_entry("", "acme", identity));
+    const SchemaList acme(std::string("acme"));
+    CHECK(is_key_entry("3345; 2606 16398 CONSTRAINT acme orders orders_pkey app", acme, identity));
+    CHECK(is_key_entry("3350; 1259 16401 INDEX acme by_name app", acme, identity));
+    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX acme by_name_2 app", acme, identity));
+    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX other by_name app", acme, identity));
+    CHECK_FALSE(is_key_entry("3351; 0 0 INDEX ATTACH acme leaf_pkey app", acme, identity));
+    CHECK_FALSE(is_key_entry("3352; 2606 16409 FK CONSTRAINT acme lines lines_fkey app", acme, identity));
+    CHECK_FALSE(is_key_entry("3352; 2620 16409 TRIGGER acme orders touch app", acme, identity));
+    CHECK_FALSE(is_key_entry("3353; 0 0 COMMENT acme CONSTRAINT orders_pkey ON orders app", acme, identity));
+    CHECK_FALSE(is_key_entry("; Archive created at 2024-01-01 CONSTRAINT", acme, identity));
+    CHECK_FALSE(is_key_entry("", acme, identity));
+    CHECK(is_left_out("6; 2615 2200 SCHEMA - public pg_database_owner", {"public"}));
+    CHECK_FALSE(is_left_out("6; 2615 2200 SCHEMA - public pg_database_owner", {}));
+    CHECK_FALSE(is_left_out("3448; 0 0 ACL - SCHEMA public pg_database_owner", {"public"}));
+    CHECK(is_left_out("3296; 2620 16502 TRIGGER public t pgporter_fence_7_write postgres", {}));
+    CHECK_FALSE(is_left_out("3352; 2620 16409 TRIGGER acme orders touch app", {"acme"}));
 }
 
 TEST_CASE("only sequences that differ are set, with their names quoted twice") {
