@@ -25,6 +25,8 @@ MOVER = {'hold_ms_max': 2000, 'drain_ms_max': 200, 'connect_timeout_ms': 2000, '
 STATES_BEFORE_FLIP = ('planned', 'preflight', 'schema', 'gate', 'slot', 'copy', 'index', 'catchup', 'verify', 'reverse_slot', 'hold',
                       'fenced', 'drained')
 MOVED = 'reversing'  # where a move that went well stays: its way back is followed until it is completed
+LATER_ENDS = {'completed', 'rolling_back', 'rolled_back'}  # what a move that went well may be asked for
+ENDS = {MOVED, 'aborted', 'completed', 'rolled_back'}
 ARTEFACTS = """
     SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger WHERE tgname LIKE 'pgporter%%'
     UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname LIKE 'pgporter%%'
@@ -209,7 +211,7 @@ class Case:
     def wait_state(self, *states, timeout=30):
         def reached():
             state, error, note = self.row()
-            if state not in states and state in (MOVED, 'aborted', 'completed') and 'completed' not in states:
+            if state not in states and state in ENDS and not set(states) & LATER_ENDS:
                 raise AssertionError('the move ended as %s: %s %s' % (state, error, note))
             return state if state in states else None
         return wait_for(reached, lambda: 'move of %s in %s, but it is %s\n%s' % (self.tenant, states, self.row(), self.logs()), timeout, 0.05)
@@ -242,8 +244,8 @@ class Case:
 
     # -- the end
     def end(self, test, state=None, timeout=40, no_failures=()):
-        """The move ends as `state` (None: either way), the clients work on, and nothing is wrong. `no_failures`: doors whose clients must
-        have noticed nothing."""
+        """The move ends as `state` (None: it went well, or was undone), the clients work on, and nothing is wrong. `no_failures`: doors whose
+        clients must have noticed nothing. One that went well is completed then."""
         state = self.wait_state(*([state] if state else [MOVED, 'aborted']), timeout=timeout)
         if self.history:
             doors = [i.name for i in self.world.instances if i.name in {c.label for c in self.history.clients}]
@@ -251,7 +253,7 @@ class Case:
                 self.history.go_on(10, label=door)
             self.history.stop()
         cluster = self.place()[0]
-        test.assertEqual(cluster, 'own' if state == MOVED else 'main')
+        test.assertEqual(cluster, 'own' if state in (MOVED, 'completed') else 'main')
         home = self.home()
         if self.history:
             test.assertEqual(self.history.judge(home), [])
@@ -261,6 +263,8 @@ class Case:
             test.assertEqual([a for a in self.artefacts() if a.split()[0] not in ('trigger', 'schema', 'function') and 'pgporter_back_' not in a], [])
             self.nobody_writes_behind(test)
             self.complete()
+        elif state == 'completed':
+            test.assertFalse(self.world.source.sql('SELECT 1 FROM pg_namespace WHERE nspname = %s', 'app', (self.tenant,)), 'the schema is still there')
         else:
             test.assertFalse(self.has_target(), 'the target database is still there')
         test.assertEqual(self.artefacts(), [])
@@ -285,14 +289,31 @@ class Case:
         bypass.close()
         home.close()
 
+    def ask(self, what):
+        """Of the first instance that agrees: complete, rollback."""
+        for instance in self.world.instances:
+            if instance.process.poll() is None and instance.http('POST', '/v1/moves/%d:%s' % (self.find(), what), {})[0] == 202:
+                return True
+        return False
+
+    def ask_quietly(self, what):
+        try:
+            return self.ask(what)
+        except OSError:
+            return False  # it was killed, as it should
+
     def complete(self):
-        def asked():
-            for instance in self.world.instances:
-                if instance.process.poll() is None and instance.http('POST', '/v1/moves/%d:complete' % self.find(), {})[0] == 202:
-                    return True
-            return False
-        wait_for(asked, 'the move is completed on request')
+        wait_for(lambda: self.row()[0] == 'completed' or self.ask('complete'), 'the move is completed on request')
         self.wait_state('completed')
+
+    def roll_back(self, timeout=60):
+        """However often it gives way: whoever wants it asks again."""
+        def is_back():
+            state = self.row()[0]
+            if state == MOVED:
+                self.ask_quietly('rollback')
+            return state == 'rolled_back'
+        wait_for(is_back, lambda: 'the rollback ends: %s\n%s' % (self.row(), self.logs()), timeout, 0.2)
 
 
 def long_only(test):

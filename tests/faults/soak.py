@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Moves under seeded faults: each seed is one tenant with its traffic, one move, and one to three faults at moments that the seed decides. After
-each the history is judged, and nothing of the move may be left.
+"""Moves under seeded faults: each seed is one tenant with its traffic and one move, completed or rolled back, with one to three faults on the way
+there and on the way on, at moments that the seed decides. After each the history is judged, and nothing of the move may be left.
 
     soak.py --seeds 300             seeds 1 to 300
     soak.py --seeds 40 --first 7    seeds 7 to 46
@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import sys
+import threading
 import time
 import traceback
 import unittest
@@ -25,6 +26,11 @@ MOMENTS = [('catalog', step_into(state)) for state in fault_world.STATES_BEFORE_
     ('source', [b'START_REPLICATION']), ('source', [b'fence:[0-9]+[^\\0]*', b'COMMIT']), ('source', [b'DISABLE TRIGGER']),
     ('target', [b'CREATE DATABASE']), ('target', [b'CREATE TABLE [a-z0-9]+.lines']), ('target', [b'COPY [^\\0]*filling']),
     ('target', [b'FOREIGN KEY']), ('target', [b'ANALYZE']), ('target', [b'INSERT INTO [^\\0]*ledger'])]
+
+MOMENTS_OF_COMPLETE = [('catalog', step_into('completed')), ('source', [b'DROP SCHEMA']), ('target', [b'DROP_REPLICATION_SLOT|pg_drop_replication_slot'])]
+MOMENTS_OF_ROLLBACK = [('catalog', step_into('rolling_back')), ('catalog', step_into('flipped')), ('catalog', step_into('rolled_back')),
+                       ('target', [b'fence:[0-9]+[^\\0]*', b'COMMIT']), ('source', [b'DISABLE TRIGGER']), ('source', [b'DISABLE TRIGGER', b'COMMIT']),
+                       ('source', [b'INSERT INTO [^\\0]*(ledger|orders)']), ('target', [b'START_REPLICATION']), ('target', [b'DROP DATABASE'])]
 
 
 class Fault:
@@ -71,20 +77,20 @@ class Fault:
             self.instance.wake()
 
 
-def run_seed(world, seed):
-    dice = random.Random(seed)
-    case = Case(world, filling=dice.choice([50, 300, 2000]), clients_each=1, seed=seed)
+def strike_on_the_way(world, dice, moments, is_over, begin):
+    """One to three faults while what `begin` asks for goes on; returns what was done, in words. Everything runs again then."""
     said = []
     traps = []
     for _ in range(dice.choice([1, 1, 2, 3])):
-        server, patterns = dice.choice(MOMENTS)
+        server, patterns = dice.choice(moments)
         trap = world.switch.trap(server, *patterns, then=dice.choice(['hold', 'lose']))
         traps.append((trap, Fault(world, dice), patterns))
-    import threading
-    threading.Thread(target=case.promote_quietly, daemon=True).start()
-    deadline = time.monotonic() + 4
+    threading.Thread(target=begin, daemon=True).start()
+    deadline = time.monotonic() + 20
     for trap, fault, patterns in traps:
-        hit = trap.sprung.wait(max(0.0, deadline - time.monotonic()))
+        while not trap.sprung.wait(0.1) and time.monotonic() < deadline and not is_over():
+            pass
+        hit = trap.sprung.is_set()
         if trap.then == 'lose' and hit:
             trap.answered.wait(1)
         fault.strike(trap)
@@ -93,16 +99,33 @@ def run_seed(world, seed):
         fault.end()
         trap.disarm()
     world.mend()
+    return said
 
-    def asked_and_settled():
-        return case.find() is not None and case.row()[0] in (fault_world.MOVED, 'aborted', 'completed')
-    if not case.find():
-        time.sleep(0.5)
-        if not case.find():  # the request itself was lost
-            case.promote()
-            said.append('asked again')
-    wait_for(asked_and_settled, lambda: 'the move ends: %s\n%s' % (case.row(), case.logs()), 60, 0.1)
-    end = case.end(unittest.TestCase(), timeout=60)
+
+def run_seed(world, seed):
+    dice = random.Random(seed)
+    case = Case(world, filling=dice.choice([50, 300, 2000]), clients_each=1, seed=seed)
+    ends = (fault_world.MOVED, 'aborted')
+    said = strike_on_the_way(world, dice, MOMENTS, lambda: case.row()[0] in ends, case.promote_quietly)
+    try:
+        wait_for(case.find, 'the move is known', 1)
+    except AssertionError:  # the request itself was lost
+        case.promote()
+        said.append('asked again')
+    wait_for(lambda: case.row()[0] in ends, lambda: 'the move ends: %s\n%s' % (case.row(), case.logs()), 60, 0.1)
+    end = case.row()[0]
+    if end == fault_world.MOVED and dice.random() < 0.6:
+        case.history.go_on(20)
+        said.append('rollback')
+        said += strike_on_the_way(world, dice, MOMENTS_OF_ROLLBACK, lambda: case.row()[0] == 'rolled_back', lambda: case.ask_quietly('rollback'))
+        case.roll_back()
+        end = 'rolled_back'
+    elif end == fault_world.MOVED and dice.random() < 0.5:
+        said.append('complete')
+        said += strike_on_the_way(world, dice, MOMENTS_OF_COMPLETE, lambda: case.row()[0] == 'completed', lambda: case.ask_quietly('complete'))
+        case.complete()
+        end = 'completed'
+    case.end(unittest.TestCase(), end, timeout=60)
     return '%s after %s' % (end, '; '.join(said))
 
 

@@ -4,8 +4,8 @@
 
 namespace pgporter::test {
 
-Writers::Writers(MoveWorld& world, int count)
-    : world_(world), count_(count), last_(static_cast<std::size_t>(count), 0) {}
+Writers::Writers(MoveWorld& world, int count, std::chrono::milliseconds pause)
+    : world_(world), count_(count), pause_(pause), last_(static_cast<std::size_t>(count), 0) {}
 
 void Writers::start() {
     for (int writer = 0; writer < count_; ++writer) threads_.emplace_back([this, writer] { write(writer); });
@@ -108,8 +108,7 @@ void Writers::write(int writer) {
         auto done = connection.exec(transaction(writer, sequence));
         if (!done && connection.is_open()) static_cast<void>(connection.exec("ROLLBACK"));
         world_.gate().end_transaction();
-        // A table without a key is read as a whole for each change: as busy as an application is, not as a loop can be.
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        std::this_thread::sleep_for(pause_);
         if (done) {
             last_[static_cast<std::size_t>(writer)] = sequence;
             acknowledged_.fetch_add(1);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -16,7 +17,8 @@ namespace pgporter::test {
 
 class Writers {
   public:
-    Writers(MoveWorld& world, int count);
+    // Each waits for `pause` after a transaction: as busy as an application is, not as a loop can be.
+    Writers(MoveWorld& world, int count, std::chrono::milliseconds pause = std::chrono::milliseconds(1));
     ~Writers() { stop(); }
 
     void start();
@@ -33,6 +35,7 @@ class Writers {
 
     MoveWorld& world_;
     int count_;
+    std::chrono::milliseconds pause_;
     std::vector<std::thread> threads_;
     std::vector<std::int64_t> last_;  // of each writer: the last acknowledged number
     std::atomic<bool> stopping_{false};
