@@ -30,7 +30,7 @@ MOMENTS = [('catalog', step_into(state)) for state in fault_world.STATES_BEFORE_
 MOMENTS_OF_COMPLETE = [('catalog', step_into('completed')), ('source', [b'DROP SCHEMA']), ('target', [b'DROP_REPLICATION_SLOT|pg_drop_replication_slot'])]
 MOMENTS_OF_ROLLBACK = [('catalog', step_into('rolling_back')), ('catalog', step_into('flipped')), ('catalog', step_into('rolled_back')),
                        ('target', [b'fence:[0-9]+[^\\0]*', b'COMMIT']), ('source', [b'DISABLE TRIGGER']), ('source', [b'DISABLE TRIGGER', b'COMMIT']),
-                       ('source', [b'INSERT INTO [^\\0]*(ledger|orders)']), ('target', [b'START_REPLICATION']), ('target', [b'DROP DATABASE'])]
+                       ('source', [b'COMMIT']), ('target', [b'START_REPLICATION']), ('target', [b'DROP DATABASE'])]
 
 
 class Fault:

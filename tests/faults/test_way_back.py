@@ -29,7 +29,7 @@ class WayBack(unittest.TestCase):
         """A tenant that has moved, with changes that go back."""
         case = Case(world, **more)
         case.promote()
-        case.wait_state(fault_world.MOVED)
+        case.wait_state(fault_world.MOVED, timeout=60)
         case.history.go_on(20, label='instance1')
         return case
 
