@@ -17,6 +17,7 @@ enum class EndReason {
     server_lost,         // the server connection ended while it was lent
     server_unavailable,  // no server connection could be had at login
     idle_in_transaction,
+    time_limit,          // a statement or transaction took longer than its tenant's may
     administrator        // shutdown
 };
 
@@ -35,6 +36,7 @@ enum class EndSide { client, server, proxy };
         case EndReason::server_lost: return "server_lost";
         case EndReason::server_unavailable: return "server_unavailable";
         case EndReason::idle_in_transaction: return "idle_in_transaction";
+        case EndReason::time_limit: return "time_limit";
         case EndReason::administrator: return "administrator";
     }
     return "unknown";
@@ -53,6 +55,7 @@ enum class EndSide { client, server, proxy };
         case EndReason::login_timeout:
         case EndReason::limit:
         case EndReason::idle_in_transaction:
+        case EndReason::time_limit:
         case EndReason::administrator: return EndSide::proxy;
     }
     return EndSide::proxy;

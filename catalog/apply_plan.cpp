@@ -88,8 +88,8 @@ std::string differences(const User& a, const User& b) {
 }
 
 std::string differences(const Tenant& a, const Tenant& b) {
-    return Fields{}
-        .add(a.state != b.state, "state")
+    Fields fields;
+    fields.add(a.state != b.state, "state")
         .add(a.pool_mode != b.pool_mode, "pool_mode")
         .add(a.role != b.role, "role")
         .add(a.shared_schemas != b.shared_schemas, "shared_schemas")
@@ -98,8 +98,9 @@ std::string differences(const Tenant& a, const Tenant& b) {
         .add(a.settings != b.settings, "settings")
         .add(a.key != b.key, "key")
         .add(a.domains != b.domains, "domains")
-        .add(a.allowed_addresses != b.allowed_addresses, "allowed_addresses")
-        .text();
+        .add(a.allowed_addresses != b.allowed_addresses, "allowed_addresses");
+    for (const auto& field : tenant_limit_fields) fields.add(a.limits.*field.value != b.limits.*field.value, std::string(field.name));
+    return fields.text();
 }
 
 // Adds what differs of one kind to the plan and its report.
@@ -186,6 +187,35 @@ Result<void> check_placements(const CatalogDocument& document, const SnapshotCon
     return {};
 }
 
+// What is promised must be there: by cluster, the sum of server_connections_min as it will be, against the cap.
+Result<void> check_guarantees(const SnapshotContent& catalog, const CatalogDocument& document) {
+    std::unordered_map<std::string, std::uint64_t> promised;
+    const auto wanted = index_of(document.tenants);
+    for (const auto& tenant : catalog.tenants) {
+        const auto changed = wanted.find(tenant.name);
+        const auto& limits = changed == wanted.end() ? tenant.limits : changed->second->limits;
+        promised[tenant.placement.cluster] += limits.server_connections_min;
+    }
+    const auto present = index_of(catalog.tenants);
+    for (const auto& tenant : document.tenants) {
+        if (!present.contains(tenant.name)) promised[tenant.placement.cluster] += tenant.limits.server_connections_min;
+    }
+    const auto clusters = index_of(document.clusters);
+    const auto check = [&](const Cluster& cluster) -> Result<void> {
+        const auto sum = promised[cluster.name];
+        if (sum <= cluster.server_connections_max) return {};
+        return fail(ErrorKind::invalid, "the tenants of cluster \"" + cluster.name + "\" are promised " + std::to_string(sum) +
+                                            " server connections (server_connections_min), but it may have only " +
+                                            std::to_string(cluster.server_connections_max),
+                    {}, "lower server_connections_min of some tenants, or raise server_connections_max of the cluster");
+    };
+    for (const auto& cluster : document.clusters) PP_TRY(check(cluster));
+    for (const auto& cluster : catalog.clusters) {
+        if (!clusters.contains(cluster.name)) PP_TRY(check(cluster));
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<ApplyPlan> plan_apply(const SnapshotContent& catalog, const CatalogDocument& document) {
@@ -195,6 +225,7 @@ Result<ApplyPlan> plan_apply(const SnapshotContent& catalog, const CatalogDocume
     PP_TRY(check_users(document, tenants));
     PP_TRY(check_placements(document, catalog, tenants));
     PP_TRY(check_tenants_together(catalog, document));
+    PP_TRY(check_guarantees(catalog, document));
     ApplyPlan plan;
     compare("cluster", document.clusters, clusters, plan.clusters, plan.report);
     compare("database", document.databases, index_of(catalog.databases), plan.databases, plan.report);

@@ -1,6 +1,7 @@
 #include "catalog/catalog_rows.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 namespace pgporter {
 namespace {
@@ -66,17 +67,34 @@ Result<std::vector<Tenant>> tenants_from(const PgResult& rows) {
     return tenants;
 }
 
+// A JSON object as one flat array {name, value, ...} in the order of the names: no JSON has to be read here.
+std::string flat(const std::string& column) {
+    return "CASE WHEN " + column + " <> '{}'::jsonb THEN (SELECT array_agg(coalesce(x.part, '') ORDER BY s.key COLLATE \"C\", x.place) "
+           "FROM jsonb_each_text(" + column + ") AS s, unnest(ARRAY[s.key, s.value]) WITH ORDINALITY AS x (part, place)) END";
+}
+
+Result<TenantLimits> limits_from(std::string_view flat_array) {
+    TenantLimits limits;
+    const auto parts = from_array_literal(flat_array);
+    for (std::size_t i = 0; i + 1 < parts.size(); i += 2) {
+        const auto field = std::find_if(tenant_limit_fields.begin(), tenant_limit_fields.end(),
+                                        [&](const TenantLimitField& known) { return known.name == parts[i]; });
+        if (field == tenant_limit_fields.end()) return unknown_value("limit of a tenant", parts[i]);
+        std::uint32_t& value = limits.*field->value;
+        const auto* const end = parts[i + 1].data() + parts[i + 1].size();
+        const auto read = std::from_chars(parts[i + 1].data(), end, value);
+        if (read.ec != std::errc() || read.ptr != end || value > field->max) return unknown_value("value of " + parts[i], parts[i + 1]);
+    }
+    return limits;
+}
+
 }  // namespace
 
 const std::string& tenant_columns() {
-    // The settings come as one flat array {name, value, ...} in the order of the names: no JSON has to be read here.
     static const std::string columns =
         "t.id, t.name, t.kind, t.cluster, t.database, t.schema, t.state, t.pool_mode, t.role, t.shared_schemas, "
-        "t.server_connections_max, t.sessions_max, "
-        "CASE WHEN t.settings <> '{}'::jsonb THEN (SELECT array_agg(coalesce(x.part, '') ORDER BY s.key COLLATE \"C\", "
-        "x.place) "
-        "FROM jsonb_each_text(t.settings) AS s, unnest(ARRAY[s.key, s.value]) WITH ORDINALITY AS x (part, place)) END, "
-        "t.epoch, t.key, t.domains, t.allowed_addresses";
+        "t.server_connections_max, t.sessions_max, " +
+        flat("t.settings") + ", t.epoch, t.key, t.domains, t.allowed_addresses, " + flat("t.limits");
     return columns;
 }
 
@@ -105,6 +123,9 @@ Result<Tenant> tenant_from_row(const PgResult& result, int row) {
     tenant.key = result.string(row, 14);
     tenant.domains = from_array_literal(result.text(row, 15));
     tenant.allowed_addresses = from_array_literal(result.text(row, 16));
+    auto limits = limits_from(result.text(row, 17));
+    if (!limits) return limits.error();
+    tenant.limits = *limits;
     return tenant;
 }
 

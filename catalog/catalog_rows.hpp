@@ -34,6 +34,6 @@ struct CatalogRead {
 // The columns of a tenant, of a table that is called t; and the tenant in a row that begins with them.
 [[nodiscard]] const std::string& tenant_columns();
 [[nodiscard]] Result<Tenant> tenant_from_row(const PgResult& result, int row);
-inline constexpr int tenant_column_count = 17;
+inline constexpr int tenant_column_count = 18;
 
 }  // namespace pgporter

@@ -148,6 +148,7 @@ struct MoverConfig {          // mover
 struct LimitsConfig {  // limits
     std::uint32_t startup_packet_bytes_max = 10'000;
     Milliseconds login_ms_max{15'000};               // from accept to ReadyForQuery, without the wait for a server connection
+    std::uint32_t fair_reserve_percent = 25;         // of a cluster's server connections: for tenants below their fair share
     std::uint32_t sessions_max = 10'000;             // client connections of this instance, logged in
     std::uint32_t logins_max = 500;                  // client connections that haven't logged in yet
     std::uint32_t auth_message_bytes_max = 4'096;    // a message before the login is complete

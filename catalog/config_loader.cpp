@@ -289,6 +289,7 @@ void read_limits(YamlMapping& top, Config& config) {
     mapping->number("own_types_tenants_max", limits.own_types_tenants_max, 1, 10'000'000);
     mapping->number("server_statements_max", limits.server_statements_max, 1, 1'000'000);
     mapping->number("pending_replies_max", limits.pending_replies_max, 16, 100'000'000);
+    mapping->number("fair_reserve_percent", limits.fair_reserve_percent, 0, 90);
     mapping->number("waiters_max", limits.waiters_max, 1, 10'000'000);
     mapping->milliseconds("wait_ms_max", limits.wait_ms_max, 1, day_ms);
     mapping->milliseconds("hold_wait_ms_max", limits.hold_wait_ms_max, 1, day_ms);

@@ -196,6 +196,7 @@ Tenant read_tenant(YamlMapping& mapping) {
     read_names(mapping, tenant);
     mapping.choice("state", tenant.state,
                    {{to_text(TenantState::active), TenantState::active},
+                    {to_text(TenantState::read_only), TenantState::read_only},
                     {to_text(TenantState::suspended), TenantState::suspended}});
     mapping.choice(
         "pool_mode", tenant.pool_mode,
@@ -207,6 +208,7 @@ Tenant read_tenant(YamlMapping& mapping) {
     }
     mapping.number("server_connections_max", tenant.server_connections_max, 0, 100'000);
     mapping.number("sessions_max", tenant.sessions_max, 0, 1'000'000);
+    for (const auto& field : tenant_limit_fields) mapping.number(field.name, tenant.limits.*field.value, 0, field.max);
     mapping.free_texts("settings", tenant.settings);
     std::set<std::string> names;
     for (const auto& [name, value] : tenant.settings) {

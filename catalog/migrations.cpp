@@ -224,7 +224,15 @@ DROP INDEX pgporter.moves_unfinished;
 CREATE UNIQUE INDEX moves_unfinished ON pgporter.moves (tenant_id) WHERE state NOT IN ('completed', 'rolled_back', 'aborted');
 )sql";
 
-constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}, Migration{3, version_3}};
+// Version 4: what a tenant may use (catalog/tenant_limits.hpp), and tenants that only read.
+constexpr std::string_view version_4 = R"sql(
+ALTER TABLE pgporter.tenants
+    ADD COLUMN limits jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(limits) = 'object'),
+    DROP CONSTRAINT tenants_state_check,
+    ADD CONSTRAINT tenants_state_check CHECK (state IN ('active', 'read_only', 'suspended'));
+)sql";
+
+constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}, Migration{3, version_3}, Migration{4, version_4}};
 
 // Any number that nobody else locks by chance: "pgporter" in ASCII.
 constexpr std::string_view lock_sql = "SELECT pg_catalog.pg_advisory_xact_lock(8099566078813037938)";

@@ -44,6 +44,7 @@ SnapshotPtr Snapshot::build(SnapshotContent content) {
         if (has_own_key(*entry)) keys.emplace_back(entry->key, entry->name);
         for (const auto& domain : entry->domains) domains.emplace_back(domain, entry->name);
         ++(*database_names)[placement.database];
+        if (const auto min = entry->limits.server_connections_min; min != 0) snapshot->guarantees_[placement.cluster] += min;
     }
     for (const auto& database : content.databases) ++(*database_names)[database.name];
     for (std::size_t i = 0; i < bucket_count; ++i) snapshot->buckets_[i] = std::move(buckets[i]);
@@ -98,6 +99,10 @@ void Snapshot::index_change(const Tenant* before, const Tenant& after) {
         }
         for (const auto& domain : after.domains) domains_.add(domain, after.name);
     }
+    if (before != nullptr && before->limits.server_connections_min != 0) {
+        guarantees_[before->placement.cluster] -= before->limits.server_connections_min;
+    }
+    if (after.limits.server_connections_min != 0) guarantees_[after.placement.cluster] += after.limits.server_connections_min;
     if (before != nullptr && before->placement == after.placement) return;
     change(schemas_, before != nullptr ? before->placement.schema : std::string(), after.placement.schema);
     auto names = std::make_shared<std::unordered_map<std::string, std::size_t, TextHash, std::equal_to<>>>(*database_names_);
@@ -187,6 +192,11 @@ std::vector<TenantPtr> Snapshot::tenants_of_schema(std::string_view schema) cons
         tenants.push_back(std::move(tenant));
     }
     return tenants;
+}
+
+std::uint32_t Snapshot::guaranteed_connections(std::string_view cluster) const {
+    const auto at = guarantees_.find(cluster);
+    return at == guarantees_.end() ? 0 : at->second;
 }
 
 const Cluster* Snapshot::find_cluster(std::string_view name) const {

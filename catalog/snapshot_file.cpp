@@ -21,7 +21,7 @@ namespace {
 namespace json = boost::json;
 
 // Format 1 had no keys, domains, addresses and isolation modes: it is still read.
-constexpr std::int64_t format_version = 2;
+constexpr std::int64_t format_version = 3;
 constexpr std::int64_t oldest_format_version = 1;
 constexpr std::size_t flush_bytes = 1U << 20;
 
@@ -36,6 +36,10 @@ json::array texts(const std::vector<std::string>& items) {
 json::value to_json(const Tenant& t) {
     json::array settings;
     for (const auto& [name, value] : t.settings) settings.push_back(json::array{name, value});
+    json::object limits;
+    for (const auto& field : tenant_limit_fields) {
+        if (t.limits.*field.value != 0) limits[field.name] = t.limits.*field.value;
+    }
     return json::object{{"id", t.id.value},
                         {"name", t.name},
                         {"kind", to_text(t.placement.kind)},
@@ -52,7 +56,8 @@ json::value to_json(const Tenant& t) {
                         {"settings", std::move(settings)},
                         {"key", t.key},
                         {"domains", texts(t.domains)},
-                        {"allowed_addresses", texts(t.allowed_addresses)}};
+                        {"allowed_addresses", texts(t.allowed_addresses)},
+                        {"limits", std::move(limits)}};
 }
 
 json::value to_json(const Cluster& c) {
@@ -204,6 +209,11 @@ Tenant tenant_from(const json::object& object, std::int64_t format) {
     t.key = text_of(object, "key");
     t.domains = texts_of(object, "domains");
     t.allowed_addresses = texts_of(object, "allowed_addresses");
+    if (format < 3) return t;
+    const auto& limits = object.at("limits").as_object();
+    for (const auto& field : tenant_limit_fields) {
+        if (limits.contains(field.name)) t.limits.*field.value = number_of<std::uint32_t>(limits, field.name);
+    }
     return t;
 }
 

@@ -82,27 +82,35 @@ Result<void> write_tenants(PgConnection& sql, const std::vector<Tenant>& tenants
     return write_batches(
         sql, tenants,
         "INSERT INTO pgporter.tenants (name, kind, cluster, database, schema, state, pool_mode, role, shared_schemas, "
-        "server_connections_max, sessions_max, settings, key, domains, allowed_addresses) "
+        "server_connections_max, sessions_max, settings, key, domains, allowed_addresses, limits) "
         "SELECT x.name, x.kind, x.cluster, x.database, x.schema, x.state, x.pool_mode, x.role, "
         "x.shared_schemas::text[], "
         "x.server_connections_max, x.sessions_max, jsonb_object(x.setting_names::text[], x.setting_values::text[]), "
-        "x.key, x.domains::text[], x.allowed_addresses::text[] "
+        "x.key, x.domains::text[], x.allowed_addresses::text[], coalesce((SELECT jsonb_object_agg(l.name, l.value) "
+        "FROM unnest(x.limit_names::text[], x.limit_values::bigint[]) AS l (name, value)), '{}') "
         "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], "
         "$9::text[], "
-        "$10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) "
+        "$10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[]) "
         "AS x (name, kind, cluster, database, schema, state, pool_mode, role, shared_schemas, server_connections_max, "
-        "sessions_max, setting_names, setting_values, key, domains, allowed_addresses) "
+        "sessions_max, setting_names, setting_values, key, domains, allowed_addresses, limit_names, limit_values) "
         "ON CONFLICT (name) DO UPDATE SET state = excluded.state, pool_mode = excluded.pool_mode, role = "
         "excluded.role, "
         "shared_schemas = excluded.shared_schemas, server_connections_max = excluded.server_connections_max, "
         "sessions_max = excluded.sessions_max, settings = excluded.settings, key = excluded.key, "
-        "domains = excluded.domains, allowed_addresses = excluded.allowed_addresses",
-        16, [](const Tenant& t) {
+        "domains = excluded.domains, allowed_addresses = excluded.allowed_addresses, limits = excluded.limits",
+        18, [](const Tenant& t) {
             std::vector<std::string> names;
             std::vector<std::string> values;
             for (const auto& [name, value] : t.settings) {
                 names.push_back(name);
                 values.push_back(value);
+            }
+            std::vector<std::string> limit_names;
+            std::vector<std::string> limit_values;
+            for (const auto& field : tenant_limit_fields) {
+                if (t.limits.*field.value == 0) continue;
+                limit_names.emplace_back(field.name);
+                limit_values.push_back(std::to_string(t.limits.*field.value));
             }
             return std::vector<std::string>{t.name,
                                             std::string(to_text(t.placement.kind)),
@@ -119,7 +127,9 @@ Result<void> write_tenants(PgConnection& sql, const std::vector<Tenant>& tenants
                                             to_array_literal(values),
                                             t.key,
                                             to_array_literal(t.domains),
-                                            to_array_literal(t.allowed_addresses)};
+                                            to_array_literal(t.allowed_addresses),
+                                            to_array_literal(limit_names),
+                                            to_array_literal(limit_values)};
         });
 }
 

@@ -47,6 +47,8 @@ std::string_view to_text(TenantState state) {
     switch (state) {
         case TenantState::active:
             return "active";
+        case TenantState::read_only:
+            return "read_only";
         case TenantState::suspended:
             return "suspended";
     }
@@ -86,7 +88,7 @@ std::optional<Isolation> isolation_from(std::string_view text) {
 }
 
 std::optional<TenantState> tenant_state_from(std::string_view text) {
-    return from_text(text, {TenantState::active, TenantState::suspended});
+    return from_text(text, {TenantState::active, TenantState::read_only, TenantState::suspended});
 }
 
 std::optional<PoolMode> pool_mode_from(std::string_view text) {

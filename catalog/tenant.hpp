@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/ids.hpp"
+#include "catalog/tenant_limits.hpp"
 
 namespace pgporter {
 
@@ -35,7 +36,7 @@ struct Placement {
     friend bool operator==(const Placement&, const Placement&) = default;
 };
 
-enum class TenantState { active, suspended };
+enum class TenantState { active, read_only, suspended };
 enum class PoolMode { transaction, session };
 
 struct Tenant {
@@ -50,6 +51,7 @@ struct Tenant {
     std::vector<std::string> shared_schemas{"public"};          // follow the tenant's schema in search_path
     std::uint32_t server_connections_max = 0;                   // leases at once; 0: only the database's and cluster's caps
     std::uint32_t sessions_max = 0;                             // client connections at once; 0: no cap of its own
+    TenantLimits limits;
     std::vector<std::pair<std::string, std::string>> settings;  // run-time parameters of every session of this tenant
     std::vector<std::string> domains;            // host names (TLS SNI) that name it, in lower case; one tenant each
     std::vector<std::string> allowed_addresses;  // CIDR blocks that its clients may come from; empty: all

@@ -38,7 +38,7 @@ Result<Access> access_for(const Config& config, const Snapshot& snapshot, const 
     const auto& placement = tenant.placement;
     const Database* database = snapshot.find_database(placement.cluster, placement.database);
     const Isolation isolation = database == nullptr ? Isolation::app : database->isolation;
-    Access access{std::string(session_user), tenant.role, {}, {}, false, false};
+    Access access{std::string(session_user), tenant.role, {}, {}, false, false, tenant.state == TenantState::read_only};
     if (database != nullptr && !database->tenant_setting.empty()) {
         access.setting = database->tenant_setting;
         access.setting_value = tenant_key(tenant);

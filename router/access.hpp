@@ -27,6 +27,7 @@ struct Access {
     bool guards_role = false;
     // The setting names no tenant in SQL here (identify), so a statement that changes it is refused.
     bool guards_setting = false;
+    bool is_read_only = false;  // the tenant's state: transactions begin so, and stay so
     friend bool operator==(const Access&, const Access&) = default;
 };
 

@@ -110,19 +110,21 @@ json::object view_of(const Placement& placement) {
 json::object view_of(const Tenant& tenant) {
     json::object settings;
     for (const auto& [name, value] : tenant.settings) settings[name] = value;
-    return {{"name", tenant.name},
-            {"key", tenant_key(tenant)},
-            {"state", text(to_text(tenant.state))},
-            {"placement", view_of(tenant.placement)},
-            {"epoch", tenant.epoch.value},
-            {"pool_mode", text(to_text(tenant.pool_mode))},
-            {"role", text_or_null(tenant.role)},
-            {"shared_schemas", texts(tenant.shared_schemas)},
-            {"domains", texts(tenant.domains)},
-            {"allowed_addresses", texts(tenant.allowed_addresses)},
-            {"server_connections_max", tenant.server_connections_max},
-            {"sessions_max", tenant.sessions_max},
-            {"settings", std::move(settings)}};
+    json::object view{{"name", tenant.name},
+                      {"key", tenant_key(tenant)},
+                      {"state", text(to_text(tenant.state))},
+                      {"placement", view_of(tenant.placement)},
+                      {"epoch", tenant.epoch.value},
+                      {"pool_mode", text(to_text(tenant.pool_mode))},
+                      {"role", text_or_null(tenant.role)},
+                      {"shared_schemas", texts(tenant.shared_schemas)},
+                      {"domains", texts(tenant.domains)},
+                      {"allowed_addresses", texts(tenant.allowed_addresses)},
+                      {"server_connections_max", tenant.server_connections_max},
+                      {"sessions_max", tenant.sessions_max},
+                      {"settings", std::move(settings)}};
+    for (const auto& field : tenant_limit_fields) view[field.name] = tenant.limits.*field.value;
+    return view;
 }
 
 json::object view_of(const Cluster& cluster) {

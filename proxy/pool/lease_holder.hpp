@@ -18,6 +18,9 @@ class LeaseHolder {
     // The client can't take more right now: the connection reads on only after flush_client().
     [[nodiscard]] virtual bool is_client_blocked() const = 0;
     [[nodiscard]] virtual Task<> flush_client() = 0;
+    // The holder has used more than its rate: the connection reads on only after slow_down().
+    [[nodiscard]] virtual bool must_slow_down() const = 0;
+    [[nodiscard]] virtual Task<> slow_down() = 0;
     // The client has everything of the chunk: a lease that only waited for that may end now.
     virtual void on_client_flushed(ServerConnection& server) = 0;
     // A NotificationResponse came while a query of our own was running on the holder's connection.

@@ -305,6 +305,7 @@ std::shared_ptr<Pool> PoolSet::find_or_create(const PoolKey& key, const BudgetCa
 
 void PoolSet::sweep() {
     const auto now = std::chrono::steady_clock::now();
+    if (on_sweep) on_sweep(now);
     for (auto at = pools_.begin(); at != pools_.end();) {
         at->second->close_expired(now);
         at = at->second->is_unused() && at->second.use_count() == 1 ? pools_.erase(at) : std::next(at);

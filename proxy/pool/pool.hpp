@@ -74,6 +74,7 @@ class Pool {
     void set_credential(ServerCredential credential) { credential_ = std::move(credential); }
     [[nodiscard]] bool has_credential() const { return credential_.password || credential_.scram_keys; }
     void set_caps(BudgetCaps caps) { caps_ = caps; }
+    [[nodiscard]] const BudgetCaps& caps() const { return caps_; }
     void count_prologue();
     [[nodiscard]] const PoolKey& key() const { return key_; }
     // What a fresh connection reports; null until one was opened.
@@ -133,6 +134,7 @@ class PoolSet {
     void close_all_idle();
     // Other threads may hold idle connections of a cluster that we lack a place on: set by proxy/session.
     std::function<void(const std::string& cluster, const std::string& database)> ask_others_for_place;
+    std::function<void(SteadyTime now)> on_sweep;  // every second while there are pools
 
     [[nodiscard]] IoThread& thread() { return thread_; }
     [[nodiscard]] const Config& config() const { return config_; }

@@ -132,6 +132,7 @@ Task<> ServerConnection::downlink(ServerPtr self) {
                 co_await holder->flush_client();
                 if (self->holder_ == holder) holder->on_client_flushed(*self);
             }
+            if (self->holder_ == holder && holder && holder->must_slow_down()) co_await holder->slow_down();
             if (result.bytes == IoThread::read_bytes || self->stream_->has_buffered_input()) continue;
         } else if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
             break;

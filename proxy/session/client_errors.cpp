@@ -134,6 +134,22 @@ Error idle_in_transaction(long ms) {
     return fail(ErrorKind::timeout, "terminating connection due to idle-in-transaction timeout",
                 "no statement came for " + std::to_string(ms) + " ms", "see limits.idle_in_transaction_ms_max", "25P03");
 }
+Error too_many_transactions(std::string_view tenant, std::uint32_t per_second) {
+    return fail(ErrorKind::limit, "tenant " + quoted(tenant) + " begins more than " + std::to_string(per_second) + " transactions a second", {},
+                "try again; see the tenant's transactions_per_second_max, and limits.wait_ms_max", "53400");
+}
+Error too_many_bytes(std::string_view tenant, std::uint32_t kib_per_second) {
+    return fail(ErrorKind::limit, "tenant " + quoted(tenant) + " sends and receives more than " + std::to_string(kib_per_second) + " KiB a second", {},
+                "try again; see the tenant's kib_per_second_max, and limits.wait_ms_max", "53400");
+}
+Error statement_timeout(std::uint32_t ms) {
+    return fail(ErrorKind::timeout, "canceling statement due to statement timeout", "it took more than " + std::to_string(ms) + " ms",
+                "see the tenant's statement_ms_max", "57014");
+}
+Error transaction_timeout(std::uint32_t ms) {
+    return fail(ErrorKind::timeout, "terminating connection due to transaction timeout", "it took more than " + std::to_string(ms) + " ms",
+                "see the tenant's transaction_ms_max", "25P04");
+}
 Error not_ready() {
     return fail(ErrorKind::unavailable, "pgporter has no catalog yet", {}, "try again in a moment", "57P03");
 }

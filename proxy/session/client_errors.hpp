@@ -38,6 +38,10 @@ namespace pgporter::client_error {
 [[nodiscard]] Error statement_too_long(std::size_t bytes_max);
 [[nodiscard]] Error too_many_statements(std::size_t statements_max);
 [[nodiscard]] Error idle_in_transaction(long ms);
+[[nodiscard]] Error too_many_transactions(std::string_view tenant, std::uint32_t per_second);
+[[nodiscard]] Error too_many_bytes(std::string_view tenant, std::uint32_t kib_per_second);
+[[nodiscard]] Error statement_timeout(std::uint32_t ms);
+[[nodiscard]] Error transaction_timeout(std::uint32_t ms);
 [[nodiscard]] Error not_ready();
 // Class 40: applications try such a transaction again.
 [[nodiscard]] Error moved_meanwhile(std::string_view tenant);

@@ -25,6 +25,15 @@ Error refused(const Access& access, std::string_view what) {
                 "42501");
 }
 
+bool is_read_only_setting(std::string_view name) {
+    return name == "default_transaction_read_only" || name == "transaction_read_only";
+}
+
+Error read_write_refused() {
+    return fail(ErrorKind::forbidden, "cannot set transaction read-write mode: the tenant is read-only", {},
+                "the catalog says so (state: read_only)", "25006");
+}
+
 class Guard {
   public:
     Guard(std::string_view sql, const Access& access, SqlDialect dialect)
@@ -49,7 +58,9 @@ class Guard {
             updates = updates || token_.keyword == SqlKeyword::update;
             if (updates && token_.keyword == SqlKeyword::pg_settings) refuse({});  // its rule calls set_config
             const bool is_head = std::exchange(at_head, false);
-            if (is_head && token_.keyword == SqlKeyword::set) {
+            if (is_head && access_.is_read_only && (is_word("begin") || is_word("start"))) {
+                transaction_modes();
+            } else if (is_head && token_.keyword == SqlKeyword::set) {
                 set_statement();
             } else if (is_head && token_.keyword == SqlKeyword::reset) {
                 reset_statement();
@@ -82,6 +93,17 @@ class Guard {
         return name;
     }
 
+    bool is_word(std::string_view word) const { return token_.kind == SqlToken::Kind::word && equals_folded(token_.text, word); }
+
+    // BEGIN .., START TRANSACTION .., SET TRANSACTION .., SET SESSION CHARACTERISTICS ..
+    void transaction_modes() {
+        while (token_.kind != SqlToken::Kind::end && token_.kind != SqlToken::Kind::semicolon && !error_) {
+            const bool reads = is_word("read");
+            lexer_.next();
+            if (reads && is_word("write")) error_ = read_write_refused();
+        }
+    }
+
     void skip_scope() {
         while (token_.keyword == SqlKeyword::local || token_.keyword == SqlKeyword::session) lexer_.next();
     }
@@ -95,6 +117,7 @@ class Guard {
             lexer_.next();
             return;
         }
+        if (access_.is_read_only && (is_word("transaction") || is_word("characteristics"))) return transaction_modes();
         const std::string name = read_name();
         if (error_ || !is_guarded(name)) return;
         // SET ROLE acme; SET role = acme; SET app.tenant TO 'x'
@@ -149,12 +172,17 @@ class Guard {
     bool is_guarded(const std::string& name) const {
         if (name == "standard_conforming_strings") return true;
         if (access_.guards_role && (name == "role" || name == "session_authorization")) return true;
+        if (access_.is_read_only && is_read_only_setting(name)) return true;
         return access_.guards_setting && name == setting_;
     }
 
     // What changes nothing is allowed: frameworks say again what is so already.
     void check_value(const std::string& name, const std::optional<std::string>& value) {
         bool same = false;
+        if (is_read_only_setting(name)) {
+            if (value != "on" && value != "true" && value != "yes" && value != "1") error_ = read_write_refused();
+            return;
+        }
         if (name == "role") {
             same = value && *value == access_.role && *value != "none";
         } else if (name == "standard_conforming_strings") {
@@ -175,7 +203,7 @@ class Guard {
 }  // namespace
 
 std::optional<Error> guard_statement(std::string_view sql, const Access& access, SqlDialect dialect) {
-    if (!access.guards_role && !access.guards_setting) return std::nullopt;
+    if (!access.guards_role && !access.guards_setting && !access.is_read_only) return std::nullopt;
     return Guard(sql, access, dialect).run();
 }
 

@@ -35,6 +35,8 @@ Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> 
       login_deadline_(worker.thread().wheel()),
       deadline_(worker.thread().wheel()),
       idle_deadline_(worker.thread().wheel()),
+      statement_deadline_(worker.thread().wheel()),
+      transaction_deadline_(worker.thread().wheel()),
       wake_(worker.thread().executor()) {
     const int on = 1;
     ::setsockopt(client_.socket().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -75,6 +77,7 @@ void Session::end(EndReason reason, const Error* error) {
     login_deadline_.disarm();
     deadline_.disarm();
     idle_deadline_.disarm();
+    end_times();
     if (server_) abandon_lease();
     set_pins({});
     if (current_wait_ != nullptr) {

@@ -11,6 +11,7 @@
 //   session_replication.cpp  a replication connection: a server connection of its own, bytes both ways
 //   session_tls.cpp       direct TLS, requests for encryption, handshakes, client certificates
 //   session_lease.cpp     gate, pool, context: getting and returning a server connection
+//   session_limits.cpp    what the tenant may use: places, rates, time
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
 //   session_statements.cpp  prepared statements: the client's names, what a server connection has of them
@@ -34,6 +35,7 @@
 #include "proxy/net/client_address.hpp"
 #include "proxy/net/stream.hpp"
 #include "proxy/net/write_buffer.hpp"
+#include "proxy/pool/cluster_places.hpp"
 #include "proxy/pool/lease_holder.hpp"
 #include "proxy/session/client_errors.hpp"
 #include "proxy/session/foreign_tenant.hpp"
@@ -73,6 +75,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool on_server_bytes(ServerConnection& server, std::string_view& input) override;
     [[nodiscard]] bool is_client_blocked() const override { return !client_out_.is_empty(); }
     [[nodiscard]] Task<> flush_client() override;
+    [[nodiscard]] bool must_slow_down() const override { return pause_wanted().count() != 0; }
+    [[nodiscard]] Task<> slow_down() override;
     void on_client_flushed(ServerConnection& server) override;
     void on_notification(std::string_view body) override;
     void on_server_lost(ServerConnection& server) override;
@@ -209,12 +213,25 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout);
     void begin_watching_client();
     static Task<> watch_client(std::shared_ptr<Session> self);
-    void start_lease(ServerPtr server);
+    void start_lease(ServerPtr server, Place place);
     void end_lease();
     void tell_parameter_changes();
-    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::string sql);
+    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, Place place, std::string sql);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
     void abandon_lease();
+
+    // session_limits.cpp
+    void note_places();
+    [[nodiscard]] Place try_take_place();
+    Task<Result<void>> wait_for_place(Place& place);
+    [[nodiscard]] bool is_in_rate();
+    Task<Result<void>> wait_for_rate();
+    void charge_bytes(std::size_t bytes);
+    [[nodiscard]] Milliseconds pause_wanted() const;
+    void begin_times();
+    void on_statement_answered();
+    void end_times();
+    void on_statement_timeout();
 
     // session_uplink.cpp
     Task<> uplink();
@@ -386,6 +403,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Deadline login_deadline_;
     Deadline deadline_;       // the client doesn't read; the wait for a connection
     Deadline idle_deadline_;  // idle in transaction
+    Deadline statement_deadline_;
+    Deadline transaction_deadline_;
+    bool statement_timed_out_ = false;  // it was cancelled for that
     EndReason end_reason_ = EndReason::none;
     bool counted_login_ = false;
     bool counted_session_ = false;
@@ -416,6 +436,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     CatalogVersion route_version_;
     bool has_route_ = false;
     std::shared_ptr<Pool> pool_;
+    std::shared_ptr<ClusterPlaces> places_;
+    std::shared_ptr<PlaceShare> share_;
+    std::shared_ptr<DatabasePlaces> database_places_;
+    PlaceCaps place_caps_;
+    Place place_;  // of the lease
     PoolMode pool_mode_ = PoolMode::transaction;
 
     // The tenant in SQL.

@@ -155,6 +155,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     }
     if (type == 'C' && changes_tables(body)) worker_.note_changed_tables(tenant_name_);
     if (outcome.completed) complete(outcome.expected, type);
+    if (type == 'C' || type == 's' || type == 'I') on_statement_answered();
     say_simulated();
     if (type == 'Z') on_ready();
     return true;
@@ -170,6 +171,8 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
         // The tenant moves, and we hadn't heard of it: from now on its transactions wait until the catalog has been asked.
         if (worker_.shared().on_fence_met) worker_.shared().on_fence_met(desk_->name());
         worker_.to_client().put_copy(client_error::to_message(client_error::moved_meanwhile(desk_->name()), error.severity));
+    } else if (statement_timed_out_ && error.sqlstate == "57014" && tenant_) {
+        worker_.to_client().put_copy(client_error::to_message(client_error::statement_timeout(tenant_->limits.statement_ms_max), error.severity));
     } else if (body.find(server_statement_prefix) != std::string_view::npos) {
         // Names first: undoing may forget the one that the text is about.
         worker_.to_client().put_copy(with_client_names(body, whole));
@@ -177,6 +180,7 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
         worker_.to_client().put(whole);
     }
     saw_error_ = true;
+    on_statement_answered();
     if (error.severity == "FATAL" || error.severity == "PANIC") server_said_fatal_ = true;
     // "cached plan must not change result type": whoever changed the table did it where we couldn't see it.
     if (error.sqlstate == "0A000" && body.find("RevalidateCachedQuery") != std::string_view::npos) {
@@ -318,6 +322,7 @@ void Session::flush_to_client() {
     const std::string_view bytes = out.bytes();
     if (!bytes.empty()) {
         if (desk_ != nullptr) desk_->counters().sent_bytes.inc(bytes.size());
+        charge_bytes(bytes.size());
         const bool sent = client_out_.write(client_, bytes);
         out.done();
         if (!sent) end(EndReason::client_lost, nullptr);
@@ -329,6 +334,8 @@ void Session::flush_to_client() {
 // ReadyForQuery has just been passed on.
 void Session::on_ready() {
     if (!replies_.is_empty()) return;
+    statement_deadline_.disarm();
+    if (replies_.status() == 'I') transaction_deadline_.disarm();
     has_barrier_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
     if (replies_.status() == 'T' && goes_back_ && partial_ != Partial::stream) {
         flush_to_client();
@@ -338,7 +345,8 @@ void Session::on_ready() {
         return;
     }
     if (replies_.status() != 'I') {
-        const Milliseconds idle_max = worker_.config().limits.idle_in_transaction_ms_max;
+        const Milliseconds own_max(tenant_ ? tenant_->limits.idle_in_transaction_ms_max : 0);
+        const Milliseconds idle_max = own_max.count() != 0 ? own_max : worker_.config().limits.idle_in_transaction_ms_max;
         idle_deadline_.arm(idle_max, [this, idle_max] {
             const Error error = client_error::idle_in_transaction(idle_max.count());
             end(EndReason::idle_in_transaction, &error);

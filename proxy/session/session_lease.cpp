@@ -6,6 +6,7 @@
 #include "base/log.hpp"
 #include "catalog/allowed_addresses.hpp"
 #include "catalog/setting_name.hpp"
+#include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/messages.hpp"
@@ -104,6 +105,7 @@ Result<void> Session::enter_tenant(const Route& route, Access access) {
         tenant_name_ = name;
         desk_ = tenant_ ? &worker_.desk(name) : nullptr;
     }
+    note_places();
     startup_state_ = startup_state(tenant_.get(), access_);
     own_state_ = session_state();
     context_ = wanted_context();
@@ -116,7 +118,8 @@ Result<void> Session::enter_tenant(const Route& route, Access access) {
 
 // What the session set before anything was guarded was never looked at.
 std::optional<Error> Session::trouble_with_past(const Access& access) const {
-    const bool begins = (access.guards_role && !access_.guards_role) || (access.guards_setting && !access_.guards_setting);
+    const bool begins = (access.guards_role && !access_.guards_role) || (access.guards_setting && !access_.guards_setting) ||
+                        (access.is_read_only && !access_.is_read_only);
     if (!has_route_ || !begins) return std::nullopt;
     constexpr const char* strings = "standard_conforming_strings";
     if (const std::string* value = find_setting(own_state_.settings, strings)) {
@@ -141,21 +144,23 @@ bool Session::try_begin_lease(bool in_passing) {
     if (route_is_stale_ || refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
-    ServerPtr server = pool_->try_take(id_);
-    if (!server || !server->is_established(context_, id_) || !speaks_alike(*server)) {
+    Place place = try_take_place();
+    ServerPtr server = place ? pool_->try_take(id_) : nullptr;
+    if (!server || !server->is_established(context_, id_) || !speaks_alike(*server) || !is_in_rate()) {
         // obtain_server() takes it (or a better one) again: it is the last used.
         if (server) pool_->give_back(server);
         if (desk_ != nullptr) desk_->drop_place();
         return false;
     }
-    start_lease(std::move(server));
+    start_lease(std::move(server), std::move(place));
     tell_parameter_changes();
     if (std::exchange(must_set_again_, false)) set_again_in_passing();
     return true;
 }
 
-void Session::start_lease(ServerPtr server) {
+void Session::start_lease(ServerPtr server, Place place) {
     PP_ASSERT(!server_);
+    place_ = std::move(place);
     if (desk_ != nullptr) desk_->begin_lease();
     worker_.shared().pool_metrics.leases.add(1);
     server_ = std::move(server);
@@ -201,6 +206,7 @@ void Session::end_lease() {
     lease_ends_after_flush_ = false;
     worker_.shared().pool_metrics.leases.add(-1);
     idle_deadline_.disarm();
+    end_times();
     operations_.clear();
     unsettled_names_.clear();
     unsettled_statements_.clear();
@@ -209,6 +215,7 @@ void Session::end_lease() {
     unnamed_portal_is_of_unnamed_ = false;
     portal_of_unnamed_.clear();
     pool_->give_back(server);
+    place_.give_back();
     for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
     if (desk_ != nullptr) desk_->end_lease();
     if (draining_) end(EndReason::administrator, &*safe_end_error_);
@@ -218,6 +225,7 @@ void Session::end_lease() {
 void Session::abandon_lease() {
     const ServerPtr server = std::exchange(server_, nullptr);
     worker_.shared().pool_metrics.leases.add(-1);
+    Place place = std::move(place_);
     std::vector<TenantDesk*> desks = std::exchange(visited_, {});
     if (desk_ != nullptr) desks.push_back(desk_);
     const bool nothing_owed = !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
@@ -231,7 +239,7 @@ void Session::abandon_lease() {
         std::string sql = replies_.status() == 'I' ? std::string() : "ROLLBACK";
         if (is_pinned()) sql += (sql.empty() ? "" : "; ") + reset_sql();
         server->take_back();
-        asio::co_spawn(worker_.thread().executor(), clean_and_return(server, pool_, std::move(desks), std::move(sql)), asio::detached);
+        asio::co_spawn(worker_.thread().executor(), clean_and_return(server, pool_, std::move(desks), std::move(place), std::move(sql)), asio::detached);
         return;
     } else {
         // It runs something for nobody: end that too.
@@ -245,7 +253,7 @@ void Session::abandon_lease() {
     for (TenantDesk* desk : desks) desk->end_lease();
 }
 
-Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::string sql) {
+Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, Place place, std::string sql) {
     const Result<QueryAnswer> cleaned = co_await server->query(std::move(sql), server->options().prologue_ms_max);
     server->forget_context();
     if (cleaned) {
@@ -253,6 +261,7 @@ Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, s
     } else {
         server->close();
     }
+    place.give_back();
     for (TenantDesk* desk : desks) desk->end_lease();
 }
 
@@ -383,6 +392,8 @@ Task<Result<void>> Session::obtain_server() {
     constexpr int lost_connections_max = 3;
     int lost_connections = 0;
     bool has_place = false;  // under the tenant's cap, handed over by whoever had it
+    bool is_in_turn = false;  // by the tenant's rates
+    Place place;              // on the cluster
     cancel_asked_ = false;
     while (true) {
         if (has_place && (end_reason_ != EndReason::none || desk_->is_held())) {
@@ -397,12 +408,23 @@ Task<Result<void>> Session::obtain_server() {
             has_place = false;
         }
         if (!routed) co_return routed.error();
+        if (!place.is_of(places_.get(), share_.get())) place.give_back();
         if (desk_ != nullptr && desk_->is_held()) {
             if (has_place) desk_->drop_place();
             has_place = false;
+            place.give_back();
             Result<void> opened = co_await wait_at_gate();
             if (!opened) co_return opened.error();
             continue;
+        }
+        if (!is_in_turn) {
+            is_in_turn = true;
+            Result<void> turn = co_await wait_for_rate();
+            if (!turn) {
+                if (has_place) desk_->drop_place();
+                co_return turn.error();
+            }
+            continue;  // the world may have moved
         }
         if (desk_ != nullptr && !has_place && !desk_->take_place(tenant_->server_connections_max)) {
             Result<void> freed = co_await wait_for_cap(has_place);
@@ -410,6 +432,13 @@ Task<Result<void>> Session::obtain_server() {
             continue;
         }
         has_place = false;  // from here on it is this turn's: kept by the lease, or dropped
+        if (!place) place = try_take_place();
+        if (!place) {
+            Result<void> freed = co_await wait_for_place(place);
+            if (desk_ != nullptr) desk_->drop_place();
+            if (!freed) co_return freed.error();
+            continue;
+        }
         ServerPtr server = pool_->try_take(id_);
         if (!server) {
             Result<ServerPtr> waited = co_await wait_in_pool();
@@ -430,7 +459,7 @@ Task<Result<void>> Session::obtain_server() {
             if (desk_ != nullptr) desk_->drop_place();
             continue;
         }
-        start_lease(server);
+        start_lease(server, std::move(place));
         const ContextPtr context = wanted_context();
         Result<void> proven{};
         obtaining_ = true;
@@ -488,6 +517,8 @@ Task<Result<void>> Session::begin_held_back() {
         held_.hand_over();
         co_return Result<void>{};
     }
+    // It may have begun before it was known whose it is, or that this tenant only reads.
+    if (auto writes = access_.is_read_only ? guard_statement(sql, access_, dialect()) : std::nullopt) co_return *std::move(writes);
     const ServerPtr server = server_;
     Result<QueryAnswer> begun = co_await server->query(std::move(sql), server->options().prologue_ms_max);
     if (!begun) {
@@ -504,6 +535,8 @@ void Session::on_server_lost(ServerConnection& server) {
     if (server_.get() != &server) return;
     const ServerPtr lost = std::exchange(server_, nullptr);
     worker_.shared().pool_metrics.leases.add(-1);
+    end_times();
+    place_.give_back();
     for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
     if (desk_ != nullptr) desk_->end_lease();
     if (end_reason_ != EndReason::none) return;

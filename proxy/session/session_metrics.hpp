@@ -21,6 +21,10 @@ struct SessionMetrics {
     metrics::Counter& gate_waits;
     metrics::Histogram& gate_wait_seconds;
     metrics::Counter& gate_timeouts;
+    metrics::Counter& rate_waits;
+    metrics::Counter& rate_refusals;
+    metrics::Counter& statement_timeouts;
+    metrics::Counter& transaction_timeouts;
     metrics::Gauge& pinned_listen;
     metrics::Gauge& pinned_temporary_object;
     metrics::Gauge& pinned_hold_cursor;

@@ -287,6 +287,10 @@ Session::Step Session::on_session_query(std::string_view sql) {
     if (!depends_on_dialect(sql)) worker_.known_sets().note(sql, statements);
     unnamed_serial_ = 0;
     if (!statements.empty()) portals_.erase(std::string());
+    if (const auto writes = access_.is_read_only ? guard_statement(sql, access_, dialect()) : std::nullopt) {
+        refuse_query(*writes);
+        return Step::done;
+    }
     const Held held = answer_held(statements);
     if (held == Held::refused) return end_reason_ == EndReason::none ? Step::done : Step::ended;
     if (held == Held::answered) {

@@ -243,6 +243,13 @@ std::optional<Session::Step> Session::execute_here(Portal& portal, std::uint32_t
         say(message::command_complete("SELECT 0"));
         return Step::done;
     }
+    if (access_.is_read_only) {
+        const std::string_view sql = std::string_view(portal.definition).substr(0, portal.definition.find('\0'));
+        if (const auto writes = guard_statement(sql, access_, dialect())) {
+            refuse_locally(*writes);
+            return Step::done;
+        }
+    }
     if (held_.state() == HeldTransaction::State::none) named_.begin();  // until Sync
     const ScopedSettings::View before = named_.view();
     HeldTransaction::Answer answer = held_.perform(*portal.statement, portal.changes, world(), named_);

@@ -290,7 +290,7 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
         if (!traits.gives_up && !traits.reset_all) refused = refused_naming_;
     }
     // It may have been parsed for another tenant.
-    if (!refused && (access_.guards_role || access_.guards_setting)) refused = guard_statement(text_of_statement(statement), access_, dialect());
+    if (!refused && (access_.guards_role || access_.guards_setting || access_.is_read_only)) refused = guard_statement(text_of_statement(statement), access_, dialect());
     if (!refused) refused = trouble_with_spelling(statement);
     if (refused || replies_.is_skipping()) {
         if (!replies_.is_skipping()) raise_in_batch(*refused);

@@ -82,7 +82,8 @@ Result<void> Session::turn_to(const ScopedSettings& after, bool goes_back) {
         Result<Access> access = Access{identity_.user, {}, {}, {}, false, false};
         if (there->tenant) access = access_for(worker_.config(), *worker_.snapshot(), *there->tenant, identity_.user);
         if (!access) return access.error();
-        const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role;
+        const bool is_same_role = access->login_user == access_.login_user && access->role == access_.role && !access->guards_role &&
+                                  access->is_read_only == access_.is_read_only;
         if (!is_here || !is_same_role || !may_follow_by_path(there->tenant.get(), after)) {
             const Error elsewhere = client_error::tenant_elsewhere(tenant_name_, *tenant);
             const bool may_leave = (!there->tenant && named_.in_transaction()) || (goes_back && replies_.status() == 'I');

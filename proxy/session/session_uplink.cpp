@@ -50,6 +50,7 @@ Task<> Session::uplink() {
             }
             if (!held.empty()) std::string().swap(held);
         }
+        if (server_ && must_slow_down()) co_await slow_down();
         if (!client_.has_buffered_input()) {
             const bool ready = co_await client_.readable();
             if (!ready) break;
@@ -59,6 +60,7 @@ Task<> Session::uplink() {
             input = std::string_view(worker_.thread().read_buffer(), result.bytes);
             more = true;
             if (desk_ != nullptr) desk_->counters().received_bytes.inc(result.bytes);
+            charge_bytes(result.bytes);
         } else if (result.status == IoStatus::want_write) {
             const bool ready = co_await client_.writable();
             if (!ready) break;
@@ -284,6 +286,7 @@ bool Session::flush_to_server() {
     Coalescer& out = worker_.to_server();
     const std::string_view bytes = out.bytes();
     if (server_ && !bytes.empty()) {
+        begin_times();
         if (!server_->send(bytes)) server_->close();  // its downlink reports the loss
     }
     out.done();

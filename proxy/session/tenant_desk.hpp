@@ -16,6 +16,7 @@
 #include "catalog/gate.hpp"
 #include "proxy/net/deadline_wheel.hpp"
 #include "proxy/pool/pool.hpp"
+#include "proxy/pool/rate_limit.hpp"
 
 namespace pgporter {
 
@@ -23,6 +24,8 @@ struct TenantUsage {
     std::atomic<std::uint32_t> leases{0};
     std::atomic<std::uint32_t> sessions{0};
     std::atomic<std::uint32_t> cap_waiters{0};  // transactions that wait for the tenant's own cap, on any thread
+    RateLimit transactions;
+    RateLimit bytes;
 };
 
 struct TenantCounters {

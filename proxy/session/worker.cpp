@@ -45,6 +45,7 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
 
 Worker::Worker(DataPathShared& shared, std::size_t index)
     : shared_(shared), thread_(index), pools_(thread_, shared.config, shared.budget, shared.pool_metrics) {
+    pools_.on_sweep = [this](SteadyTime now) { shared_.places.tick(now); };
     pools_.ask_others_for_place = [this](const std::string& cluster, const std::string& database) {
         for (const auto& other : shared_.workers) {
             if (other.get() == this) continue;

@@ -14,6 +14,7 @@
 #include "catalog/config.hpp"
 #include "catalog/snapshot.hpp"
 #include "proxy/net/io_thread.hpp"
+#include "proxy/pool/cluster_places.hpp"
 #include "proxy/pool/pool.hpp"
 #include "proxy/session/cancel_registry.hpp"
 #include "proxy/session/coalescer.hpp"
@@ -40,6 +41,7 @@ struct DataPathShared {
     metrics::Registry& registry;
     TenantLedger ledger;
     ServerBudget budget;
+    PlaceBook places;
     PoolMetrics pool_metrics;
     SessionMetrics session_metrics;
     TlsMetrics tls_metrics;

@@ -78,6 +78,7 @@ TEST_CASE_FIXTURE(CatalogFixture, "apply creates, changes, leaves alone, and loa
     CHECK(must(store.load()).version == content.version);
 
     document.tenants[1].sessions_max = 3;
+    document.tenants[1].limits.kib_per_second_max = 77;
     document.tenants[1].settings = {{"work_mem", "1MB"}};
     document.users[0].scram_verifier = "SCRAM-SHA-256$secret";
     document.users[0].tenants = {"acme"};
@@ -87,11 +88,12 @@ TEST_CASE_FIXTURE(CatalogFixture, "apply creates, changes, leaves alone, and loa
     CHECK(changed.unchanged == 3);
     REQUIRE(changed.changes.size() == 2);
     CHECK(changed.changes[0].name == "globex");
-    CHECK(changed.changes[0].what == "sessions_max, settings");
+    CHECK(changed.changes[0].what == "sessions_max, settings, kib_per_second_max");
     CHECK(changed.changes[1].what == "scram_verifier, tenants");
     const auto after = Snapshot::build(must(store.load()));
     CHECK(after->version() > content.version);
     CHECK(after->find_tenant("globex")->sessions_max == 3);
+    CHECK(after->find_tenant("globex")->limits == TenantLimits{0, 0, 77, 0, 0, 0});
     CHECK(after->find_tenant("globex")->id == snapshot->find_tenant("globex")->id);
     CHECK(after->find_tenant("globex")->epoch == Epoch{1});
 }

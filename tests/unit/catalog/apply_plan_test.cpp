@@ -52,6 +52,7 @@ TEST_CASE("each field that differs is named") {
     tenant.key = "k";
     tenant.domains = {"a.example"};
     tenant.allowed_addresses = {"10.0.0.0/8"};
+    tenant.limits = {1, 2, 3, 4, 5, 6};
     const auto plan = plan_apply(catalog(), document);
     REQUIRE(plan.has_value());
     REQUIRE(plan->report.changes.size() == 4);
@@ -60,10 +61,27 @@ TEST_CASE("each field that differs is named") {
     CHECK(plan->report.changes[1].name == "main/app");
     CHECK(plan->report.changes[2].what ==
           "state, pool_mode, role, shared_schemas, server_connections_max, sessions_max, settings, "
-          "key, domains, allowed_addresses");
+          "key, domains, allowed_addresses, server_connections_min, transactions_per_second_max, kib_per_second_max, statement_ms_max, "
+          "transaction_ms_max, idle_in_transaction_ms_max");
     CHECK(plan->report.changes[3].what == "scram_verifier, tenants");
     CHECK(plan->report.created == 1);
     CHECK(plan->report.changed == 3);
+}
+
+TEST_CASE("more connections than a cluster has can't be promised") {
+    SnapshotContent present = catalog();
+    present.tenants[0].limits.server_connections_min = 2;
+    const auto cap = present.clusters[0].server_connections_max;
+    CatalogDocument document{{}, {}, {}, {tenant_at("globex", {PlacementKind::schema, "main", "app", "globex"})}};
+    document.tenants[0].limits.server_connections_min = cap - 2;
+    CHECK(plan_apply(present, document).has_value());
+    document.tenants[0].limits.server_connections_min = cap - 1;
+    const auto refused = plan_apply(present, document);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().message.find("are promised " + std::to_string(cap + 1)) != std::string::npos);
+    document.clusters = present.clusters;
+    document.clusters[0].server_connections_max = cap + 1;
+    CHECK(plan_apply(present, document).has_value());
 }
 
 TEST_CASE("names must be known to the document or the catalog") {

@@ -33,6 +33,8 @@ tenants:
     shared_schemas: []
     server_connections_max: 3
     sessions_max: 4
+    transactions_per_second_max: 5
+    idle_in_transaction_ms_max: 6
     settings: {work_mem: 8MB, Statement_Timeout: 5000, app.flag: ""}
 )yaml",
                                                  "tenants.yaml");
@@ -54,6 +56,8 @@ tenants:
     CHECK(globex.shared_schemas.empty());
     CHECK(globex.server_connections_max == 3);
     CHECK(globex.sessions_max == 4);
+    CHECK(globex.limits == TenantLimits{0, 5, 0, 0, 0, 6});
+    CHECK(document->tenants[0].limits == TenantLimits{});
     CHECK(globex.settings == std::vector<std::pair<std::string, std::string>>{
                                  {"Statement_Timeout", "5000"}, {"app.flag", ""}, {"work_mem", "8MB"}});
 }

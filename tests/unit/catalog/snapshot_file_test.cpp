@@ -50,6 +50,8 @@ SnapshotContent content() {
     t.shared_schemas = {};
     t.server_connections_max = 4'294'967'295U;
     t.sessions_max = 2;
+    t.limits.transaction_ms_max = 9'000;
+    t.limits.server_connections_min = 1;
     t.settings = {{"b", "1"}, {"a", ""}};
     t.key = "k\"1";
     t.domains = {"a.example", "b.example"};
@@ -99,8 +101,8 @@ TEST_CASE_FIXTURE(Folder, "a file that says something else is an error") {
     REQUIRE(save_snapshot_file(*Snapshot::build(content()), file).has_value());
     const std::string whole = text();
     const std::pair<const char*, const char*> changes[] = {
-        {"\"format\":2", "\"format\":3"},
-        {"\"format\":2", "\"format\":0"},
+        {"\"format\":3", "\"format\":4"},
+        {"\"format\":3", "\"format\":0"},
         {"\"isolation\":\"login\"", "\"isolation\":\"none\""},
         {"\"key\":\"\"", "\"key\":\"k\\\"1\""},
         {"[\"a.example\",\"b.example\"]", "[\"a.example\",\"a.example\"]"},
@@ -141,6 +143,22 @@ TEST_CASE_FIXTURE(Folder, "a file of the first format is read: no keys, no domai
     CHECK(loaded->databases == std::vector<Database>{{"main", "app", 3}});
     CHECK(loaded->tenants.at(0).key.empty());
     CHECK(loaded->tenants.at(0).domains.empty());
+}
+
+TEST_CASE_FIXTURE(Folder, "a file of the second format is read: no limits") {
+    write(R"json({"format":2,
+"version":7,
+"clusters":[],
+"databases":[],
+"users":[],
+"tenants":[
+{"id":1,"name":"acme","kind":"schema","cluster":"main","database":"app","schema":"acme","state":"active","pool_mode":"transaction",
+"epoch":1,"role":"","shared_schemas":["public"],"server_connections_max":0,"sessions_max":0,"settings":[],"key":"42","domains":[],"allowed_addresses":[]}]}
+)json");
+    const auto loaded = load_snapshot_file(file);
+    if (!loaded) FAIL(loaded.error().detail);
+    CHECK(loaded->tenants.at(0).key == "42");
+    CHECK(loaded->tenants.at(0).limits == TenantLimits{});
 }
 
 TEST_CASE_FIXTURE(Folder, "a folder that isn't there is an error") {

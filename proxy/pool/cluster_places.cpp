@@ -1,0 +1,201 @@
+#include "proxy/pool/cluster_places.hpp"
+
+#include <algorithm>
+
+#include "base/assert.hpp"
+
+namespace pgporter {
+namespace {
+
+std::uint64_t now_us() {
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
+}  // namespace
+
+void Place::give_back() {
+    if (const auto cluster = std::move(cluster_)) {
+        cluster_.reset();
+        cluster->give_back(*this);
+        share_.reset();
+        database_.reset();
+    }
+}
+
+std::uint32_t ClusterPlaces::tenants_at_work() const {
+    return std::max({seen_now_.load(std::memory_order_relaxed), seen_before_.load(std::memory_order_relaxed), 1U});
+}
+
+void ClusterPlaces::note_at_work(PlaceShare& share) {
+    const auto period = period_.load(std::memory_order_relaxed);
+    if (share.seen_in.load(std::memory_order_relaxed) == period) return;
+    if (share.seen_in.exchange(period, std::memory_order_relaxed) != period) seen_now_.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Counts first and looks then: what two threads do at once may fail for both, but never exceeds a cap.
+bool ClusterPlaces::take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps, bool& is_guaranteed) {
+    const std::uint32_t all = places_.fetch_add(1) + 1;
+    const std::uint32_t in_database = database.places.fetch_add(1) + 1;
+    const std::uint32_t own = share.places.fetch_add(1) + 1;
+    is_guaranteed = caps.guaranteed != 0 && share.guaranteed.load() < caps.guaranteed;
+    std::uint32_t open = caps.cluster_max;
+    if (!is_guaranteed) {
+        const std::uint32_t in_use = guaranteed_.load();
+        const std::uint32_t kept = caps.guaranteed_sum > in_use ? caps.guaranteed_sum - in_use : 0;
+        const std::uint32_t fair_share = std::max(caps.cluster_max / tenants_at_work(), 1U);
+        const std::uint32_t reserve = own > fair_share ? (caps.cluster_max * caps.reserve_percent + 99) / 100 : 0;
+        open = caps.cluster_max > kept ? caps.cluster_max - kept : 0;
+        // Somebody always gets on: a cluster of one place has no reserve.
+        if (reserve != 0 && open > 1) open = std::max(open > reserve ? open - reserve : 0, 1U);
+    }
+    if (all <= open && (caps.database_max == 0 || in_database <= caps.database_max)) {
+        if (is_guaranteed) {
+            share.guaranteed.fetch_add(1);
+            guaranteed_.fetch_add(1);
+        }
+        return true;
+    }
+    share.places.fetch_sub(1);
+    database.places.fetch_sub(1);
+    places_.fetch_sub(1);
+    return false;
+}
+
+Place ClusterPlaces::place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, bool is_guaranteed) {
+    Place place;
+    place.cluster_ = shared_from_this();
+    place.share_ = share;
+    place.database_ = database;
+    place.is_guaranteed_ = is_guaranteed;
+    if (is_contended_.load(std::memory_order_relaxed)) place.since_us_ = now_us();
+    return place;
+}
+
+Place ClusterPlaces::try_take(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, const PlaceCaps& caps) {
+    note_at_work(*share);
+    // Whoever waits has been looked at when the last place came free, and mustn't have it: nobody is overtaken.
+    bool is_guaranteed = false;
+    if (!take(*share, *database, caps, is_guaranteed)) return {};
+    return place_of(share, database, is_guaranteed);
+}
+
+void ClusterPlaces::wait(const std::shared_ptr<PlaceTicket>& ticket) {
+    const std::lock_guard lock(mutex_);
+    is_contended_.store(true, std::memory_order_relaxed);
+    PlaceShare* const share = ticket->share.get();
+    Queue& queue = queues_[share];
+    if (queue.empty()) {
+        share->used_us = std::max(share->used_us, served_us_);  // what it didn't use while it didn't ask isn't kept for it
+        order_.emplace(share->used_us, share);
+    }
+    queue.push_back(ticket);
+    ticket->is_queued = true;
+    waiting_.fetch_add(1);
+    serve();  // what was given back before we were seen waiting
+}
+
+void ClusterPlaces::leave(const std::shared_ptr<PlaceTicket>& ticket) {
+    const std::lock_guard lock(mutex_);
+    if (!ticket->is_queued) return;
+    PlaceShare* const share = ticket->share.get();
+    const auto at = queues_.find(share);
+    PP_ASSERT(at != queues_.end());
+    std::erase(at->second, ticket);
+    ticket->is_queued = false;
+    waiting_.fetch_sub(1);
+    if (at->second.empty()) {
+        queues_.erase(at);
+        order_.erase({share->used_us, share});
+    }
+}
+
+void ClusterPlaces::give_back(Place& place) {
+    if (place.is_guaranteed_) {
+        place.share_->guaranteed.fetch_sub(1);
+        guaranteed_.fetch_sub(1);
+    }
+    place.share_->places.fetch_sub(1);
+    place.database_->places.fetch_sub(1);
+    places_.fetch_sub(1);
+    if (!is_contended_.load(std::memory_order_relaxed) && waiting_.load() == 0) return;
+    const std::uint64_t used = place.since_us_ == 0 ? 0 : now_us() - place.since_us_;
+    const std::lock_guard lock(mutex_);
+    PlaceShare* const share = place.share_.get();
+    const bool is_waiting = order_.erase({share->used_us, share}) != 0;
+    share->used_us += used;
+    if (is_waiting) order_.emplace(share->used_us, share);
+    serve();
+}
+
+void ClusterPlaces::serve() {
+    for (auto at = order_.begin(); at != order_.end();) {
+        PlaceShare* const share = at->second;
+        const auto queue = queues_.find(share);
+        PP_ASSERT(queue != queues_.end() && !queue->second.empty());
+        const std::shared_ptr<PlaceTicket> ticket = queue->second.front();
+        bool is_guaranteed = false;
+        if (!take(*share, *ticket->database, ticket->caps, is_guaranteed)) {
+            ++at;
+            continue;
+        }
+        note_at_work(*share);
+        served_us_ = std::max(served_us_, share->used_us);
+        ticket->place = place_of(ticket->share, ticket->database, is_guaranteed);
+        ticket->is_queued = false;
+        queue->second.pop_front();
+        waiting_.fetch_sub(1);
+        if (queue->second.empty()) {
+            queues_.erase(queue);
+            order_.erase(at);
+        }
+        ticket->wake();
+        at = order_.begin();
+    }
+}
+
+void ClusterPlaces::tick(std::chrono::steady_clock::time_point now) {
+    constexpr std::int64_t period_ns = 1'000'000'000;
+    const std::int64_t present = now.time_since_epoch().count();
+    std::int64_t ticked = ticked_at_.load();
+    if (present - ticked < period_ns || !ticked_at_.compare_exchange_strong(ticked, present)) return;
+    period_.fetch_add(1);
+    seen_before_.store(seen_now_.exchange(0));
+    const std::lock_guard lock(mutex_);
+    const bool waits = waiting_.load() != 0;
+    if (!waits && !waited_before_) is_contended_.store(false, std::memory_order_relaxed);
+    waited_before_ = waits;
+    serve();  // with fewer tenants at work there is more for each
+}
+
+std::shared_ptr<PlaceShare> ClusterPlaces::share(const std::string& tenant) {
+    const std::lock_guard lock(mutex_);
+    auto& slot = shares_[tenant];
+    if (!slot) slot = std::make_shared<PlaceShare>();
+    return slot;
+}
+
+std::shared_ptr<DatabasePlaces> ClusterPlaces::database(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    auto& slot = databases_[name];
+    if (!slot) slot = std::make_shared<DatabasePlaces>();
+    return slot;
+}
+
+std::shared_ptr<ClusterPlaces> PlaceBook::cluster(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    auto& slot = clusters_[name];
+    if (!slot) slot = std::make_shared<ClusterPlaces>();
+    return slot;
+}
+
+void PlaceBook::tick(std::chrono::steady_clock::time_point now) {
+    std::vector<std::shared_ptr<ClusterPlaces>> all;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& [name, cluster] : clusters_) all.push_back(cluster);
+    }
+    for (const auto& cluster : all) cluster->tick(now);
+}
+
+}  // namespace pgporter

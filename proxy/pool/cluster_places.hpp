@@ -1,0 +1,148 @@
+// ClusterPlaces: how many server connections of a cluster work for whom at once. Below the hard caps of ServerBudget, which counts connections,
+// it counts the transactions that have one, and decides between tenants:
+//
+// - server_connections_min of a tenant is kept free for it;
+// - a reserve (limits.fair_reserve_percent of the cap) is open only to tenants below their fair share, which is the cap by the number of tenants
+//   that worked there in the last seconds: whoever floods the cluster leaves room for those who ask for little;
+// - who waits is served in the order of the server time that its tenant has used while there were waiters (start-time fair queueing), within a tenant
+//   first come first served.
+//
+// Shared by all threads; no lock is taken as long as nobody waits. It must not: know a session or a server connection.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace pgporter {
+
+// What all threads know of one tenant on one cluster.
+struct PlaceShare {
+    std::atomic<std::uint32_t> places{0};
+    std::atomic<std::uint32_t> guaranteed{0};  // of these, those of server_connections_min
+    std::atomic<std::uint32_t> seen_in{0};     // the period in which it last worked
+    std::uint64_t used_us = 0;                 // its virtual time; under the cluster's lock
+};
+
+struct DatabasePlaces {
+    std::atomic<std::uint32_t> places{0};
+};
+
+struct PlaceCaps {
+    std::uint32_t cluster_max = 0;
+    std::uint32_t database_max = 0;      // 0: none
+    std::uint32_t guaranteed_sum = 0;    // of all tenants of the cluster
+    std::uint32_t guaranteed = 0;        // of this one
+    std::uint32_t reserve_percent = 0;
+};
+
+class ClusterPlaces;
+
+// One place. Moves; gives itself back.
+class Place {
+  public:
+    Place() = default;
+    Place(Place&& other) noexcept { swap(other); }
+    Place& operator=(Place&& other) noexcept {
+        Place taken(std::move(other));
+        swap(taken);
+        return *this;
+    }
+    ~Place() { give_back(); }
+    [[nodiscard]] explicit operator bool() const { return cluster_ != nullptr; }
+    [[nodiscard]] bool is_of(const ClusterPlaces* cluster, const PlaceShare* share) const { return cluster_.get() == cluster && share_.get() == share; }
+    void give_back();
+
+  private:
+    friend class ClusterPlaces;
+    void swap(Place& other) noexcept {
+        std::swap(cluster_, other.cluster_);
+        std::swap(share_, other.share_);
+        std::swap(database_, other.database_);
+        std::swap(since_us_, other.since_us_);
+        std::swap(is_guaranteed_, other.is_guaranteed_);
+    }
+    std::shared_ptr<ClusterPlaces> cluster_;
+    std::shared_ptr<PlaceShare> share_;
+    std::shared_ptr<DatabasePlaces> database_;
+    std::uint64_t since_us_ = 0;  // 0: nobody waited then
+    bool is_guaranteed_ = false;
+};
+
+// Somebody who waits for a place. Shared by the waiter and the queue.
+struct PlaceTicket {
+    std::shared_ptr<PlaceShare> share;
+    std::shared_ptr<DatabasePlaces> database;
+    PlaceCaps caps;
+    std::function<void()> wake;  // called once, on any thread, when the place is there
+    Place place;                 // behind leave(): the waiter's
+    bool is_queued = false;
+};
+
+class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
+  public:
+    // At once, or none.
+    [[nodiscard]] Place try_take(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, const PlaceCaps& caps);
+    void wait(const std::shared_ptr<PlaceTicket>& ticket);
+    // Ends a wait, whether or not the place has come; if it has, it is the ticket's.
+    void leave(const std::shared_ptr<PlaceTicket>& ticket);
+    // Every second or so, from any thread: who worked of late.
+    void tick(std::chrono::steady_clock::time_point now);
+
+    [[nodiscard]] std::uint32_t used() const { return places_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint32_t tenants_at_work() const;
+    [[nodiscard]] std::size_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
+    // Of this cluster, for all threads; they stay.
+    [[nodiscard]] std::shared_ptr<PlaceShare> share(const std::string& tenant);
+    [[nodiscard]] std::shared_ptr<DatabasePlaces> database(const std::string& name);
+
+  private:
+    friend class Place;
+    using Queue = std::deque<std::shared_ptr<PlaceTicket>>;
+
+    [[nodiscard]] bool take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps, bool& is_guaranteed);
+    void note_at_work(PlaceShare& share);
+    [[nodiscard]] Place place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, bool is_guaranteed);
+    void give_back(Place& place);
+    void serve();  // with the lock
+
+    std::atomic<std::uint32_t> places_{0};
+    std::atomic<std::uint32_t> guaranteed_{0};  // places in use that were kept free for their tenants
+    std::atomic<std::size_t> waiting_{0};
+    std::atomic<bool> is_contended_{false};     // somebody waited in this period or the last
+    std::atomic<std::uint32_t> period_{1};
+    std::atomic<std::uint32_t> seen_now_{0};
+    std::atomic<std::uint32_t> seen_before_{0};
+    std::atomic<std::int64_t> ticked_at_{0};
+
+    std::mutex mutex_;
+    std::map<PlaceShare*, Queue> queues_;
+    std::set<std::pair<std::uint64_t, PlaceShare*>> order_;  // of the queues, by used_us
+    std::uint64_t served_us_ = 0;                            // the virtual time of whoever was served last
+    std::map<std::string, std::shared_ptr<DatabasePlaces>> databases_;
+    std::unordered_map<std::string, std::shared_ptr<PlaceShare>> shares_;
+    bool waited_before_ = false;
+};
+
+// The clusters' places, for all threads.
+class PlaceBook {
+  public:
+    [[nodiscard]] std::shared_ptr<ClusterPlaces> cluster(const std::string& name);
+    void tick(std::chrono::steady_clock::time_point now);
+
+  private:
+    std::mutex mutex_;
+    std::map<std::string, std::shared_ptr<ClusterPlaces>> clusters_;
+};
+
+}  // namespace pgporter

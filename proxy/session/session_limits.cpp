@@ -1,0 +1,176 @@
+// What a tenant may use: places on the cluster (proxy/pool/cluster_places.hpp), transactions and bytes a second, time.
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+
+#include "proxy/session/session.hpp"
+
+namespace pgporter {
+namespace {
+
+using std::chrono::ceil;
+
+// A reader or writer that is slowed down looks again this often, so that it ends soon when its session does.
+constexpr Milliseconds pause_max{100};
+
+// The waiter is on the waiting coroutine's stack; this outlives it.
+struct WaiterLink {
+    PoolWaiter* waiter = nullptr;
+};
+
+}  // namespace
+
+// Whose places are asked for from now on; a place that is held stays what it is.
+void Session::note_places() {
+    const std::string& cluster = pool_->key().address.cluster;
+    places_ = worker_.shared().places.cluster(cluster);
+    share_ = places_->share(tenant_name_);
+    database_places_ = places_->database(pool_->key().database);
+    const BudgetCaps& caps = pool_->caps();
+    place_caps_ = {caps.cluster_max, caps.database_max, worker_.snapshot()->guaranteed_connections(cluster),
+                   tenant_ ? tenant_->limits.server_connections_min : 0, worker_.config().limits.fair_reserve_percent};
+}
+
+Place Session::try_take_place() {
+    return places_->try_take(share_, database_places_, place_caps_);
+}
+
+Task<Result<void>> Session::wait_for_place(Place& place) {
+    const LimitsConfig& limits = worker_.config().limits;
+    PoolMetrics& metrics = worker_.shared().pool_metrics;
+    if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
+    PoolWaiter waiter(worker_.thread().executor());
+    waiter.since = std::chrono::steady_clock::now();
+    const auto link = std::make_shared<WaiterLink>(WaiterLink{&waiter});
+    const auto ticket = std::make_shared<PlaceTicket>();
+    ticket->share = share_;
+    ticket->database = database_places_;
+    ticket->caps = place_caps_;
+    ticket->wake = [&thread = worker_.thread(), link] {
+        thread.post([link] {
+            if (link->waiter == nullptr || link->waiter->end != PoolWaiter::End::none) return;
+            link->waiter->end = PoolWaiter::End::served;
+            link->waiter->done.notify();
+        });
+    };
+    const std::shared_ptr<ClusterPlaces> places = places_;
+    places->wait(ticket);
+    metrics.waiting.add(1);
+    Result<void> waited = co_await wait(waiter, limits.wait_ms_max, client_error::wait_timeout(limits.wait_ms_max.count()));
+    metrics.waiting.add(-1);
+    link->waiter = nullptr;
+    places->leave(ticket);
+    metrics.wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - waiter.since).count());
+    if (waiter.end == PoolWaiter::End::timed_out && !ticket->place) metrics.wait_timeouts.inc();
+    if (ticket->place) {
+        place = std::move(ticket->place);
+        co_return Result<void>{};  // whoever was cancelled in the same moment is told so by obtain_server()
+    }
+    co_return waited;
+}
+
+// A transaction's turn by the tenant's rates. False: not now, and nothing was taken.
+bool Session::is_in_rate() {
+    if (tenant_ == nullptr || desk_ == nullptr) return true;
+    const TenantLimits& limits = tenant_->limits;
+    if (limits.transactions_per_second_max == 0 && limits.kib_per_second_max == 0) return true;
+    const auto now = std::chrono::steady_clock::now();
+    if (limits.kib_per_second_max != 0 && desk_->usage().bytes.debt(now).count() > 0) return false;
+    if (limits.transactions_per_second_max == 0) return true;
+    return desk_->usage().transactions.take(now, limits.transactions_per_second_max, {}).has_value();
+}
+
+Task<Result<void>> Session::wait_for_rate() {
+    if (tenant_ == nullptr || desk_ == nullptr) co_return Result<void>{};
+    const TenantLimits limits = tenant_->limits;
+    if (limits.transactions_per_second_max == 0 && limits.kib_per_second_max == 0) co_return Result<void>{};
+    SessionMetrics& metrics = worker_.shared().session_metrics;
+    const auto wait_max = worker_.config().limits.wait_ms_max;
+    const auto now = std::chrono::steady_clock::now();
+    RateLimit::Nanoseconds needed{0};
+    if (limits.kib_per_second_max != 0) needed = desk_->usage().bytes.debt(now);
+    if (needed > wait_max) {
+        metrics.rate_refusals.inc();
+        co_return client_error::too_many_bytes(desk_->name(), limits.kib_per_second_max);
+    }
+    if (limits.transactions_per_second_max != 0) {
+        const auto turn = desk_->usage().transactions.take(now, limits.transactions_per_second_max, wait_max);
+        if (!turn) {
+            metrics.rate_refusals.inc();
+            co_return client_error::too_many_transactions(desk_->name(), limits.transactions_per_second_max);
+        }
+        needed = std::max(needed, *turn);
+    }
+    if (needed.count() == 0) co_return Result<void>{};
+    if (worker_.waiting >= worker_.config().limits.waiters_max) co_return client_error::too_many_waiters();
+    metrics.rate_waits.inc();
+    PoolWaiter waiter(worker_.thread().executor());
+    Result<void> waited = co_await wait(waiter, ceil<Milliseconds>(needed), client_error::cancelled());
+    if (waiter.end == PoolWaiter::End::timed_out) co_return Result<void>{};  // that is what was waited for
+    co_return waited;
+}
+
+void Session::charge_bytes(std::size_t bytes) {
+    if (tenant_ == nullptr || desk_ == nullptr || tenant_->limits.kib_per_second_max == 0) return;
+    desk_->usage().bytes.charge(std::chrono::steady_clock::now(), bytes, std::uint64_t{tenant_->limits.kib_per_second_max} * 1'024);
+}
+
+Milliseconds Session::pause_wanted() const {
+    if (tenant_ == nullptr || desk_ == nullptr || tenant_->limits.kib_per_second_max == 0) return Milliseconds(0);
+    return std::min(ceil<Milliseconds>(desk_->usage().bytes.debt(std::chrono::steady_clock::now())), pause_max);
+}
+
+Task<> Session::slow_down() {
+    Timer timer(worker_.thread().executor());
+    while (end_reason_ == EndReason::none) {
+        const Milliseconds pause = pause_wanted();
+        if (pause.count() == 0) co_return;
+        timer.expires_after(pause);
+        [[maybe_unused]] const auto [cancelled] = co_await timer.async_wait(as_result);
+    }
+}
+
+// What was sent is the server's to do now.
+void Session::begin_times() {
+    if (tenant_ == nullptr) return;
+    const TenantLimits& limits = tenant_->limits;
+    if (limits.transaction_ms_max != 0 && !transaction_deadline_.is_armed()) {
+        transaction_deadline_.arm(Milliseconds(limits.transaction_ms_max), [this, ms = limits.transaction_ms_max] {
+            worker_.shared().session_metrics.transaction_timeouts.inc();
+            const Error error = client_error::transaction_timeout(ms);
+            end(EndReason::time_limit, &error);
+        });
+    }
+    if (limits.statement_ms_max != 0 && !statement_deadline_.is_armed()) {
+        statement_timed_out_ = false;
+        statement_deadline_.arm(Milliseconds(limits.statement_ms_max), [this] { on_statement_timeout(); });
+    }
+}
+
+// A statement has been answered: the next one's time begins, if there is one.
+void Session::on_statement_answered() {
+    if (!statement_deadline_.is_armed() && !statement_timed_out_) return;
+    statement_deadline_.disarm();
+    statement_timed_out_ = false;
+    if (!replies_.is_empty()) begin_times();
+}
+
+void Session::end_times() {
+    statement_deadline_.disarm();
+    transaction_deadline_.disarm();
+    statement_timed_out_ = false;
+}
+
+void Session::on_statement_timeout() {
+    if (!server_ || replies_.is_empty() || inspecting_) return;
+    if (statement_timed_out_) {  // the cancel didn't help
+        const Error error = client_error::statement_timeout(tenant_->limits.statement_ms_max);
+        return end(EndReason::time_limit, &error);
+    }
+    worker_.shared().session_metrics.statement_timeouts.inc();
+    cancel_request([] {});
+    // No faster than a cancel takes; what doesn't end then is ended with its session.
+    statement_deadline_.arm(worker_.config().limits.cancel_ms_max, [this] { on_statement_timeout(); });
+    statement_timed_out_ = true;
+}
+
+}  // namespace pgporter

@@ -1,0 +1,223 @@
+#include "proxy/pool/cluster_places.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "proxy/pool/rate_limit.hpp"
+
+using namespace pgporter;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct World {
+    std::shared_ptr<ClusterPlaces> cluster = std::make_shared<ClusterPlaces>();
+    PlaceCaps caps{8, 0, 0, 0, 25};
+
+    Place take(const std::string& tenant, std::uint32_t guaranteed = 0, const std::string& database = "app") {
+        PlaceCaps own = caps;
+        own.guaranteed = guaranteed;
+        return cluster->try_take(cluster->share(tenant), cluster->database(database), own);
+    }
+    std::vector<Place> take_all(const std::string& tenant) {
+        std::vector<Place> got;
+        for (;;) {
+            Place place = take(tenant);
+            if (!place) return got;
+            got.push_back(std::move(place));
+        }
+    }
+    std::shared_ptr<PlaceTicket> wait(const std::string& tenant, std::string* served = nullptr) {
+        const auto ticket = std::make_shared<PlaceTicket>();
+        ticket->share = cluster->share(tenant);
+        ticket->database = cluster->database("app");
+        ticket->caps = caps;
+        ticket->wake = [served, tenant] {
+            if (served != nullptr) *served += tenant;
+        };
+        cluster->wait(ticket);
+        return ticket;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("alone a tenant may have every place, and gives each back") {
+    World world;
+    auto got = world.take_all("a");
+    CHECK(got.size() == 8);
+    CHECK(world.cluster->used() == 8);
+    got.clear();
+    CHECK(world.cluster->used() == 0);
+    CHECK(world.take_all("a").size() == 8);
+}
+
+TEST_CASE("beside others a reserve is left to those who use less than their share") {
+    World world;
+    { const auto seen = world.take("b"); }
+    auto flood = world.take_all("a");
+    CHECK(flood.size() == 6);
+    auto first = world.take("b");
+    auto second = world.take("b");
+    CHECK(first);
+    CHECK(second);
+    CHECK_FALSE(world.take("b"));
+    // Two periods later nobody else was seen at work.
+    first.give_back();
+    second.give_back();
+    const auto now = std::chrono::steady_clock::now();
+    world.cluster->tick(now + 1s);
+    world.cluster->tick(now + 2s);
+    world.cluster->tick(now + 3s);
+    CHECK(world.take_all("a").size() == 2);
+}
+
+TEST_CASE("a cluster of one or two places has room for somebody") {
+    World world;
+    world.caps.cluster_max = 1;
+    { const auto seen = world.take("b"); }
+    CHECK(world.take_all("a").size() == 1);
+    world.caps.cluster_max = 2;
+    CHECK(world.take_all("a").size() == 1);
+}
+
+TEST_CASE("guaranteed places are kept free, and count once") {
+    World world;
+    world.caps.guaranteed_sum = 3;
+    auto others = world.take_all("a");
+    CHECK(others.size() == 5);
+    std::vector<Place> own;
+    for (int i = 0; i < 3; ++i) own.push_back(world.take("vip", 3));
+    for (const auto& place : own) CHECK(place);
+    CHECK_FALSE(world.take("vip", 3));
+    own.pop_back();
+    CHECK_FALSE(world.take("a"));
+    CHECK(world.take("vip", 3));
+}
+
+TEST_CASE("a database's cap stops its own tenants only") {
+    World world;
+    world.caps.database_max = 2;
+    const auto one = world.take("a");
+    const auto two = world.take("a");
+    CHECK_FALSE(world.take("a"));
+    CHECK(world.take("b", 0, "other"));
+}
+
+TEST_CASE("who waits is served when a place comes free, tenants by turns") {
+    World world;
+    world.caps.reserve_percent = 0;
+    auto got = world.take_all("a");
+    std::string served;
+    std::vector<std::shared_ptr<PlaceTicket>> tickets;
+    for (const char* tenant : {"a", "a", "a", "b", "b"}) tickets.push_back(world.wait(tenant, &served));
+    CHECK(world.cluster->waiting() == 5);
+    CHECK_FALSE(world.take("c"));
+    got.pop_back();
+    CHECK(served.size() == 1);
+    CHECK(world.cluster->used() == 8);
+    while (served.size() < 5) got.pop_back();
+    CHECK(std::count(served.begin(), served.end(), 'a') == 3);
+    for (const auto& ticket : tickets) CHECK(ticket->place);
+}
+
+TEST_CASE("the one who has used less time goes first") {
+    World world;
+    world.caps = {1, 0, 0, 0, 0};
+    Place place = world.take("a");
+    std::string served;
+    auto a = world.wait("a", &served);
+    place.give_back();
+    CHECK(served == "a");
+    std::this_thread::sleep_for(5ms);  // what a uses while others wait
+    auto a_again = world.wait("a", &served);
+    auto b = world.wait("b", &served);
+    a->place.give_back();
+    CHECK(served == "ab");
+    b->place.give_back();
+    CHECK(served == "aba");
+}
+
+TEST_CASE("whoever gives up leaves nothing behind") {
+    World world;
+    auto got = world.take_all("a");
+    const auto gives_up = world.wait("a");
+    world.cluster->leave(gives_up);
+    CHECK(world.cluster->waiting() == 0);
+    CHECK_FALSE(gives_up->place);
+    const auto served = world.wait("a");
+    got.clear();
+    world.cluster->leave(served);  // served in the same moment: the place is the ticket's, and goes with it
+    CHECK(served->place);
+    CHECK(world.cluster->used() == 1);
+    served->place.give_back();
+    CHECK(world.cluster->used() == 0);
+}
+
+TEST_CASE("many threads never exceed the cap, and nobody is forgotten") {
+    World world;
+    world.caps.cluster_max = 3;
+    std::atomic<int> working{0};
+    std::atomic<int> most{0};
+    std::atomic<int> done{0};
+    std::vector<std::thread> threads;
+    for (int number = 0; number < 4; ++number) {
+        threads.emplace_back([&, tenant = std::string(1, static_cast<char>('a' + number))] {
+            for (int i = 0; i < 2'000; ++i) {
+                Place place = world.take(tenant);
+                if (!place) {
+                    std::atomic<bool> awake{false};
+                    const auto ticket = std::make_shared<PlaceTicket>();
+                    ticket->share = world.cluster->share(tenant);
+                    ticket->database = world.cluster->database("app");
+                    ticket->caps = world.caps;
+                    ticket->wake = [&awake] { awake.store(true); };
+                    world.cluster->wait(ticket);
+                    const auto deadline = std::chrono::steady_clock::now() + 10s;
+                    while (!awake.load() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+                    world.cluster->leave(ticket);
+                    place = std::move(ticket->place);
+                }
+                if (!place) return;
+                const int now = working.fetch_add(1) + 1;
+                int known = most.load();
+                while (now > known && !most.compare_exchange_weak(known, now)) {
+                }
+                working.fetch_sub(1);
+                place.give_back();
+                done.fetch_add(1);
+            }
+        });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(done.load() == 8'000);
+    CHECK(most.load() <= 3);
+    CHECK(world.cluster->used() == 0);
+}
+
+TEST_CASE("a rate: a second's worth at once, then evenly") {
+    RateLimit limit;
+    const auto now = std::chrono::steady_clock::now();
+    for (int i = 0; i < 10; ++i) CHECK(limit.take(now, 10, 0s) == 0ns);
+    CHECK_FALSE(limit.take(now, 10, 0s));
+    CHECK(limit.take(now, 10, 1s) == 100ms);
+    CHECK(limit.take(now, 10, 1s) == 200ms);
+    CHECK(limit.take(now + 300ms, 10, 0s) == 0ns);  // of which the two that wait have taken theirs
+    CHECK_FALSE(limit.take(now + 300ms, 10, 0s));
+    for (int i = 0; i < 10; ++i) CHECK(limit.take(now + 10s, 10, 0s) == 0ns);
+    CHECK_FALSE(limit.take(now + 10s, 10, 0s));  // no more than a second's worth was kept
+}
+
+TEST_CASE("what was used without asking is paid for later") {
+    RateLimit limit;
+    const auto now = std::chrono::steady_clock::now();
+    limit.charge(now, 1'000, 1'000);
+    CHECK(limit.debt(now) == 0ns);
+    limit.charge(now, 500, 1'000);
+    CHECK(limit.debt(now) == 500ms);
+    CHECK(limit.debt(now + 500ms) == 0ns);
+}
