@@ -23,14 +23,22 @@ void Place::give_back() {
     }
 }
 
-std::uint32_t ClusterPlaces::tenants_at_work() const {
-    return std::max({seen_now_.load(std::memory_order_relaxed), seen_before_.load(std::memory_order_relaxed), 1U});
+// In this period or in the last. The asking one is left out: it is at work, whether or not it was seen (it may only hold what it has).
+std::uint32_t ClusterPlaces::others_at_work(const PlaceShare& share) const {
+    const auto period = period_.load(std::memory_order_relaxed);
+    const auto seen_in = share.seen_in.load(std::memory_order_relaxed);
+    const bool before = seen_in == period - 1 || share.seen_before.load(std::memory_order_relaxed) == period - 1;
+    const auto without = [](std::uint32_t all, bool counted) { return all > 0 && counted ? all - 1 : all; };
+    return std::max(without(seen_now_.load(std::memory_order_relaxed), seen_in == period), without(seen_before_.load(std::memory_order_relaxed), before));
 }
 
 void ClusterPlaces::note_at_work(PlaceShare& share) {
     const auto period = period_.load(std::memory_order_relaxed);
     if (share.seen_in.load(std::memory_order_relaxed) == period) return;
-    if (share.seen_in.exchange(period, std::memory_order_relaxed) != period) seen_now_.fetch_add(1, std::memory_order_relaxed);
+    const auto before = share.seen_in.exchange(period, std::memory_order_relaxed);
+    if (before == period) return;
+    share.seen_before.store(before, std::memory_order_relaxed);
+    seen_now_.fetch_add(1, std::memory_order_relaxed);
 }
 
 // Counts first and looks then: what two threads do at once may fail for both, but never exceeds a cap.
@@ -43,7 +51,7 @@ bool ClusterPlaces::take(PlaceShare& share, DatabasePlaces& database, const Plac
     if (!is_guaranteed) {
         const std::uint32_t in_use = guaranteed_.load();
         const std::uint32_t kept = caps.guaranteed_sum > in_use ? caps.guaranteed_sum - in_use : 0;
-        const std::uint32_t fair_share = std::max(caps.cluster_max / tenants_at_work(), 1U);
+        const std::uint32_t fair_share = std::max(caps.cluster_max / (1 + others_at_work(share)), 1U);
         const std::uint32_t reserve = own > fair_share ? (caps.cluster_max * caps.reserve_percent + 99) / 100 : 0;
         open = caps.cluster_max > kept ? caps.cluster_max - kept : 0;
         // Somebody always gets on: a cluster of one place has no reserve.

@@ -30,7 +30,8 @@ namespace pgporter {
 struct PlaceShare {
     std::atomic<std::uint32_t> places{0};
     std::atomic<std::uint32_t> guaranteed{0};  // of these, those of server_connections_min
-    std::atomic<std::uint32_t> seen_in{0};     // the period in which it last worked
+    std::atomic<std::uint32_t> seen_in{0};     // the period in which it last asked for a place
+    std::atomic<std::uint32_t> seen_before{0};  // and the one before that
     std::uint64_t used_us = 0;                 // its virtual time; under the cluster's lock
 };
 
@@ -100,7 +101,7 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
     void tick(std::chrono::steady_clock::time_point now);
 
     [[nodiscard]] std::uint32_t used() const { return places_.load(std::memory_order_relaxed); }
-    [[nodiscard]] std::uint32_t tenants_at_work() const;
+    [[nodiscard]] std::uint32_t others_at_work(const PlaceShare& share) const;
     [[nodiscard]] std::size_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
     // Of this cluster, for all threads; they stay.
     [[nodiscard]] std::shared_ptr<PlaceShare> share(const std::string& tenant);

@@ -281,11 +281,12 @@ class Places(Base):
             while not flooded.wait(0.05):
                 wire.run('SELECT 1')
             wire.close()
+        before = proxy.metric('pgporter_tenant_transactions_total', tenant='globex') or 0
         quiet = threading.Thread(target=quiet_work)
         quiet.start()
         self.addCleanup(quiet.join)
         self.addCleanup(flooded.set)
-        wait_for(lambda: proxy.metric('pgporter_tenant_transactions_total', tenant='globex'), 'the neighbour works')
+        wait_for(lambda: proxy.metric('pgporter_tenant_transactions_total', tenant='globex') > before, 'the neighbour works')
         flood = self.occupy('acme', CLUSTER_MAX)
         self.assertEqual(len(flood), 6)
         began = time.monotonic()

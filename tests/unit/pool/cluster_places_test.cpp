@@ -76,6 +76,21 @@ TEST_CASE("beside others a reserve is left to those who use less than their shar
     CHECK(world.take_all("a").size() == 2);
 }
 
+TEST_CASE("who only holds what it has is at work, too") {
+    World world;
+    auto flood = world.take_all("a");
+    CHECK(flood.size() == 8);
+    flood.resize(6);
+    auto now = std::chrono::steady_clock::now();
+    for (int period = 0; period < 4; ++period) {
+        { const auto seen = world.take("b"); }
+        world.cluster->tick(now += 1s);
+        CHECK_FALSE(world.take("a"));
+        { const auto seen = world.take("b"); }
+        CHECK_FALSE(world.take("a"));
+    }
+}
+
 TEST_CASE("a cluster of one or two places has room for somebody") {
     World world;
     world.caps.cluster_max = 1;
