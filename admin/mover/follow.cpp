@@ -225,6 +225,15 @@ Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Mess
     auto table = known_table(id);
     if (!table) return table.error();
     if ((*table)->tenant_column) return take_shared_change(**table, message);
+    const bool lenient = lenient_.contains(*table);
+    if (!lenient) {
+        const auto collected = applier_->collect(**table, message);
+        if (!collected) return collected.error();
+        if (*collected) {
+            count_change(**table, message);
+            return {};
+        }
+    }
     std::optional<ApplyStatement> statement;
     if (const auto* insert = std::get_if<pgoutput::Insert>(&message)) {
         statement = insert_statement(**table, *insert);
@@ -237,10 +246,14 @@ Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Mess
         return fail(ErrorKind::conflict,
                     "a change of " + (*table)->plain_name() + " doesn't fit the table's definition");
     }
-    if (recording_) changed_.add_change(**table, message);
+    count_change(**table, message);
+    return applier_->change(**table, *statement, lenient ? Rows::one_or_none : Rows::one);
+}
+
+void Follower::count_change(const SourceTable& table, const pgoutput::Message& message) {
+    if (recording_) changed_.add_change(table, message);
     ++counters_->changes;
     counters_->changes_total->inc();
-    return applier_->change(**table, *statement, lenient_.contains(*table) ? Rows::one_or_none : Rows::one);
 }
 
 Result<void> Follower::take_shared_change(const SourceTable& table, const pgoutput::Message& message) {

@@ -82,6 +82,7 @@ class Follower {
     [[nodiscard]] Result<void> take_commit(const pgoutput::Commit& commit);
     [[nodiscard]] Result<void> take_relation(const pgoutput::Relation& relation);
     [[nodiscard]] Result<void> take_change(pgoutput::RelationId id, const pgoutput::Message& message);
+    void count_change(const SourceTable& table, const pgoutput::Message& message);
     [[nodiscard]] Result<void> take_shared_change(const SourceTable& table, const pgoutput::Message& message);
     [[nodiscard]] Result<void> note_tracked();
     [[nodiscard]] Result<void> take_truncate(const pgoutput::Truncate& truncate);

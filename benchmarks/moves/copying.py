@@ -10,7 +10,7 @@ import time
 from world import POSTGRES_BIN, MoveFailed, World, calm, run_sql, spread
 
 # Table: share of the tenant's size, bytes of one row with its indexes (measured), foreign key to.
-SIZES = {"events": (0.60, 395), "orders": (0.20, 300), "lines": (0.12, 215), "customers": (0.08, 330)}
+SIZES = {"events": (0.60, 315), "orders": (0.20, 240), "lines": (0.12, 172), "customers": (0.08, 264)}
 TABLES = """
 CREATE SCHEMA {0} AUTHORIZATION app;
 SET ROLE app;
@@ -59,22 +59,30 @@ def uri(server, database):
 
 
 def by_pgporter(world, arguments):
-    """Seconds from the move's begin to the end of its copy, indexes and statistics; and by state."""
+    """Seconds and CPU seconds from the move's begin to the end of its copy, indexes and statistics; and by state."""
+    before = world.cpu_seconds()
     move = world.promote("large", cutover=False, copy_jobs=arguments.jobs)
+    while world.move(move)["state"] not in ("catchup", "verify"):
+        time.sleep(0.02)
+    cpu = world.cpu_seconds() - before
     world.wait_compared(move)
     steps = world.steps(move)
     order = sorted(steps, key=steps.get)
     phases = {state: steps[after] - steps[state] for state, after in zip(order, order[1:])}
     phases["verify"] = time.time() - steps["verify"]
+    phases["cpu"] = cpu
     world.cancel(move)
-    return steps["catchup"] - steps["schema"], phases
+    return steps["catchup"] - steps["schema"], cpu, phases
 
 
-def quiet_run(argv, folder, **more):
+def timed(world, argv, folder, **more):
+    """Runs it; seconds, and CPU seconds of it and of the servers."""
+    before, began = world.cpu_seconds() + sum(os.times()[2:4]), time.monotonic()
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder,
                           start_new_session=True, check=False, **more)
     if done.returncode != 0:
         raise MoveFailed(f"{argv[0]} ended with {done.returncode}:\n{done.stdout[-2000:]}")
+    return time.monotonic() - began, world.cpu_seconds() + sum(os.times()[2:4]) - before
 
 
 def by_pgcopydb(world, arguments, folder, split):
@@ -85,9 +93,7 @@ def by_pgcopydb(world, arguments, folder, split):
     if split:
         argv += ["--split-tables-larger-than", split]
     try:
-        began = time.monotonic()
-        quiet_run(argv, folder, env={**os.environ, "XDG_DATA_HOME": folder, "TMPDIR": folder})
-        return time.monotonic() - began
+        return timed(world, argv, folder, env={**os.environ, "XDG_DATA_HOME": folder, "TMPDIR": folder})
     finally:
         shutil.rmtree(work, ignore_errors=True)
         run_sql(world.target, "DROP DATABASE copied WITH (FORCE)")
@@ -96,10 +102,8 @@ def by_pgcopydb(world, arguments, folder, split):
 def by_pg_dump(world, folder):
     run_sql(world.target, "CREATE DATABASE copied OWNER app")
     try:
-        began = time.monotonic()
-        quiet_run(["/bin/bash", "-c", f"set -o pipefail; {POSTGRES_BIN}/pg_dump -n large '{uri(world.source, 'app')}' | "
+        return timed(world, ["/bin/bash", "-c", f"set -o pipefail; {POSTGRES_BIN}/pg_dump -n large '{uri(world.source, 'app')}' | "
                    f"{POSTGRES_BIN}/psql -X -q -v ON_ERROR_STOP=1 '{uri(world.target, 'copied')}'"], folder)
-        return time.monotonic() - began
     finally:
         run_sql(world.target, "DROP DATABASE copied WITH (FORCE)")
 
@@ -111,23 +115,24 @@ def copy(arguments, folder, running, report):
     total = size["tables_mb"] + size["indexes_mb"]
     ways = {"pgporter": lambda: by_pgporter(world, arguments)}
     if shutil.which("pgcopydb"):
-        ways["pgcopydb"] = lambda: (by_pgcopydb(world, arguments, folder, None), None)
-        ways["pgcopydb, tables split"] = lambda: (by_pgcopydb(world, arguments, folder, f"{max(1, arguments.mb // 8)} MB"), None)
-    ways["pg_dump | psql"] = lambda: (by_pg_dump(world, folder), None)
+        ways["pgcopydb"] = lambda: (*by_pgcopydb(world, arguments, folder, None), None)
+        ways["pgcopydb, tables split"] = lambda: (*by_pgcopydb(world, arguments, folder, f"{max(1, arguments.mb // 8)} MB"), None)
+    ways["pg_dump | psql"] = lambda: (*by_pg_dump(world, folder), None)
     if arguments.without_peers:
         ways = {"pgporter": ways["pgporter"]}
-    seconds, phases = {name: [] for name in ways}, []
+    seconds, cpu, phases = {name: [] for name in ways}, {name: [] for name in ways}, []
     names = list(ways)
     for number in range(arguments.rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             calm(world.source, world.target)
-            took, states = ways[name]()
+            took, used, states = ways[name]()
             seconds[name].append(took)
+            cpu[name].append(used)
             if states:
                 phases.append(states)
-            print(f"  copy: round {number + 1}, {name}: {took:.1f} s", file=sys.stderr, flush=True)
-    report.figures["copy"] = {"size": size, "seconds": seconds, "phases": phases, "jobs": arguments.jobs}
+            print(f"  copy: round {number + 1}, {name}: {took:.1f} s, {used:.1f} s of CPU", file=sys.stderr, flush=True)
+    report.figures["copy"] = {"size": size, "seconds": seconds, "cpu_seconds": cpu, "phases": phases, "jobs": arguments.jobs}
     what = f"{total:.0f} MB ({size['tables_mb']:.0f} tables, {size['indexes_mb']:.0f} indexes), {arguments.jobs} jobs"
     for name, values in seconds.items():
         if name == "pgporter":
@@ -136,6 +141,9 @@ def copy(arguments, folder, running, report):
         ratio = statistics.median(theirs / ours for ours, theirs in zip(seconds["pgporter"], values))
         wanted = 1.5 if "pg_dump" in name else 1.0
         report.add_spread("copy", name, values, "s", ratio=f"{ratio:.2f} times pgporter's", demand=f">= {wanted}", met=ratio >= wanted)
+    for name, values in cpu.items():
+        ratio = statistics.median(theirs / ours for ours, theirs in zip(cpu["pgporter"], values))
+        report.add_spread("copy", f"CPU of {name} with both servers", values, "s", ratio="" if name == "pgporter" else f"{ratio:.2f} times pgporter's")
     for state in ("schema", "gate", "slot", "copy", "index", "catchup", "verify"):
         values = [states[state] for states in phases if state in states]
         if values:

@@ -1,11 +1,22 @@
 """Promote and roll back a tenant again and again while it works: what its clients wait, and what fails. And what neighbours feel of a copy."""
 
+import os
+import re
+import statistics
 import time
 
 import load
 from world import MOVED, World, percentile, run_sql
 
 BEFORE, AFTER = 0.005, 0.030  # seconds around a pause in which a transaction counts as one that met it
+
+
+def phases_of(folder):
+    """Of every pause, from pgporter's log: what took how long (us)."""
+    with open(os.path.join(folder, "pgporter", "pgporter.log"), encoding="utf-8") as log:
+        found = re.findall(r'info (move_cut_over|move_rolled_back) .*phases_us="([^"]*)"', log.read())
+    return {name: [[(words[i], int(words[i + 1])) for i in range(0, len(words), 2)] for kind, text in found if kind == name for words in [text.split()]]
+            for name in ("move_cut_over", "move_rolled_back")}
 
 
 def cycles(arguments, folder, running, report):
@@ -51,6 +62,12 @@ def cycles(arguments, folder, running, report):
             value = percentile(values, percent)
             report.add("cycles", f"{name}, p{percent}", f"{value:.1f}", "ms", f"{min(values):.1f}..{max(values):.1f} (n {len(values)})",
                        demand=f"<= {bound}", met=value <= bound)
+    phases = phases_of(folder)
+    report.figures["cycles"]["phases_us"] = phases
+    for way, kind in (("promote", "move_cut_over"), ("rollback", "move_rolled_back")):
+        parts = [f"{pauses_of[0][0]} {statistics.median(value for _, value in pauses_of) / 1000:.1f}"
+                 for pauses_of in zip(*phases[kind]) if pauses_of[0][0] != "rows"]
+        report.add("cycles", f"parts of the pause, {way}, medians", ", ".join(parts), "ms")
     for way in pauses:
         report.add_spread("cycles", f"mover's pause, {way}", pauses[way], "ms")
     report.add("cycles", "client latency before the first move, p50 / p99", f"{percentile(quiet, 50):.1f} / {percentile(quiet, 99):.1f}", "ms")

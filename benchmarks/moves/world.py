@@ -20,7 +20,7 @@ MOVED = "reversing"  # promoted, and its way back is followed
 # Nobody hears from a mover that is stopped for a while (the backlog): no time limit on replication.
 SETTINGS = {"wal_level": "logical", "fsync": "on", "synchronous_commit": "on", "shared_buffers": "512MB", "max_wal_size": "4GB", "autovacuum": "off",
             "max_connections": "150", "max_wal_senders": "12", "max_replication_slots": "12", "max_locks_per_transaction": "256",
-            "wal_sender_timeout": "0", "log_min_duration_statement": "50", "log_line_prefix": "%m [%p] %a "}
+            "wal_sender_timeout": "0"}
 ENDS = {MOVED, "opened", "completed", "aborted", "rolled_back"}
 
 
@@ -128,12 +128,33 @@ class World:
         return dict(run_sql(self.catalog, "SELECT state, extract(epoch FROM at)::float8 FROM pgporter.move_steps WHERE move = %s ORDER BY id",
                             "catalog", (move,)))
 
+    def cpu_seconds(self):
+        return cpu_seconds(self.source.daemon.pid, self.target.daemon.pid, self.porter.daemon.pid)
+
     def rss_mib(self):
         with open(f"/proc/{self.porter.daemon.pid}/status", encoding="ascii") as file:
             for line in file:
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1]) / 1024
         return 0.0
+
+
+def cpu_seconds(*postmasters):
+    """Of these processes and all they have started, living or gone: what a run has cost, whatever else the machine does."""
+    total = 0
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(entry) in postmasters:
+            total += sum(int(field) for field in fields[11:15])
+        elif int(fields[1]) in postmasters:
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def calm(*servers):
