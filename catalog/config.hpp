@@ -131,8 +131,7 @@ struct MoverConfig {          // mover
     std::string maintenance_database = "postgres";  // where CREATE DATABASE runs
     std::string pg_dump = "pg_dump";                // found on PATH unless absolute
     std::string pg_restore = "pg_restore";
-    std::uint32_t copy_jobs = 2;                    // parallel COPY streams of one move; as many build indexes
-    std::uint32_t index_memory_mib = 256;           // maintenance_work_mem of each; 0: as the target is configured
+    std::uint32_t copy_jobs = 2;                    // parallel COPY streams of one move
     std::uint32_t moves_max = 4;                    // moves at once
     std::uint32_t cutover_attempts_max = 10;        // gives way and tries again, then waits for the operator
     std::uint32_t pause_verify_rows_max = 2000;     // rows that may be left to verify inside the pause

@@ -258,7 +258,6 @@ void read_mover(YamlMapping& top, Config& config) {
     mapping->text("pg_dump", mover.pg_dump);
     mapping->text("pg_restore", mover.pg_restore);
     mapping->number("copy_jobs", mover.copy_jobs, 1, 64);
-    mapping->number("index_memory_mib", mover.index_memory_mib, 0, 65'536);
     mapping->number("moves_max", mover.moves_max, 1, 64);
     mapping->number("cutover_attempts_max", mover.cutover_attempts_max, 1, 10'000);
     mapping->number("restarts_max", mover.restarts_max, 0, 1'000);

@@ -7,6 +7,8 @@
 namespace pgporter {
 namespace {
 
+constexpr const char* memory_of_one_index = "256MB";  // what a build of 2 GB sorts needs, and little beside a server's buffers
+
 std::vector<std::string_view> lines_of(std::string_view text) {
     std::vector<std::string_view> lines;
     while (!text.empty()) {
@@ -67,9 +69,7 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, cons
     } else {
         // Each job opens the archive by this name and reads it by itself.
         arguments.insert(arguments.end(), {"--jobs=" + std::to_string(jobs), "/dev/fd/0"});
-        if (const auto memory = servers.config().mover.index_memory_mib; memory > 0)
-            add_option(child.environment, "-c maintenance_work_mem=" + std::to_string(memory) + "MB");
-        add_option(child.environment, "-c synchronous_commit=off");
+        add_option(child.environment, std::string("-c synchronous_commit=off -c maintenance_work_mem=") + memory_of_one_index);
     }
     auto list_file = MemoryFile::create("pgporter_list");
     if (!list_file) return list_file.error();

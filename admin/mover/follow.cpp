@@ -90,11 +90,14 @@ Result<void> Follower::follow_during(const std::function<Result<void>()>& work) 
 }
 
 Result<void> Follower::commit(Durability durability, Deadline deadline) {
-    if (applier_->transaction_open() || durability == Durability::now || applier_->applied() < end_) {
-        PP_TRY(applier_->commit(end_, durability));
-    }
+    PP_TRY(send_commit(durability));
     PP_TRY(applier_->settle(deadline));
     return note_tracked();
+}
+
+Result<void> Follower::send_commit(Durability durability) {
+    if (!applier_->transaction_open() && durability != Durability::now && applier_->applied() >= end_) return {};
+    return applier_->commit(end_, durability);
 }
 
 Result<void> Follower::settle(Deadline deadline) {

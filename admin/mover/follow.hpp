@@ -52,6 +52,7 @@ class Follower {
     [[nodiscard]] Result<void> follow_for(std::chrono::milliseconds duration);
     // Ends the target transaction and waits for the answers.
     [[nodiscard]] Result<void> commit(Durability durability, Deadline deadline);
+    [[nodiscard]] Result<void> send_commit(Durability durability);  // and settle() waits
 
     [[nodiscard]] Applier& applier() { return *applier_; }
     // What changed since the last call; from now on the next set is collected.

@@ -124,6 +124,7 @@ def apply(arguments, folder, running, report):
     number = 0
     for shape in SHAPES:
         rates, memory = {"pgporter": [], "subscription": []}, []
+        cpu = {name: [] for name in rates}
         for turn in range(arguments.rounds):
             number += 1
             quiet_mib = world.rss_mib()
@@ -132,20 +133,24 @@ def apply(arguments, folder, running, report):
             changes = write_backlog(world, shape, arguments.changes, number)
             calm(world.source, world.target)
             for name in (("pgporter", "subscription"), ("subscription", "pgporter"))[turn % 2]:
+                before = world.cpu_seconds()
                 if name == "pgporter":
                     took, most = by_pgporter(world, number)
                     memory.append((quiet_mib, most))
                 else:
                     took = by_subscription(world, number)
                 rates[name].append(changes / took)
-                print(f"  apply: {shape}, {name}: {changes / took:.0f} changes/s", file=sys.stderr, flush=True)
+                cpu[name].append((world.cpu_seconds() - before) / changes * 1e6)
+                print(f"  apply: {shape}, {name}: {changes / took:.0f} changes/s, {cpu[name][-1]:.1f} us of CPU each", file=sys.stderr, flush=True)
         ratio = statistics.median(ours / theirs for ours, theirs in zip(*rates.values()))
         report.add_spread("apply", f"{changes} changes in {shape}: pgporter", rates["pgporter"], "changes/s", ".0f",
                           ratio=f"{ratio:.2f} of the subscription", demand=">= 1.0", met=ratio >= 1)
         report.add_spread("apply", "a native subscription", rates["subscription"], "changes/s", ".0f")
+        for name, values in cpu.items():
+            report.add_spread("apply", f"CPU of a change, {name} with both servers", values, "us")
         report.add("apply", "pgporter's memory before, and most while it caught up",
                    " / ".join(f"{value:.0f}" for value in max(memory, key=lambda pair: pair[1] - pair[0])), "MiB")
-        report.figures["apply"][shape] = {"rates": rates, "memory_mib": memory, "changes": changes}
+        report.figures["apply"][shape] = {"rates": rates, "cpu_us": cpu, "memory_mib": memory, "changes": changes}
     states = {rows_of(world, world.source, "app")[0], rows_of(world, world.target, "stream")[0], rows_of(world, world.target, "native")[0]}
     report.add("apply", "source, pgporter's target and the subscription's hold the same", "", "", demand="yes", met=len(states) == 1)
     run_sql(world.target, "ALTER SUBSCRIPTION native DISABLE", "native")

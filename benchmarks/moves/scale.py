@@ -11,12 +11,12 @@ def table_set(schema, first, last):
                      for i in range(first, last))
 
 
-def timed_move(world, tenant, report, scenario, what, ends=MOVED, back=True):
+def timed_move(world, tenant, report, scenario, what, ends=(MOVED,), back=True):
     """Promotes, and rolls back; says how long each part took."""
     calm(world.source, world.target)
     began = time.time()
     move = world.promote(tenant)
-    moved = world.wait(move, ends)
+    moved = world.wait(move, *ends)
     steps = world.steps(move)
     order = sorted(steps, key=steps.get)
     phases = {state: round(steps[after] - steps[state], 3) for state, after in zip(order, order[1:])}
