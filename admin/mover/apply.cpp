@@ -7,8 +7,9 @@
 namespace pgporter {
 namespace {
 
-constexpr std::size_t unanswered_max = 4'000;  // statements on their way
+constexpr std::size_t unanswered_max = 4'000;  // rows on their way
 constexpr std::size_t prepared_max = 500;      // beyond, a statement is sent with its text
+constexpr std::size_t collected_max = 2'000;   // rows in all tables' batches together
 
 std::vector<const char*> zero_ended(const ApplyStatement& statement, std::vector<std::string>& storage) {
     storage.clear();
@@ -50,7 +51,9 @@ Result<Applier> Applier::connect(const MoveServers& servers, const std::string& 
     const auto mark = "SELECT pg_catalog.pg_logical_emit_message(true, " + quote_literal(servers.artefact()) + ", " +
                       quote_literal(applied_mark) + ")";
     auto rows = applier.session_->exec(
-        std::string("SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off"
+        // Plans are made once, when a table may still be small: by the key's index, whatever its size was then.
+        std::string("SET session_replication_role = replica; SET synchronous_commit = off; SET row_security = off; SET jit = off"
+                    "; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
                     "; SET plan_cache_mode = force_generic_plan; SET ") +
         applies_setting + " = " + quote_literal(servers.artefact()) + "; SET search_path = " + search_path +
         "; PREPARE mark AS " + mark + "; PREPARE progress(pg_lsn) AS UPDATE " + progress +
@@ -70,19 +73,20 @@ Error Applier::broken() const {
 
 Result<void> Applier::queue(int sent, Expected expected) {
     if (sent != 1) return broken();
+    expected_rows_ += expected.rows;
     expected_.push_back(std::move(expected));
     unsent_ = true;
     return {};
 }
 
 Result<void> Applier::make_room() {
-    if (expected_.size() < unanswered_max) return {};
+    if (expected_rows_ < unanswered_max) return {};
     // The server answers what it has done only when asked to.
     if (PQsendFlushRequest(session_->raw()) != 1) return broken();
     unsent_ = true;
-    while (expected_.size() > unanswered_max / 2) {
+    while (expected_rows_ > unanswered_max / 2) {
         PP_TRY(advance());
-        if (expected_.size() <= unanswered_max / 2) break;
+        if (expected_rows_ <= unanswered_max / 2) break;
         if (unsent_) {
             PP_TRY(session_->flush(std::nullopt));
             unsent_ = false;
@@ -102,58 +106,101 @@ Result<void> Applier::open() {
     return {};
 }
 
+Result<bool> Applier::collect(const SourceTable& table, const pgoutput::Message& change) {
+    auto row = batch_row(table, change);
+    if (!row) return false;
+    PP_TRY(open());
+    auto& batch = batches_[&table];
+    if (!batch.takes(*row)) PP_TRY(flush(table, batch));
+    batch.add(std::move(*row));
+    ++collected_;
+    ++changes_open_;
+    if (batch.full()) PP_TRY(flush(table, batch));
+    if (collected_ >= collected_max) PP_TRY(flush_all());
+    return true;
+}
+
+Result<void> Applier::flush(const SourceTable& table, Batch& batch) {
+    const auto each = batch.form().columns.size();
+    const auto values = batch.values();
+    for (std::size_t at = 0; at < batch.rows();) {
+        const auto rows = batch_size(batch.rows() - at, each);
+        Expected expected{Answer::rows, &table};
+        expected.rows = rows;
+        PP_TRY(send(batch_statement(table, batch.form(), rows), values.data() + at * each, rows * each, std::move(expected)));
+        at += rows;
+    }
+    collected_ -= batch.rows();
+    batch.clear();
+    return {};
+}
+
+Result<void> Applier::flush_all() {
+    if (collected_ == 0) return {};
+    for (auto& [table, batch] : batches_) {
+        if (!batch.empty()) PP_TRY(flush(*table, batch));
+    }
+    return {};
+}
+
 Result<void> Applier::change(const SourceTable& table, const ApplyStatement& statement, Rows rows) {
-    return send(table, statement, {rows == Rows::one ? Answer::one_row : Answer::one_or_none, &table});
+    return send_alone(table, statement, {rows == Rows::one ? Answer::rows : Answer::one_or_none, &table});
 }
 
 Result<void> Applier::change_tracked(const SourceTable& table, const ApplyStatement& statement, std::string key) {
     Expected expected{Answer::tracked, &table};
     expected.key = std::move(key);
-    return send(table, statement, std::move(expected));
+    return send_alone(table, statement, std::move(expected));
 }
 
 Result<void> Applier::ask_for_answers() {
+    PP_TRY(flush_all());
     if (expected_.empty()) return {};
     if (PQsendFlushRequest(session_->raw()) != 1) return broken();
     unsent_ = true;
     return {};
 }
 
-Result<void> Applier::send(const SourceTable& table, const ApplyStatement& statement, Expected expected) {
-    PP_TRY(make_room());
+Result<void> Applier::send_alone(const SourceTable& table, const ApplyStatement& statement, Expected expected) {
     PP_TRY(open());
+    if (const auto batch = batches_.find(&table); batch != batches_.end()) PP_TRY(flush(table, batch->second));
     ++changes_open_;
-    auto* connection = session_->raw();
     std::vector<std::string> storage;
     const auto values = zero_ended(statement, storage);
-    const auto count = static_cast<int>(values.size());
-    auto found = prepared_.find(statement.sql);
+    return send(statement.sql, values.data(), values.size(), std::move(expected));
+}
+
+Result<void> Applier::send(const std::string& sql, const char* const* values, std::size_t count, Expected expected) {
+    PP_TRY(make_room());
+    auto* connection = session_->raw();
+    auto found = prepared_.find(sql);
     if (found == prepared_.end() && prepared_.size() < prepared_max) {
         const auto name = "change_" + std::to_string(prepared_.size());
-        PP_TRY(
-            queue(PQsendPrepare(connection, name.c_str(), statement.sql.c_str(), 0, nullptr), {Answer::any, &table}));
-        found = prepared_.emplace(statement.sql, name).first;
+        PP_TRY(queue(PQsendPrepare(connection, name.c_str(), sql.c_str(), 0, nullptr), {Answer::any, expected.table}));
+        found = prepared_.emplace(sql, name).first;
     }
-    const int sent =
-        found == prepared_.end()
-            ? PQsendQueryParams(connection, statement.sql.c_str(), count, nullptr, values.data(), nullptr, nullptr, 0)
-            : PQsendQueryPrepared(connection, found->second.c_str(), count, values.data(), nullptr, nullptr, 0);
+    const auto number = static_cast<int>(count);
+    const int sent = found == prepared_.end()
+                         ? PQsendQueryParams(connection, sql.c_str(), number, nullptr, values, nullptr, nullptr, 0)
+                         : PQsendQueryPrepared(connection, found->second.c_str(), number, values, nullptr, nullptr, 0);
     return queue(sent, std::move(expected));
 }
 
 Result<void> Applier::run(const std::string& sql) {
     PP_TRY(make_room());
     PP_TRY(open());
+    PP_TRY(flush_all());
     return queue(PQsendQueryParams(session_->raw(), sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0), {});
 }
 
 Result<void> Applier::commit(Lsn end, Durability durability) {
     PP_TRY(open());
+    PP_TRY(flush_all());
     auto* connection = session_->raw();
     if (durability == Durability::now) PP_TRY(run("SET LOCAL synchronous_commit = on"));
     const auto position = to_text(end);
     const char* values[] = {position.c_str()};
-    PP_TRY(queue(PQsendQueryPrepared(connection, "progress", 1, values, nullptr, nullptr, 0), {Answer::one_row}));
+    PP_TRY(queue(PQsendQueryPrepared(connection, "progress", 1, values, nullptr, nullptr, 0), {Answer::rows}));
     PP_TRY(queue(PQsendQueryParams(connection, "COMMIT", 0, nullptr, nullptr, nullptr, nullptr, 0),
                  {Answer::commit, nullptr, end, durability}));
     PP_TRY(queue(PQpipelineSync(connection), {Answer::sync}));
@@ -165,6 +212,7 @@ Result<void> Applier::commit(Lsn end, Durability durability) {
 Result<void> Applier::take(const PGresult* result) {
     auto expected = std::move(expected_.front());
     expected_.pop_front();
+    expected_rows_ -= expected.rows;
     const auto status = PQresultStatus(result);
     if (status == PGRES_FATAL_ERROR) {
         auto error = error_from(result);
@@ -173,15 +221,15 @@ Result<void> Applier::take(const PGresult* result) {
         return error;
     }
     if (status == PGRES_PIPELINE_ABORTED) return fail(ErrorKind::internal, "the target gave up a batch of changes");
-    if (expected.answer == Answer::one_row || expected.answer == Answer::one_or_none || expected.answer == Answer::tracked) {
+    if (expected.answer == Answer::rows || expected.answer == Answer::one_or_none || expected.answer == Answer::tracked) {
         const std::string_view rows = status == PGRES_TUPLES_OK ? (PQntuples(result) == 1 ? "1" : "0")
                                                                 : PQcmdTuples(const_cast<PGresult*>(result));
-        if (rows != "1" && (rows != "0" || expected.answer == Answer::one_row)) {
+        if (rows != std::to_string(expected.rows) && (rows != "0" || expected.answer == Answer::rows)) {
             return fail(
                 ErrorKind::conflict,
-                "a change of " +
+                (expected.rows == 1 ? "a change of " : std::to_string(expected.rows) + " changes of ") +
                     (expected.table != nullptr ? expected.table->plain_name() : std::string("the progress row")) +
-                    " hit " + std::string(rows) + " rows on the target instead of one",
+                    " hit " + std::string(rows) + " rows on the target instead of " + (expected.rows == 1 ? "one" : "as many"),
                 "the target no longer holds what was copied to it",
                 "find out who else writes to the target, then start again");
         }
@@ -219,6 +267,7 @@ Result<void> Applier::advance() {
 }
 
 Result<void> Applier::settle(const Deadline& deadline) {
+    PP_TRY(flush_all());
     while (!expected_.empty() || unsent_) {
         PP_TRY(advance());
         if (unsent_) {

@@ -1,7 +1,8 @@
 // Applier: repeats changes on the target over one connection in pipeline mode: statements go out without waiting for
 // answers, many source transactions become one target transaction, and the progress row is part of it, so that each
-// change is applied exactly once whatever breaks. Owned by the thread that follows the stream. It must not: go on after
-// an answer that isn't exactly one row.
+// change is applied exactly once whatever breaks. Changes of different tables don't know each other there (no foreign
+// key or trigger fires), so each table collects its own batch; within a table their order is kept. Owned by the thread
+// that follows the stream. It must not: go on after an answer that isn't exactly the rows that were changed.
 #pragma once
 
 #include <chrono>
@@ -12,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "admin/mover/apply_batch.hpp"
 #include "admin/mover/apply_statements.hpp"
 #include "admin/mover/lsn.hpp"
 #include "admin/mover/move_servers.hpp"
@@ -37,6 +39,9 @@ class Applier {
     // The progress table must exist. `search_path`: where the comparisons of key columns find their operators.
     [[nodiscard]] static Result<Applier> connect(const MoveServers& servers, const std::string& search_path);
 
+    // Into the table's batch, which goes out when it is full, or before anything else that is done with the table. False:
+    // this change must go by change().
+    [[nodiscard]] Result<bool> collect(const SourceTable& table, const pgoutput::Message& change);
     [[nodiscard]] Result<void> change(const SourceTable& table, const ApplyStatement& statement, Rows rows = Rows::one);
     // The same with one or no row; the answer is added to take_tracked().
     [[nodiscard]] Result<void> change_tracked(const SourceTable& table, const ApplyStatement& statement, std::string key);
@@ -61,13 +66,14 @@ class Applier {
     [[nodiscard]] ServerSession& session() { return *session_; }
 
   private:
-    enum class Answer { any, one_row, one_or_none, tracked, commit, sync };
+    enum class Answer { any, rows, one_or_none, tracked, commit, sync };
     struct Expected {
         Answer answer = Answer::any;
         const SourceTable* table = nullptr;
         Lsn end;
         Durability durability = Durability::later;
         std::string key;
+        std::size_t rows = 1;
     };
 
     explicit Applier(std::unique_ptr<ServerSession> session) : session_(std::move(session)) {}
@@ -78,9 +84,15 @@ class Applier {
     [[nodiscard]] Error broken() const;
 
     std::unique_ptr<ServerSession> session_;
-    [[nodiscard]] Result<void> send(const SourceTable& table, const ApplyStatement& statement, Expected expected);
+    [[nodiscard]] Result<void> send(const std::string& sql, const char* const* values, std::size_t count, Expected expected);
+    [[nodiscard]] Result<void> send_alone(const SourceTable& table, const ApplyStatement& statement, Expected expected);
+    [[nodiscard]] Result<void> flush(const SourceTable& table, Batch& batch);
+    [[nodiscard]] Result<void> flush_all();
 
     std::deque<Expected> expected_;
+    std::size_t expected_rows_ = 0;                         // of what is in expected_
+    std::unordered_map<const SourceTable*, Batch> batches_;  // of tables that have been changed, most of them empty
+    std::size_t collected_ = 0;                             // rows in all batches
     std::vector<TrackedRow> tracked_;
     std::unordered_map<std::string, std::string> prepared_;  // text > name
     std::size_t changes_open_ = 0;

@@ -81,29 +81,6 @@ bool fits(const SourceTable& table, const Tuple& row, bool toast_allowed) {
            });
 }
 
-// A key that can be looked up has no null in it.
-bool key_is_whole(const SourceTable& table, const Tuple& row) {
-    return !table.key.empty() && row.size() == table.columns.size() &&
-           std::all_of(table.key.begin(), table.key.end(),
-                       [&](std::size_t i) { return row[i].kind == ValueKind::text; });
-}
-
-// An identity column that is GENERATED ALWAYS can't be assigned by UPDATE; when its value may have changed, the row is
-// replaced instead.
-bool must_replace(const SourceTable& table, const pgoutput::Update& update) {
-    for (std::size_t i = 0; i < table.columns.size(); ++i) {
-        const auto& column = table.columns[i];
-        if (!column.identity_always) continue;
-        if (update.old_kind == OldRow::none) {
-            if (!column.key) return true;
-            continue;  // the key's values weren't sent: they are as they were
-        }
-        const bool known = update.old_kind == OldRow::full || column.key;
-        if (!known || update.old_row[i].bytes != update.row[i].bytes) return true;
-    }
-    return false;
-}
-
 void add_condition(Builder& builder, const pgoutput::Update& update) {
     if (update.old_kind == OldRow::full) {
         builder.add_full_condition(update.old_row);
@@ -166,6 +143,37 @@ ApplyStatement change_row(const SourceTable& table, const pgoutput::Update& upda
 
 }  // namespace
 
+// A key that can be looked up has no null in it.
+bool key_is_whole(const SourceTable& table, const Tuple& row) {
+    return !table.key.empty() && row.size() == table.columns.size() &&
+           std::all_of(table.key.begin(), table.key.end(),
+                       [&](std::size_t i) { return row[i].kind == ValueKind::text; });
+}
+
+bool must_replace(const SourceTable& table, const pgoutput::Update& update) {
+    for (std::size_t i = 0; i < table.columns.size(); ++i) {
+        const auto& column = table.columns[i];
+        if (!column.identity_always) continue;
+        if (update.old_kind == OldRow::none) {
+            if (!column.key) return true;
+            continue;  // the key's values weren't sent: they are as they were
+        }
+        const bool known = update.old_kind == OldRow::full || column.key;
+        if (!known || update.old_row[i].bytes != update.row[i].bytes) return true;
+    }
+    return false;
+}
+
+bool is_whole_row(const SourceTable& table, const Tuple& row) {
+    return fits(table, row, false);
+}
+
+bool is_applicable(const SourceTable& table, const pgoutput::Update& update) {
+    if (!fits(table, update.row, true)) return false;
+    if (update.old_kind == OldRow::full) return fits(table, update.old_row, false);
+    return key_is_whole(table, update.old_kind == OldRow::key ? update.old_row : update.row);
+}
+
 std::optional<ApplyStatement> insert_statement(const SourceTable& table, const pgoutput::Insert& insert) {
     if (!fits(table, insert.row, false)) return std::nullopt;
     Builder builder(table);
@@ -187,12 +195,7 @@ std::optional<ApplyStatement> insert_statement(const SourceTable& table, const p
 }
 
 std::optional<ApplyStatement> update_statement(const SourceTable& table, const pgoutput::Update& update) {
-    if (!fits(table, update.row, true)) return std::nullopt;
-    if (update.old_kind == OldRow::full) {
-        if (!fits(table, update.old_row, false)) return std::nullopt;
-    } else if (!key_is_whole(table, update.old_kind == OldRow::key ? update.old_row : update.row)) {
-        return std::nullopt;
-    }
+    if (!is_applicable(table, update)) return std::nullopt;
     if (must_replace(table, update)) return replace_row(table, update);
     return change_row(table, update);
 }

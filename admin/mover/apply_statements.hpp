@@ -28,6 +28,14 @@ struct ApplyStatement {
 [[nodiscard]] std::string truncate_statement(const std::vector<const SourceTable*>& tables,
                                              const pgoutput::Truncate& truncate);
 
+// What a statement needs of a change: every value in the form we asked for, and a key that can be looked up.
+[[nodiscard]] bool is_whole_row(const SourceTable& table, const pgoutput::Tuple& row);
+[[nodiscard]] bool key_is_whole(const SourceTable& table, const pgoutput::Tuple& row);
+[[nodiscard]] bool is_applicable(const SourceTable& table, const pgoutput::Update& update);
+// An identity column that is GENERATED ALWAYS can't be assigned by UPDATE; when its value may have changed, the row is
+// replaced instead.
+[[nodiscard]] bool must_replace(const SourceTable& table, const pgoutput::Update& update);
+
 // True when the stream describes the table as it was at the start of the move.
 [[nodiscard]] bool same_definition(const SourceTable& table, const pgoutput::Relation& relation);
 

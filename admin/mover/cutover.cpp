@@ -3,7 +3,7 @@
 // the servers facing the way back: "source" is where the tenant lives, "target" where it goes.
 //
 //   prepare (connections, plans, sequences, last comparisons) > journal: hold > gate.hold > journal: fenced > drained >
-//   fence > marker in the stream > target commit > journal: drained > comparison of the last rows > journal.flip >
+//   fence > marker in the stream > target commit with journal: drained > comparison of the last rows > journal.flip >
 //   publish > release
 //
 // What doesn't fit its bound gives way: back to `verify`, later once more. What is wrong aborts. Both say so in the
@@ -333,15 +333,16 @@ Result<void> MoveRun::drain_stream(Pause& pause) {
         PP_TRY(follower_->settle(pause.deadline));
         PP_TRY(verifier_->fetch_missing());
     }
-    // The source is frozen: its side of the comparison runs while the target commits, the target's while the journal
-    // does.
+    // The source is frozen: its side of the comparison runs while the target and the journal commit, which wait for two
+    // disks at once; the flip comes only when both have answered and the rows are equal.
     PP_TRY(verifier_->ask_source());
-    PP_TRY(follower_->commit(Durability::now, pause.deadline));
+    PP_TRY(follower_->send_commit(Durability::now));
+    PP_TRY(enter_phase(MoveState::drained, "the stream has ended, the target commits", std::chrono::seconds(1)));
+    pause.end_phase("journal");
+    PP_TRY(follower_->settle(pause.deadline));
     static_cast<void>(follower_->take_missing());
     pause.end_phase("target");
     PP_TRY(verifier_->ask_target());
-    PP_TRY(enter_phase(MoveState::drained, "the target holds everything", std::chrono::seconds(1)));
-    pause.end_phase("journal");
     PP_TRY(verifier_->judge(pause.deadline));
     pause.end_phase("compare");
     pause.phases += " rows " + std::to_string(verifier_->remaining_rows());

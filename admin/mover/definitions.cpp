@@ -7,6 +7,8 @@
 namespace pgporter {
 namespace {
 
+constexpr const char* memory_of_one_index = "256MB";  // what a build of 2 GB sorts needs, and little beside a server's buffers
+
 std::vector<std::string_view> lines_of(std::string_view text) {
     std::vector<std::string_view> lines;
     while (!text.empty()) {
@@ -46,12 +48,29 @@ std::string database_argument(const LibpqParams& params) {
     return "--dbname=dbname=''";
 }
 
-Result<void> restore(const MoveServers& servers, const MemoryFile& archive, std::vector<std::string> arguments,
-                     const std::vector<std::string>* list) {
+// PGOPTIONS for those who build indexes.
+void add_option(std::vector<std::pair<std::string, std::string>>& environment, const std::string& option) {
+    for (auto& [name, value] : environment) {
+        if (name == "PGOPTIONS") {
+            value += " " + option;
+            return;
+        }
+    }
+    environment.emplace_back("PGOPTIONS", option);
+}
+
+// `jobs` 0: in one transaction.
+Result<void> restore(const MoveServers& servers, const MemoryFile& archive, const std::vector<std::string>* list, std::uint32_t jobs = 0) {
     const auto params = servers.target_params();
-    arguments.insert(arguments.end(),
-                     {"--exit-on-error", "--single-transaction", "--no-password", database_argument(params)});
+    std::vector<std::string> arguments{"--exit-on-error", "--no-password", database_argument(params)};
     ChildProcess child{servers.config().mover.pg_restore, {}, client_environment(params), &archive, nullptr, nullptr};
+    if (jobs == 0) {
+        arguments.emplace_back("--single-transaction");
+    } else {
+        // Each job opens the archive by this name and reads it by itself.
+        arguments.insert(arguments.end(), {"--jobs=" + std::to_string(jobs), "/dev/fd/0"});
+        add_option(child.environment, std::string("-c synchronous_commit=off -c maintenance_work_mem=") + memory_of_one_index);
+    }
     auto list_file = MemoryFile::create("pgporter_list");
     if (!list_file) return list_file.error();
     if (list != nullptr) {
@@ -184,7 +203,7 @@ Result<void> Definitions::restore_before_data(const MoveServers& servers) {
     auto entries = list(servers, "--section=pre-data");
     if (!entries) return entries.error();
     if (entries->empty()) return {};
-    return restore(servers, archive_, {}, &*entries);
+    return restore(servers, archive_, &*entries);
 }
 
 Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
@@ -195,12 +214,12 @@ Result<void> Definitions::restore_keys(const MoveServers& servers, const std::ve
     rest_.clear();
     for (auto& line : *entries) (is_key_entry(line, servers.schemas(), identity_indexes) ? keys_ : rest_).push_back(std::move(line));
     if (keys_.empty() || tables.empty()) return {};
-    return restore(servers, archive_, {}, &keys_);
+    return restore(servers, archive_, &keys_);
 }
 
-Result<void> Definitions::restore_after_data(const MoveServers& servers) const {
+Result<void> Definitions::restore_after_data(const MoveServers& servers, std::uint32_t jobs) const {
     if (rest_.empty()) return {};
-    return restore(servers, archive_, {}, &rest_);
+    return restore(servers, archive_, &rest_, std::max<std::uint32_t>(jobs, 1));
 }
 
 }  // namespace pgporter

@@ -3,6 +3,7 @@
 // move's thread.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,7 +21,8 @@ class Definitions {
     [[nodiscard]] Result<void> restore_before_data(const MoveServers& servers);
     [[nodiscard]] Result<void> restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
                                             const std::vector<std::string>& identity_indexes);
-    [[nodiscard]] Result<void> restore_after_data(const MoveServers& servers) const;
+    // By several connections at once; not in one transaction.
+    [[nodiscard]] Result<void> restore_after_data(const MoveServers& servers, std::uint32_t jobs) const;
 
   private:
     [[nodiscard]] Result<std::vector<std::string>> list(const MoveServers& servers, const char* section) const;

@@ -90,11 +90,14 @@ Result<void> Follower::follow_during(const std::function<Result<void>()>& work) 
 }
 
 Result<void> Follower::commit(Durability durability, Deadline deadline) {
-    if (applier_->transaction_open() || durability == Durability::now || applier_->applied() < end_) {
-        PP_TRY(applier_->commit(end_, durability));
-    }
+    PP_TRY(send_commit(durability));
     PP_TRY(applier_->settle(deadline));
     return note_tracked();
+}
+
+Result<void> Follower::send_commit(Durability durability) {
+    if (!applier_->transaction_open() && durability != Durability::now && applier_->applied() >= end_) return {};
+    return applier_->commit(end_, durability);
 }
 
 Result<void> Follower::settle(Deadline deadline) {
@@ -225,6 +228,15 @@ Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Mess
     auto table = known_table(id);
     if (!table) return table.error();
     if ((*table)->tenant_column) return take_shared_change(**table, message);
+    const bool lenient = lenient_.contains(*table);
+    if (!lenient) {
+        const auto collected = applier_->collect(**table, message);
+        if (!collected) return collected.error();
+        if (*collected) {
+            count_change(**table, message);
+            return {};
+        }
+    }
     std::optional<ApplyStatement> statement;
     if (const auto* insert = std::get_if<pgoutput::Insert>(&message)) {
         statement = insert_statement(**table, *insert);
@@ -237,10 +249,14 @@ Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Mess
         return fail(ErrorKind::conflict,
                     "a change of " + (*table)->plain_name() + " doesn't fit the table's definition");
     }
-    if (recording_) changed_.add_change(**table, message);
+    count_change(**table, message);
+    return applier_->change(**table, *statement, lenient ? Rows::one_or_none : Rows::one);
+}
+
+void Follower::count_change(const SourceTable& table, const pgoutput::Message& message) {
+    if (recording_) changed_.add_change(table, message);
     ++counters_->changes;
     counters_->changes_total->inc();
-    return applier_->change(**table, *statement, lenient_.contains(*table) ? Rows::one_or_none : Rows::one);
 }
 
 Result<void> Follower::take_shared_change(const SourceTable& table, const pgoutput::Message& message) {

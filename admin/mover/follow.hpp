@@ -52,6 +52,7 @@ class Follower {
     [[nodiscard]] Result<void> follow_for(std::chrono::milliseconds duration);
     // Ends the target transaction and waits for the answers.
     [[nodiscard]] Result<void> commit(Durability durability, Deadline deadline);
+    [[nodiscard]] Result<void> send_commit(Durability durability);  // and settle() waits
 
     [[nodiscard]] Applier& applier() { return *applier_; }
     // What changed since the last call; from now on the next set is collected.
@@ -82,6 +83,7 @@ class Follower {
     [[nodiscard]] Result<void> take_commit(const pgoutput::Commit& commit);
     [[nodiscard]] Result<void> take_relation(const pgoutput::Relation& relation);
     [[nodiscard]] Result<void> take_change(pgoutput::RelationId id, const pgoutput::Message& message);
+    void count_change(const SourceTable& table, const pgoutput::Message& message);
     [[nodiscard]] Result<void> take_shared_change(const SourceTable& table, const pgoutput::Message& message);
     [[nodiscard]] Result<void> note_tracked();
     [[nodiscard]] Result<void> take_truncate(const pgoutput::Truncate& truncate);

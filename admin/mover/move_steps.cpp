@@ -4,6 +4,7 @@
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/preflight.hpp"
 #include "admin/mover/row_fence.hpp"
+#include "admin/mover/statistics.hpp"
 
 namespace pgporter {
 namespace {
@@ -231,16 +232,11 @@ Result<void> MoveRun::step_copy() {
 
 Result<void> MoveRun::step_index() {
     PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
-    PP_TRY(definitions_->restore_after_data(*servers_));
+    const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
+    PP_TRY(definitions_->restore_after_data(*servers_, jobs));
     definitions_.reset();
     PP_TRY(refresh_views());
-    auto target = servers_->target();
-    if (!target) return target.error();
-    for (const auto& table : tables_) {
-        PP_TRY((*target)->exec("ANALYZE " + table.qualified_name()));
-        tick();
-    }
-    return {};
+    return analyze_tables(*servers_, tables_, jobs, [this] { tick(); });
 }
 
 // What the stream doesn't carry.
