@@ -263,6 +263,7 @@ void read_mover(YamlMapping& top, Config& config) {
     mapping->number("restarts_max", mover.restarts_max, 0, 1'000);
     mapping->number("pause_verify_rows_max", mover.pause_verify_rows_max, 0, 10'000'000);
     mapping->number("way_back_wal_mib_max", mover.way_back_wal_mib_max, 1, 4'194'304);
+    mapping->number("reserved_ids", mover.reserved_ids, 10, 1'000'000'000);
     mapping->milliseconds("drain_ms_max", mover.drain_ms_max, 1, 600'000);
     mapping->milliseconds("hold_ms_max", mover.hold_ms_max, 10, 600'000);
     mapping->milliseconds("lock_timeout_ms", mover.lock_timeout_ms, 1, 600'000);

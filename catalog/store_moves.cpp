@@ -301,11 +301,13 @@ Result<void> CatalogStore::describe_target_database(MoveId move) {
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     PP_TRY(transaction->sql().exec_params(
-        "INSERT INTO pgporter.databases (cluster, name, isolation, tenant_setting, tenant_column) "
+        "WITH made AS (INSERT INTO pgporter.databases (cluster, name, isolation, tenant_setting, tenant_column) "
         "SELECT m.target_cluster, m.target_database, d.isolation, d.tenant_setting, d.tenant_column FROM pgporter.moves AS m "
         "JOIN pgporter.databases AS d ON d.cluster = m.source_cluster AND d.name = m.source_database WHERE m.id = $1::bigint "
-        "ON CONFLICT DO NOTHING",
-        {id_text(move)}));
+        "ON CONFLICT DO NOTHING RETURNING cluster, name) "
+        "INSERT INTO pgporter.cleanup_records (move, kind, at_end, cluster, database, name) "
+        "SELECT $1::bigint, $2, $3, cluster, name, name FROM made",
+        {id_text(move), std::string(to_text(ArtefactKind::catalog_database)), std::string(to_text(CleanupWhen::after_abort))}));
     return transaction->commit();
 }
 
@@ -313,7 +315,7 @@ Result<void> CatalogStore::forget_target_database(MoveId move) {
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     PP_TRY(transaction->sql().exec_params(
-        "DELETE FROM pgporter.databases AS d USING pgporter.moves AS m WHERE m.id = $1::bigint AND m.state = 'aborting' "
+        "DELETE FROM pgporter.databases AS d USING pgporter.moves AS m WHERE m.id = $1::bigint AND m.state IN ('aborting', 'flipped_back') "
         "AND d.cluster = m.target_cluster AND d.name = m.target_database",
         {id_text(move)}));
     return transaction->commit();

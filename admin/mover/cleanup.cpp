@@ -68,17 +68,25 @@ Result<void> undo_on_source(const CleanupRecord& record, const MoveServers& serv
     }
 }
 
+// Where the record's database bears the mark, or what was to become it still has the name that it was made with.
+Result<void> drop_database(ServerSession& server, const CleanupRecord& record) {
+    auto ours = server.exec(
+        "SELECT datname FROM pg_database WHERE datname = $1 OR (datname = $2 AND shobj_description(oid, 'pg_database') = $3)",
+        {record.name, record.database, database_mark(record.name)});
+    if (!ours) return ours.error();
+    // Our own connections may still be on their way out.
+    for (int row = 0; row < ours->count(); ++row)
+        PP_TRY(server.exec("DROP DATABASE IF EXISTS " + quote_ident(ours->text(row, 0)) + " WITH (FORCE)"));
+    return {};
+}
+
 Result<void> undo_on_target(const CleanupRecord& record, const MoveServers& servers) {
     auto server = servers.target_server();
     if (!server) return server.error();
+    if (record.kind == ArtefactKind::target_database) return drop_database(**server, record);
     auto exists = database_exists(**server, record.database);
     if (!exists) return exists.error();
     if (!*exists) return {};
-    if (record.kind == ArtefactKind::target_database) {
-        // Our own connections may still be on their way out.
-        PP_TRY((*server)->exec("DROP DATABASE IF EXISTS " + quote_ident(record.name) + " WITH (FORCE)"));
-        return {};
-    }
     auto target = servers.target();
     if (!target) return target.error();
     return drop_with_locks(**target, servers, "DROP SCHEMA IF EXISTS " + quote_ident(record.name) + " CASCADE");
@@ -102,6 +110,16 @@ Result<void> end_other_sessions(ServerSession& session, const MoveServers& serve
         ::poll(entries.data(), entries.size(), 10);
         if (servers.interrupt().heard()) return servers.interrupt().error();
     }
+}
+
+Result<void> keep_database(const CleanupRecord& record, const MoveServers& facing) {
+    auto server = facing.facing(Way::there).target_server();
+    if (!server) return server.error();
+    auto marked = (*server)->exec("SELECT 1 FROM pg_database WHERE datname = $1 AND shobj_description(oid, 'pg_database') = $2",
+                                  {record.database, database_mark(record.name)});
+    if (!marked) return marked.error();
+    if (!marked->empty()) PP_TRY((*server)->exec("COMMENT ON DATABASE " + quote_ident(record.database) + " IS NULL"));
+    return {};
 }
 
 Result<void> undo(const CleanupRecord& record, const MoveServers& facing) {

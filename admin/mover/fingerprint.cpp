@@ -17,7 +17,7 @@ const char* const sums =
     "0)";
 
 std::string where(const SourceTable& table, Side side) {
-    return side == Side::source ? table.where() : std::string();
+    return side == Side::source ? table.where() : table.target_where();
 }
 
 std::string keyed_query(const SourceTable& table, const std::vector<std::vector<std::string>>& columns, Side side) {

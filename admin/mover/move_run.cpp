@@ -393,7 +393,10 @@ void MoveRun::run_complete() {
             // What is left belongs to the tenant now.
             auto records = ports_.journal.open_cleanups(record_.id);
             if (!records) return records.error();
-            for (const auto& record : *records) PP_TRY(ports_.journal.cleanup_done(record.id));
+            for (const auto& record : *records) {
+                if (record.kind == ArtefactKind::target_database) PP_TRY(keep_database(record, *servers_));
+                PP_TRY(ports_.journal.cleanup_done(record.id));
+            }
             return enter(MoveState::completed, "the source's data is gone");
         }();
         if (done) break;

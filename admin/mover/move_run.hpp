@@ -19,6 +19,7 @@
 #include "admin/mover/definitions.hpp"
 #include "admin/mover/fence.hpp"
 #include "admin/mover/follow.hpp"
+#include "admin/mover/id_blocks.hpp"
 #include "admin/mover/interrupt.hpp"
 #include "admin/mover/mover.hpp"
 #include "admin/mover/publication_watch.hpp"
@@ -133,6 +134,12 @@ class MoveRun {
     [[nodiscard]] Result<void> look_at_definition();
     [[nodiscard]] std::string definition_refusal() const;
     [[nodiscard]] Result<void> check_rollback();
+    // shared_target.cpp: the way into shared tables
+    [[nodiscard]] Result<void> prepare_shared_target(const MoveServers& servers, ServerSession& shared, ServerSession& own);
+    [[nodiscard]] Result<void> recall_shared_rows(ServerSession& shared);
+    [[nodiscard]] Result<void> mark_tables_into_shared(ServerSession& own);
+    [[nodiscard]] Result<void> check_return_to_shared();
+    [[nodiscard]] Result<void> check_global_references(ServerSession& shared);
     [[nodiscard]] Result<void> follow_until_asked();
     [[nodiscard]] Result<std::string> way_back_lost();  // why; empty: it isn't
     [[nodiscard]] Result<void> give_up_way_back(const std::string& why);
@@ -165,6 +172,7 @@ class MoveRun {
     std::set<const SourceTable*> rewritten_;             // since then, until they were copied
     CopyCounters copied_;
     FollowCounters followed_;
+    IdBlocks id_blocks_;  // of the way into shared tables
     std::optional<Follower> follower_;
     std::optional<Verifier> verifier_;
     std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
@@ -175,6 +183,7 @@ class MoveRun {
     std::string rollback_refused_;       // why this move has no way back, known from preflight
     bool way_back_made_ = false;
     bool definition_changed_ = false;  // on the target, since the flip
+    std::uint64_t left_behind_known_ = 0;  // of Follower::left_behind(): what was looked at before the pause
 };
 
 // Who keeps a slot from being made on this server: transactions with an id.

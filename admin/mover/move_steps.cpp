@@ -4,6 +4,7 @@
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/preflight.hpp"
 #include "admin/mover/row_fence.hpp"
+#include "catalog/step_outcome.hpp"
 
 namespace pgporter {
 namespace {
@@ -84,18 +85,23 @@ Result<void> MoveRun::create_target_database() {
                                                                        : "daticulocale") +
                                 " FROM pg_database WHERE datname = current_database()");
     if (!traits) return traits.error();
-    auto statement = "CREATE DATABASE " + quote_ident(record_.target.database) + " TEMPLATE template0 ENCODING " +
+    auto token = new_step_token();
+    if (!token) return token.error();
+    const auto made_as = artefact_name(record_.id) + "_" + token->substr(0, 12);
+    auto statement = "CREATE DATABASE " + quote_ident(made_as) + " TEMPLATE template0 ENCODING " +
                      quote_literal(traits->text(0, 0)) + " LC_COLLATE " + quote_literal(traits->text(0, 1)) +
                      " LC_CTYPE " + quote_literal(traits->text(0, 2));
     if (traits->text(0, 3) == "i") statement += " LOCALE_PROVIDER icu ICU_LOCALE " + quote_literal(traits->text(0, 4));
     if (traits->text(0, 3) == "b")
         statement += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quote_literal(traits->text(0, 4));
-    PP_TRY(record_artefact(ArtefactKind::target_database, CleanupWhen::after_abort, record_.target,
-                           record_.target.database));
-    auto created = server.exec(statement);
-    if (created) return {};
-    if (created.error().sqlstate != "42P04") return created.error();
-    return somebody_was_quicker(ArtefactKind::target_database);
+    // Marked before it gets its name: whoever undoes the move drops what bears the mark, never somebody else's database of that name.
+    PP_TRY(record_artefact(ArtefactKind::target_database, CleanupWhen::after_abort, record_.target, made_as));
+    PP_TRY(server.exec(statement));
+    PP_TRY(server.exec("COMMENT ON DATABASE " + quote_ident(made_as) + " IS " + quote_literal(database_mark(made_as))));
+    auto named = server.exec("ALTER DATABASE " + quote_ident(made_as) + " RENAME TO " + quote_ident(record_.target.database));
+    if (named) return {};
+    if (named.error().sqlstate != "42P04") return named.error();
+    return fail(ErrorKind::conflict, "somebody else made the target database at the same moment");
 }
 
 // It isn't ours, and must never be dropped for ours.
@@ -108,8 +114,7 @@ Error MoveRun::somebody_was_quicker(ArtefactKind kind) {
         if (!done) return done.error();
     }
     return fail(ErrorKind::conflict,
-                std::string("somebody else made the target ") +
-                    (kind == ArtefactKind::target_database ? "database" : "schema") + " at the same moment");
+                "somebody else made the target schema at the same moment");
 }
 
 // In a database with neighbours: by a statement of its own, which tells whether the schema is ours.
@@ -166,7 +171,6 @@ Result<void> MoveRun::step_schema() {
         PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
         if (record_.target.kind == PlacementKind::schema) PP_TRY(create_target_schema());
     } else {
-        PP_TRY(record_artefact(ArtefactKind::catalog_database, CleanupWhen::after_abort, record_.target, record_.target.database));
         PP_TRY(ports_.journal.describe_target_database(record_.id));
     }
     PP_TRY(adopt_shared_schemas());

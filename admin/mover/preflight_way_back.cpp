@@ -1,5 +1,6 @@
 // What a move needs for its way back, seen before it begins. What is missing is a warning, not a blocker: the move can do
 // without, and then says so from `opened` on.
+#include "admin/mover/id_blocks.hpp"
 #include "admin/mover/preflight.hpp"
 
 namespace pgporter {
@@ -45,13 +46,23 @@ Result<void> check_target_stream(ServerSession& server, const MoveServers& serve
     return {};
 }
 
+// What the tenant writes in its own database must not meet others' rows when it comes back.
+Result<void> check_shared_indexes(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
+    auto unsafe = find_unsafe_indexes(source, servers);
+    if (!unsafe) return unsafe.error();
+    for (const auto& index : *unsafe) {
+        warn(report, index,
+             "the unique index " + index + " doesn't contain the tenant column, and its values are neither uuids nor drawn from a sequence that has "
+             "room: what the tenant writes in its own database could be what another tenant has",
+             "add the tenant column to the index, if the move is to have a way back");
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<void> check_way_back(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
-    if (servers.rows() != nullptr) {
-        warn(report, "rows", "rows of shared tables have no way back yet", "compare at the target before you complete the move");
-        return {};
-    }
+    if (servers.shared_source() && !servers.rows()->column.empty()) PP_TRY(check_shared_indexes(source, servers, report));
     auto server = servers.target_server();
     if (!server) return server.error();
     PP_TRY(check_target_stream(**server, servers, report));

@@ -49,7 +49,7 @@ Result<void> MoveRun::publish_unless_harmful(const std::string& statement) {
         error.kind = ErrorKind::invalid;  // not to be tried again
         return error;
     });
-    if (!published || servers_->rows() == nullptr) return published;
+    if (!published || !servers_->shared_source()) return published;
     auto watch = PublicationWatch::start(*servers_, interrupt_);
     if (!watch) return watch.error();
     publication_watch_ = std::move(*watch);
@@ -128,11 +128,11 @@ Result<void> MoveRun::drop_source_rows() {
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;
-    auto gate = read_gate(source, record_.id);
+    auto gate = read_gate(source, servers_->artefact());
     if (!gate) return gate.error();
     if (!*gate || (*gate)->emptied) return {};
     if (!(*gate)->fenced) return fail(ErrorKind::internal, "the tenant's rows on the source aren't fenced: they stay");
-    auto fenced = read_fenced_tables(source, record_.id);
+    auto fenced = read_fenced_tables(source, *servers_);
     if (!fenced) return fenced.error();
     const SharedRows rows{(*gate)->tenant_column, (*gate)->tenant_key, {}, {}};
     auto schemas = read_shared_schemas(source, rows);
@@ -151,11 +151,13 @@ Result<void> MoveRun::drop_source_rows() {
                     "correct these rows, then this goes on by itself");
     }
     // No triggers and no foreign keys: they could reach beyond the tenant's rows, and whatever they did was done when it moved.
-    PP_TRY(source.exec("SET session_replication_role = replica; SET row_security = off"));
+    // The fence lets through whom it takes for the way back.
+    PP_TRY(source.exec(std::string("SET session_replication_role = replica; SET row_security = off; SET ") + applies_setting + " = " +
+                       quote_literal(servers_->opposite_artefact())));
     for (const auto& table : *tables) {
         if (!table.partitioned) PP_TRY(delete_rows(source, table, interrupt_));
     }
-    return note_emptied(source, record_.id);
+    return note_emptied(source, *servers_);
 }
 
 }  // namespace pgporter
