@@ -142,6 +142,7 @@ struct MoverConfig {          // mover
     Milliseconds lock_timeout_ms{100};              // of every lock the mover takes on a tenant's table
     Milliseconds slot_ms_max{60'000};               // for a slot, which waits for every transaction on the server that has an id
     Milliseconds connect_timeout_ms{5'000};
+    Milliseconds late_writer_ms{10'000};            // so long after a flip an instance may not have heard of it (3 s without news, 1 s of an old answer)
     Milliseconds instance_silent_ms_max{5'000};     // an instance that the catalog hears nothing of for so long doesn't count any more
     std::uint32_t restarts_max = 3;                 // a move whose instance ended before the flip is undone, then begun anew so often
 };

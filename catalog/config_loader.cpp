@@ -269,6 +269,7 @@ void read_mover(YamlMapping& top, Config& config) {
     mapping->milliseconds("lock_timeout_ms", mover.lock_timeout_ms, 1, 600'000);
     mapping->milliseconds("connect_timeout_ms", mover.connect_timeout_ms, 100, 600'000);
     mapping->milliseconds("slot_ms_max", mover.slot_ms_max, 100, 3'600'000);
+    mapping->milliseconds("late_writer_ms", mover.late_writer_ms, 100, 3'600'000);
     mapping->milliseconds("instance_silent_ms_max", mover.instance_silent_ms_max, 100, 600'000);
     if (mover.drain_ms_max > mover.hold_ms_max) {
         mapping->problem("drain_ms_max", "is longer than hold_ms_max: the hold would end before the drain");

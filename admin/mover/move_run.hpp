@@ -23,6 +23,7 @@
 #include "admin/mover/interrupt.hpp"
 #include "admin/mover/mover.hpp"
 #include "admin/mover/publication_watch.hpp"
+#include "admin/mover/row_fence.hpp"
 #include "admin/mover/verify.hpp"
 
 namespace pgporter {
@@ -74,6 +75,7 @@ class MoveRun {
     void abort(const Error& why);
     [[nodiscard]] Result<void> drop_source();
     [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
+    [[nodiscard]] Result<void> delete_source_rows(ServerSession& source, const Gate& gate);
     [[nodiscard]] Result<void> publish_unless_harmful(const std::string& statement);
     [[nodiscard]] Result<void> wait_for_target_entry();
     [[nodiscard]] Result<void> adopt_shared_schemas();

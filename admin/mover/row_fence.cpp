@@ -69,7 +69,7 @@ Result<void> create_row_fence(ServerSession& source, const MoveServers& servers)
                       quote_literal(row_fence_detail(rows.key)) + " END,\n"
                       "    HINT = 'Connect through pgporter, which knows where the tenant lives.';\n  END IF;\n  RETURN NULL;\nEND";
     // The comment is for whoever may not read the gate: an instance that is cut off from the catalog (proxy/session/session_fence.cpp).
-    const auto close = "BEGIN\n  UPDATE " + gate + " SET fenced = true;\n  EXECUTE format('COMMENT ON TABLE " + gate +
+    const auto close = "BEGIN\n  UPDATE " + gate + " SET fenced = true, closed_at = clock_timestamp();\n  EXECUTE format('COMMENT ON TABLE " + gate +
                        " IS %L', 'fenced ' || md5(" + quote_literal(rows.key) + "));\n  IF (" + triggers_text(servers) +
                        ") IS DISTINCT FROM known THEN\n    RAISE EXCEPTION USING ERRCODE = '" + drift_sqlstate +
                        "', MESSAGE = 'the triggers of the fence have changed';\n  END IF;\nEND";
@@ -78,7 +78,7 @@ Result<void> create_row_fence(ServerSession& source, const MoveServers& servers)
     const auto text =
         "CREATE SCHEMA " + schema + "; CREATE TABLE " + gate +
         " (singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton), fenced boolean NOT NULL, emptied boolean NOT NULL DEFAULT false, "
-        "tenant_column text NOT NULL, tenant_key text NOT NULL); INSERT INTO " + gate +
+        "closed_at timestamptz, tenant_column text NOT NULL, tenant_key text NOT NULL); INSERT INTO " + gate +
         " (fenced, tenant_column, tenant_key) VALUES (false, " + quote_literal(rows.column) + ", " +
         quote_literal(rows.key) + "); CREATE FUNCTION " + function_of(servers) +
         "() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS " + quote_literal(body) + "; CREATE FUNCTION " +
@@ -121,6 +121,49 @@ std::string open_gate_statement(const MoveServers& servers) {
 
 Result<void> open_gate(ServerSession& source, const MoveServers& servers) {
     return locked_transaction(source, servers.config().mover.lock_timeout_ms, open_gate_statement(servers));
+}
+
+// An instance decides where a transaction goes when it has a connection there, and within `late_writer_ms` of the flip it has heard of
+// it, or asks the gate. So whoever still means to write has a connection that has been silent since then.
+Result<std::string> find_late_writers(ServerSession& source, const MoveServers& servers) {
+    const auto gate = quote_ident(servers.artefact()) + ".gate";
+    const auto known_at = "(g.closed_at + interval '" + std::to_string(servers.config().mover.late_writer_ms.count()) + " ms')";
+    auto rows = source.exec(
+        "SELECT coalesce(clock_timestamp() < " + known_at + ", false), count(a.pid), count(a.pid) FILTER (WHERE a.state_change IS NULL), string_agg(format('pid %s (%s%s)', "
+        "a.pid, coalesce(a.usename, '?'), ', ' || nullif(a.application_name, '')), ', ' ORDER BY a.pid) FROM " + gate +
+        " AS g LEFT JOIN pg_stat_activity AS a ON a.datname = current_database() AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() "
+        "AND a.usename <> session_user AND (a.state_change < " + known_at + " OR a.state_change IS NULL) GROUP BY 1");
+    if (!rows) return rows.error();
+    if (rows->empty()) return fail(ErrorKind::internal, "the gate of the move has lost its row");
+    if (rows->number(0, 2) > 0) {
+        return std::string("the mover's role may not see since when connections to the source are silent: GRANT pg_read_all_stats TO ") +
+               quote_ident(servers.config().mover.user) + " there";
+    }
+    if (rows->number(0, 1) > 0) {
+        return rows->string(0, 1) + " connections to the source database have been silent since the flip: " + rows->string(0, 3) +
+               "; through one of them an instance that hasn't heard of it could still write the tenant's rows there";
+    }
+    return rows->flag(0, 0) ? std::string("some seconds after the flip an instance may not have heard of it yet") : std::string();
+}
+
+// The gate itself stays closed, and costs nobody anything: an instance that doesn't hear from the catalog asks it.
+Result<void> leave_gate(ServerSession& source, const MoveServers& servers) {
+    const auto schema = quote_ident(servers.artefact());
+    return locked_transaction(source, servers.config().mover.lock_timeout_ms,
+                              "DROP FUNCTION IF EXISTS " + function_of(servers) + "(), " + schema + ".close_gate(text), " + schema +
+                                  ".expect_unchanged(text, text)");
+}
+
+Result<void> drop_left_gates(ServerSession& shared, const MoveServers& servers) {
+    auto gates = shared.exec(
+        "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = 'gate' AND n.nspname ~ '^pgporter_(move|back)_' "
+        "AND pg_get_userbyid(c.relowner) = session_user AND obj_description(c.oid, 'pg_class') = 'fenced ' || md5($1) AND n.nspname <> ALL ($2::text[])",
+        {servers.rows()->key, to_array_literal({servers.artefact(), servers.opposite_artefact()})});
+    if (!gates) return gates.error();
+    for (int row = 0; row < gates->count(); ++row) {
+        PP_TRY(locked_transaction(shared, servers.config().mover.lock_timeout_ms, "DROP SCHEMA " + quote_ident(gates->text(row, 0)) + " CASCADE"));
+    }
+    return {};
 }
 
 Result<void> note_emptied(ServerSession& source, const MoveServers& servers) {

@@ -37,6 +37,13 @@ struct Gate {
 [[nodiscard]] Result<void> note_emptied(ServerSession& source, const MoveServers& servers);
 [[nodiscard]] Result<std::optional<Gate>> read_gate(ServerSession& source, const std::string& artefact);  // none: there is no gate
 
+// Who could still write the tenant's rows, if the fence weren't there; empty: nobody.
+[[nodiscard]] Result<std::string> find_late_writers(ServerSession& source, const MoveServers& servers);
+// What stays of a completed move, when its triggers are gone.
+[[nodiscard]] Result<void> leave_gate(ServerSession& source, const MoveServers& servers);
+// The tenant lives here again: such gates of its former moves go.
+[[nodiscard]] Result<void> drop_left_gates(ServerSession& shared, const MoveServers& servers);
+
 // The ordinary tables that have the fence's row triggers, partitions too: those with rows of the tenant.
 [[nodiscard]] Result<std::vector<std::uint32_t>> read_fenced_tables(ServerSession& source, const MoveServers& servers);
 

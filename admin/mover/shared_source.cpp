@@ -122,19 +122,36 @@ Result<void> MoveRun::adopt_database_settings() {
     return {};
 }
 
-// The gate's row says whose rows they are: the catalog's key may have been changed since. Without a gate they are gone already: it
-// goes last.
+// The fence outlives the rows: an instance that was cut off, or stopped, since before the flip must not write them anew. It goes when
+// nobody is left who could, and its gate stays closed, for whoever asks it.
 Result<void> MoveRun::drop_source_rows() {
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;
     auto gate = read_gate(source, servers_->artefact());
     if (!gate) return gate.error();
-    if (!*gate || (*gate)->emptied) return {};
+    if (!*gate) return {};
     if (!(*gate)->fenced) return fail(ErrorKind::internal, "the tenant's rows on the source aren't fenced: they stay");
+    if (!(*gate)->emptied) PP_TRY(delete_source_rows(source, **gate));
+    auto late = find_late_writers(source, *servers_);
+    if (!late) return late.error();
+    if (!late->empty()) return fail(ErrorKind::timeout, *late);
+    PP_TRY(drop_fence_triggers(source, *servers_));
+    PP_TRY(leave_gate(source, *servers_));
+    auto records = ports_.journal.open_cleanups(record_.id);
+    if (!records) return records.error();
+    for (const auto& record : *records) {
+        const bool is_fence = record.kind == ArtefactKind::fence_triggers || record.kind == ArtefactKind::fence_function;
+        if (is_fence && way_of_artefact(record.name) == servers_->way()) PP_TRY(ports_.journal.cleanup_done(record.id));
+    }
+    return {};
+}
+
+// The gate's row says whose rows they are: the catalog's key may have been changed since.
+Result<void> MoveRun::delete_source_rows(ServerSession& source, const Gate& gate) {
     auto fenced = read_fenced_tables(source, *servers_);
     if (!fenced) return fenced.error();
-    const SharedRows rows{(*gate)->tenant_column, (*gate)->tenant_key, {}, {}};
+    const SharedRows rows{gate.tenant_column, gate.tenant_key, {}, {}};
     auto schemas = read_shared_schemas(source, rows);
     if (!schemas) return schemas.error();
     auto tables = read_tables(source, *schemas);

@@ -120,6 +120,7 @@ std::string transaction(int tenant, int client, std::int64_t sequence, bool spar
 }  // namespace
 
 RowsWorld::RowsWorld(bool two_servers) : world_(two_servers) {
+    world_.config().mover.late_writer_ms = std::chrono::milliseconds(300);  // there is no other instance
     MoveWorld::sql(world_.source_server(), "postgres", "CREATE DATABASE crm");
     on_crm(crm_schema);
     CatalogDocument document;
@@ -180,7 +181,10 @@ bool RowsWorld::target_exists() {
 std::string RowsWorld::artefacts() {
     const std::string in_database =
         "SELECT string_agg(x, E'\\n') FROM (SELECT 'trigger ' || tgname || ' on ' || tgrelid::regclass FROM pg_trigger WHERE tgname LIKE 'pgporter%' "
-        "UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname LIKE 'pgporter%' "
+        "UNION ALL SELECT 'schema ' || nspname FROM pg_namespace n WHERE nspname LIKE 'pgporter%' "
+        // The closed gate of a completed move stays, alone.
+        "AND NOT (EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND obj_description(c.oid, 'pg_class') LIKE 'fenced %') "
+        "AND NOT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid)) "
         "UNION ALL SELECT 'publication ' || pubname FROM pg_publication "
         "UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE proname LIKE 'pgporter%' "
         "UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots) AS f (x)";
