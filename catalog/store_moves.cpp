@@ -49,7 +49,7 @@ Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& r
 }
 
 Result<void> check_target(PgConnection& sql, const Placement& source, const Placement& target) {
-    const bool is_demote = source.kind == PlacementKind::database && target.kind == PlacementKind::schema;
+    const bool is_demote = source.kind == PlacementKind::database && target.kind != PlacementKind::database;
     if ((target.kind != PlacementKind::database && !is_demote) || target.schema != source.schema) {
         return fail(ErrorKind::invalid,
                     "a move ends in a database of the tenant's own, or leads from there to a shared one, in a schema of the same name");
@@ -58,8 +58,9 @@ Result<void> check_target(PgConnection& sql, const Placement& source, const Plac
     if (!cluster) return cluster.error();
     if (cluster->empty()) return fail(ErrorKind::not_found, "cluster \"" + target.cluster + "\" doesn't exist");
     const auto owner =
-        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND (schema = $3 OR kind = 'database')",
-                        {target.cluster, target.database, target.schema});
+        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND "
+                        "((schema = $3 AND $4 <> 'rows') OR kind = 'database')",
+                        {target.cluster, target.database, target.schema, std::string(to_text(target.kind))});
     if (!owner) return owner.error();
     if (owner->empty()) return {};
     return fail(ErrorKind::conflict, "tenant \"" + owner->string(0, 0) + "\" lives in the move's target already");

@@ -2,6 +2,7 @@
 
 #include "admin/mover/fence.hpp"
 #include "admin/mover/move_names.hpp"
+#include "admin/mover/row_deletion.hpp"
 
 namespace pgporter {
 namespace {
@@ -123,7 +124,8 @@ Result<void> keep_database(const CleanupRecord& record, const MoveServers& facin
 }
 
 Result<void> undo(const CleanupRecord& record, const MoveServers& facing) {
-    const bool of_target = record.kind == ArtefactKind::target_schema || record.kind == ArtefactKind::target_database;
+    const bool of_target = record.kind == ArtefactKind::target_schema || record.kind == ArtefactKind::target_database ||
+                           record.kind == ArtefactKind::target_rows;
     const auto servers = facing.facing(of_target ? Way::there : way_of_artefact(record.name));
     switch (record.kind) {
         case ArtefactKind::replication_slot:
@@ -135,6 +137,8 @@ Result<void> undo(const CleanupRecord& record, const MoveServers& facing) {
         case ArtefactKind::target_schema:
         case ArtefactKind::target_database:
             return undo_on_target(record, servers);
+        case ArtefactKind::target_rows:
+            return undo_tenant_rows(record.name, servers);
         case ArtefactKind::catalog_database:
             return {};  // the journal's: undo_records()
     }

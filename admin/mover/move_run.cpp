@@ -204,9 +204,9 @@ Result<void> MoveRun::find_servers() {
     auto servers = MoveServers::find(ports_.config, *snapshot, record_.source, record_.target, interrupt_, record_.id);
     if (!servers) return servers.error();
     servers_.emplace(std::move(*servers));
-    if (record_.source.kind != PlacementKind::rows) return {};
+    if (!record_.source.schema.empty()) return {};
     if (const auto tenant = snapshot->find_tenant(record_.request.tenant)) {
-        servers_->set_rows(shared_rows_of(*snapshot, *tenant, record_.source));
+        servers_->set_rows(shared_rows_of(*snapshot, *tenant, record_.target.kind == PlacementKind::rows ? record_.target : record_.source));
     }
     return {};
 }
@@ -316,6 +316,7 @@ void MoveRun::finish() {
             PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord& record) {
                 return record.when == CleanupWhen::always && !kept_until_complete(record);
             }));
+            if (servers_->shared_target()) PP_TRY(welcome_rows());
             auto way_back = has_way_back();
             if (!way_back) return way_back.error();
             std::string refused;
@@ -345,16 +346,19 @@ Result<void> MoveRun::drop_source() {
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;
-    auto users = read_outside_users(source, record_.source.schema);
+    PP_TRY(servers_->read_shared_schemas());
+    auto users = read_outside_users(source, servers_->schemas());
     if (!users) return users.error();
     if (!users->empty()) {
         return fail(ErrorKind::conflict, users->front() + " still uses the tenant's old schema", {},
                     "drop it, then this goes on by itself");
     }
-    return retry_locks(interrupt_, 600, [&] {
-        return locked_transaction(source, ports_.config.mover.lock_timeout_ms,
-                                  "DROP SCHEMA IF EXISTS " + quote_ident(record_.source.schema) + " CASCADE");
-    });
+    for (const auto& schema : servers_->schemas().names()) {
+        PP_TRY(retry_locks(interrupt_, 600, [&] {
+            return locked_transaction(source, ports_.config.mover.lock_timeout_ms, "DROP SCHEMA IF EXISTS " + quote_ident(schema) + " CASCADE");
+        }));
+    }
+    return {};
 }
 
 // Another instance that follows the way back leaves it when it reads that the move is opened; one that rolls it back is waited for.

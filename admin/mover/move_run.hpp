@@ -76,7 +76,7 @@ class MoveRun {
     [[nodiscard]] Result<void> drop_source();
     [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
     [[nodiscard]] Result<void> delete_source_rows(ServerSession& source, const Gate& gate);
-    [[nodiscard]] Result<void> publish_unless_harmful(const std::string& statement);
+    [[nodiscard]] Result<void> publish_unless_harmful(ServerSession& source, const MoveServers& servers, const std::string& statement);
     [[nodiscard]] Result<void> wait_for_target_entry();
     [[nodiscard]] Result<void> adopt_shared_schemas();
     [[nodiscard]] Result<void> adopt_database_settings();
@@ -142,6 +142,10 @@ class MoveRun {
     [[nodiscard]] Result<void> mark_tables_into_shared(ServerSession& own);
     [[nodiscard]] Result<void> check_return_to_shared();
     [[nodiscard]] Result<void> check_global_references(ServerSession& shared);
+    [[nodiscard]] Result<void> make_room_for_rows();
+    [[nodiscard]] std::vector<SourceTable> tables_to_share() const;
+    [[nodiscard]] Result<void> check_arrived_rows();
+    [[nodiscard]] Result<void> welcome_rows();
     [[nodiscard]] Result<void> follow_until_asked();
     [[nodiscard]] Result<std::string> way_back_lost();  // why; empty: it isn't
     [[nodiscard]] Result<void> give_up_way_back(const std::string& why);

@@ -158,7 +158,8 @@ Result<void> MoveRun::step_schema() {
     auto tables = read_tables(*source_, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
-    if (servers_->rows() != nullptr) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
+    if (servers_->shared_target()) return make_room_for_rows();
+    if (servers_->shared_source()) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
     auto indexes = read_identity_indexes(*source_, servers_->schemas());
     if (!indexes) return indexes.error();
 
@@ -183,21 +184,21 @@ Result<void> MoveRun::step_gate() {
     PP_TRY(enter(MoveState::gate, "preparing the fence on the source, disabled"));
     PP_TRY(
         record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
-    if (servers_->rows() == nullptr) {
+    if (!servers_->shared_source()) {
         PP_TRY(create_fence_function(*source_, *servers_));
     } else {
         PP_TRY(create_row_fence(*source_, *servers_));
     }
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.source, fence_name(record_.id)));
     // Of shared tables they come last: each write of the tenant pays for them.
-    return servers_->rows() != nullptr ? Result<void>{} : install_fence_triggers(*source_, *servers_, tables_);
+    return servers_->shared_source() ? Result<void>{} : install_fence_triggers(*source_, *servers_, tables_);
 }
 
 Result<void> MoveRun::step_slot() {
     PP_TRY(enter(MoveState::slot, "starting to collect the source's changes"));
     const auto name = artefact_name(record_.id);
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
-    PP_TRY(publish_unless_harmful(publication_statement(name, tables_)));
+    PP_TRY(publish_unless_harmful(*source_, *servers_, publication_statement(name, tables_)));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
     auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
@@ -223,7 +224,7 @@ Result<void> MoveRun::step_slot() {
 Result<void> MoveRun::step_copy() {
     PP_TRY(enter(MoveState::copy, "copying the rows"));
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
-    PP_TRY(copy_tables(*servers_, tables_, snapshot_, jobs, copied_, [this] { tick(); }));
+    PP_TRY(copy_tables(*servers_, servers_->shared_target() ? tables_to_share() : tables_, snapshot_, jobs, copied_, [this] { tick(); }));
     snapshot_keeper_.reset();
     auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
@@ -235,6 +236,7 @@ Result<void> MoveRun::step_copy() {
 
 Result<void> MoveRun::step_index() {
     PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
+    if (servers_->shared_target()) return check_arrived_rows();
     PP_TRY(definitions_->restore_after_data(*servers_));
     definitions_.reset();
     PP_TRY(refresh_views());
@@ -270,9 +272,9 @@ Result<void> MoveRun::emit_marker(const std::string& content) {
 
 Result<void> MoveRun::step_catchup() {
     PP_TRY(enter(MoveState::catchup, "applying what was written since the copy began"));
-    PP_TRY(
-        record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
-    {
+    if (!servers_->shared_target()) {
+        PP_TRY(
+            record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
         auto target = servers_->target();
         if (!target) return target.error();
         PP_TRY(create_progress_table(**target, *servers_, signature_));
@@ -282,6 +284,7 @@ Result<void> MoveRun::step_catchup() {
     follower_.emplace(*servers_, tables_, std::move(*path), followed_);
     follower_->set_tick([this] { tick(); });
     follower_->be_lenient_with(rewritten_);
+    if (servers_->shared_target()) follower_->set_id_blocks(&id_blocks_);
     PP_TRY(follower_->connect());
     // A marker written now is seen when everything before it has been applied; when that takes no time, the target has
     // caught up.

@@ -101,7 +101,9 @@ Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const
     if (source.cluster == request.cluster && source.database == request.database) {
         return fail(ErrorKind::invalid, "the tenant lives in that database already");
     }
-    const auto kind = request.kind == MoveKind::demote ? PlacementKind::schema : PlacementKind::database;
+    // Without a schema of its own it was rows of shared tables, and can only be that again.
+    const auto shared = source.schema.empty() ? PlacementKind::rows : PlacementKind::schema;
+    const auto kind = request.kind == MoveKind::demote ? shared : PlacementKind::database;
     ends.target = {kind, request.cluster, request.database, source.schema};
     return ends;
 }
@@ -127,12 +129,13 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
     auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target,
                                      preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
-    if (ends->tenant->placement.kind == PlacementKind::rows) {
-        servers->set_rows(shared_rows_of(*ends->snapshot, *ends->tenant, ends->tenant->placement));
+    const bool has_schema = !ends->tenant->placement.schema.empty();
+    if (!has_schema) {
+        servers->set_rows(shared_rows_of(*ends->snapshot, *ends->tenant, servers->shared_target() ? ends->target : ends->tenant->placement));
         PP_TRY(servers->read_shared_schemas());
     }
     auto report = run_preflight(*servers);
-    if (report && ends->tenant->placement.kind == PlacementKind::rows) {
+    if (report && !has_schema) {
         check_target_entry(ports_.config, *ends->snapshot, *ends->tenant, ends->target, *report);
     }
     const auto fits = check_kind(*ends->tenant, request.kind);
@@ -148,7 +151,7 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
 // What no move handles yet; each tenant has at most one such reason.
 std::optional<MoveBlocker> Mover::Impl::not_movable(const Ends& ends) {
     const Tenant& tenant = *ends.tenant;
-    if (tenant.placement.kind == PlacementKind::rows) return std::nullopt;
+    if (tenant.placement.schema.empty()) return std::nullopt;
     const auto& shared = ends.target.kind == PlacementKind::schema ? ends.target : tenant.placement;
     const Database* database = ends.snapshot->find_database(shared.cluster, shared.database);
     if (database == nullptr || (database->isolation == Isolation::app && database->tenant_setting.empty())) return std::nullopt;

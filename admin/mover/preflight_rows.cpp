@@ -99,11 +99,13 @@ void check_target_entry(const Config& config, const Snapshot& snapshot, const Te
               "add the role to server_logins for cluster " + target.cluster);
     }
     const auto* there = snapshot.find_database(target.cluster, target.database);
-    if (here == nullptr || there == nullptr) return;
+    static const Database unnamed;
+    if (there == nullptr) return;
+    if (here == nullptr) here = &unnamed;
     if (here->isolation == there->isolation && here->tenant_setting == there->tenant_setting) return;
     block(report, "target_entry_differs", target.cluster + "/" + target.database,
           "the target database's entry in the catalog has another isolation or tenant_setting than the source's",
-          "make them the same, or remove the entry: the move makes it");
+          target.kind == PlacementKind::rows ? "make them the same" : "make them the same, or remove the entry: the move makes it");
 }
 
 Result<void> check_shared_rows(ServerSession& source, const MoveServers& servers, PreflightReport& report) {

@@ -1,7 +1,8 @@
-// What differs where the changes go into tables that others have rows in too: on the way back of a tenant that was rows. Only rows of
-// the tenant's key are ever written there; whatever would be lost, or would be in others' way, refuses the return.
+// What differs where the changes go into tables that others have rows in too: a demote, and the way back of a promote. Only rows of the
+// tenant's key are ever written there; whatever would be lost, or would be in others' way, refuses the return.
 #include "admin/mover/apply.hpp"
 #include "admin/mover/move_run.hpp"
+#include "admin/mover/row_deletion.hpp"
 #include "admin/mover/row_fence.hpp"
 #include "admin/mover/shared_rows.hpp"
 #include "catalog/tenant.hpp"
@@ -25,7 +26,8 @@ Result<void> MoveRun::prepare_shared_target(const MoveServers& servers, ServerSe
 
 // After turning round. The gate's row says whose rows they are, whatever the catalog says by now.
 Result<void> MoveRun::recall_shared_rows(ServerSession& shared) {
-    auto gate = read_gate(shared, artefact_name(record_.id));
+    if (!servers_->shared_target() && !servers_->shared_source()) return servers_->read_shared_schemas();
+    auto gate = read_gate(shared, servers_->shared_target() ? servers_->opposite_artefact() : servers_->artefact());
     if (!gate) return gate.error();
     if (!*gate) return fail(ErrorKind::conflict, "the fence of the shared tables is gone");
     auto rows = *servers_->rows();
@@ -99,6 +101,41 @@ Result<void> MoveRun::check_global_references(ServerSession& shared) {
                     "add it there, or correct the tenant's rows");
     }
     return {};
+}
+
+// A demote makes nothing in the shared database but the tenant's rows. Ids are kept apart from before the copy on.
+Result<void> MoveRun::make_room_for_rows() {
+    PP_TRY(mark_tables_into_shared(*source_));
+    auto target = servers_->target();
+    if (!target) return target.error();
+    PP_TRY(record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
+    PP_TRY(create_progress_table(**target, *servers_, signature_));
+    PP_TRY(prepare_shared_target(*servers_, **target, *source_));
+    return record_artefact(ArtefactKind::target_rows, CleanupWhen::after_abort, record_.target, tenant_rows_name(*servers_->rows()));
+}
+
+// Global tables are there; and what isn't the tenant's stays behind, for the comparison to find.
+std::vector<SourceTable> MoveRun::tables_to_share() const {
+    std::vector<SourceTable> tables;
+    for (const auto& table : tables_) {
+        if (!table.tenant_column) continue;
+        tables.push_back(table);
+        tables.back().into_shared = false;
+    }
+    return tables;
+}
+
+Result<void> MoveRun::check_arrived_rows() {
+    auto target = servers_->target();
+    if (!target) return target.error();
+    return check_global_references(**target);
+}
+
+// After the flip of a demote. Whoever asked whether the tenant had left this database was told so until now.
+Result<void> MoveRun::welcome_rows() {
+    auto target = servers_->target();
+    if (!target) return target.error();
+    return drop_left_gates(**target, *servers_);
 }
 
 }  // namespace pgporter

@@ -93,16 +93,14 @@ Result<void> MoveRun::make_way_back() {
     if (!signature) return signature.error();
     auto tables = read_tables(target, back.schemas());
     if (!tables) return tables.error();
+    if (back.shared_source()) PP_TRY(mark_shared_tables(target, *back.rows(), *tables));
 
     PP_TRY(record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.target, back.artefact()));
-    PP_TRY(create_fence_function(target, back));
+    PP_TRY(back.shared_source() ? create_row_fence(target, back) : create_fence_function(target, back));
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.target, back.fence()));
-    PP_TRY(install_fence_triggers(target, back, *tables));
+    if (!back.shared_source()) PP_TRY(install_fence_triggers(target, back, *tables));
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.target, back.artefact()));
-    PP_TRY(retry_locks(interrupt_, 100, [&] {
-        return locked_transaction(target, ports_.config.mover.lock_timeout_ms,
-                                  publication_statement(back.artefact(), *tables));
-    }));
+    PP_TRY(publish_unless_harmful(target, back, publication_statement(back.artefact(), *tables)));
     PP_TRY(record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.source, back.artefact()));
     PP_TRY(create_progress_table(*source_, back, signature->string(0, 0)));
     if (back.shared_target()) PP_TRY(prepare_shared_target(back, *source_, target));
@@ -233,7 +231,7 @@ Result<void> MoveRun::turn_round() {
     if (!lost) return lost.error();
     if (!lost->empty()) return fail(ErrorKind::conflict, *lost);
 
-    if (servers_->shared_target()) PP_TRY(recall_shared_rows(**target));
+    if (servers_->rows() != nullptr) PP_TRY(recall_shared_rows(servers_->shared_target() ? **target : **source));
     auto signature = read_progress_signature(**target, *servers_);
     if (!signature) return signature.error();
     signature_ = std::move(*signature);
@@ -247,6 +245,7 @@ Result<void> MoveRun::turn_round() {
         PP_TRY(mark_tables_into_shared(**source));
         PP_TRY(id_blocks_.load(**target, **source, *servers_));
     }
+    if (servers_->shared_source()) PP_TRY(mark_shared_tables(**source, *servers_->rows(), tables_));
     rewritten_.clear();
     auto path = operator_search_path(**source);
     if (!path) return path.error();
@@ -255,6 +254,11 @@ Result<void> MoveRun::turn_round() {
     follower_->set_tick([this] { tick(); });
     if (servers_->shared_target()) follower_->set_id_blocks(&id_blocks_);
     PP_TRY(follower_->connect());
+    if (servers_->shared_source()) {
+        auto watch = PublicationWatch::start(*servers_, interrupt_);
+        if (!watch) return watch.error();
+        publication_watch_ = std::move(*watch);
+    }
     note("");
     definition_changed_ = false;
     PP_TRY(look_at_definition());
@@ -390,6 +394,11 @@ Result<void> MoveRun::roll_back() {
 Result<void> MoveRun::finish_rollback() {
     close_sessions();
     if (!servers_) PP_TRY(find_servers());
+    if (record_.target.kind == PlacementKind::rows) {
+        auto leaving = servers_->facing(Way::back);
+        servers_.emplace(std::move(leaving));
+        PP_TRY(drop_source_rows());
+    }
     auto facing = servers_->facing(Way::there);
     servers_.emplace(std::move(facing));
     {
