@@ -192,11 +192,7 @@ Result<void> check_free_key(ServerSession& shared, const std::vector<SourceTable
 // As the tenant's own database has them: what isn't its own can't go along.
 Result<void> check_own_rows(ServerSession& source, const std::vector<SourceTable>& tables, const MoveServers& servers, PreflightReport& report) {
     for (const auto& table : tables) {
-        if (table.partitioned) continue;
-        ++report.tables;
-        report.rows_estimate += table.rows_estimate;
-        report.bytes += table.bytes;
-        if (!table.tenant_column) continue;
+        if (table.partitioned || !table.tenant_column) continue;
         auto strangers = source.exec("SELECT count(*) FROM ONLY " + table.qualified_name() + " AS t WHERE (" + table.row_filter + ") IS NOT TRUE");
         if (!strangers) return strangers.error();
         if (strangers->number(0, 0) == 0) continue;
