@@ -76,7 +76,10 @@ Result<void> MoveRun::create_target_database() {
     auto& server = **opened;
     auto exists = server.exec("SELECT 1 FROM pg_database WHERE datname = $1", {record_.target.database});
     if (!exists) return exists.error();
-    if (!exists->empty()) return {};
+    if (!exists->empty()) {
+        if (servers_->rows() == nullptr) return {};
+        return fail(ErrorKind::conflict, "somebody else made the target database in the meantime");
+    }
     const bool providers = source_->server_version() >= 150000;
     auto traits = source_->exec(std::string("SELECT pg_encoding_to_char(encoding), datcollate, datctype, ") +
                                 (providers ? "datlocprovider, " : "'c', ") +
