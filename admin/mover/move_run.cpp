@@ -373,7 +373,44 @@ bool MoveRun::own_to_complete() {
     return true;
 }
 
+// The way back has brought everything that was written to the target. Whatever differs was written past the fence: by somebody who has
+// switched its triggers off, as only an owner or a superuser can.
+Result<std::string> MoveRun::find_late_writes() {
+    auto way_back = has_way_back();
+    if (!way_back) return way_back.error();
+    if (!*way_back) return std::string();
+    note("comparing the source with the target before its data goes");
+    save_progress();
+    auto lost = way_back_lost();
+    if (!lost) return lost.error();
+    if (!lost->empty()) return std::string();
+    auto turned = turn_round();
+    if (turned) {
+        const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
+        verifier_.emplace(*servers_, tables_, *follower_, jobs);
+        turned = verify_everything();
+    }
+    const bool differs = verifier_.has_value() && !turned && turned.error().kind == ErrorKind::conflict;
+    close_sessions();
+    auto facing = servers_->facing(Way::there);
+    servers_.emplace(std::move(facing));
+    if (turned) return std::string();
+    const auto& error = turned.error();
+    if (differs) return error.message;
+    // Not comparable any more, as there is no rollback any more.
+    if (error.kind == ErrorKind::conflict) return std::string();
+    return error;
+}
+
 void MoveRun::run_complete() {
+    complete(Completion::checked);
+}
+
+void MoveRun::run_complete_unchecked() {
+    complete(Completion::unchecked);
+}
+
+void MoveRun::complete(Completion completion) {
     if (!own_to_complete()) return;
     interrupt_.shield(Shield::cancel);
     // A rollback may have been quicker.
@@ -388,6 +425,13 @@ void MoveRun::run_complete() {
     for (;;) {
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
+            if (completion == Completion::checked) {
+                auto late = find_late_writes();
+                if (!late) return late.error();
+                late_writes_ = *std::move(late);
+                if (!late_writes_.empty()) return {};
+                completion = Completion::unchecked;
+            }
             // From here on there is no way back, whoever goes on with this.
             if (record_.state == MoveState::reversing) PP_TRY(enter(MoveState::opened, "the move is being completed"));
             PP_TRY(undo_way_back());
@@ -403,6 +447,15 @@ void MoveRun::run_complete() {
             }
             return enter(MoveState::completed, "the source's data is gone");
         }();
+        if (done && !late_writes_.empty()) {
+            observer_->registry.counter("pgporter_move_late_writes_total", "Moves that weren't completed, as the source had what the target hadn't.").inc();
+            late_writes_ = "not completed: " + late_writes_ + "; somebody has written past the fence: see what it was, then complete with force";
+            log::warning("move_late_writes", {{"move", std::to_string(record_.id.value)},
+                                              {"tenant", record_.request.tenant},
+                                              {"reason", utf8_only(late_writes_)}});
+            completes_.store(false);
+            return follow_way_back();
+        }
         if (done) break;
         note("completing: " + done.error().message);
         save_progress();

@@ -42,7 +42,8 @@ class MoveRun {
     // Thread bodies. Each returns when the move has ended, or waits for an operator (opened), or was told to stop.
     void run();           // a new move
     void recover();       // one that a dead process left: aborted before the flip, finished after it
-    void run_complete();  // drops the source's data of an opened move
+    void run_complete();  // drops the source's data of an opened move, when it is what the target has
+    void run_complete_unchecked();
     void tidy_opened();   // one that lost its way back and what that was made of
 
     void cancel() { interrupt_.cancel(); }
@@ -54,6 +55,8 @@ class MoveRun {
         is_owner_.store(false);
         ownership_.reset();
     }
+    void begin_to_complete() { completes_.store(true); }  // before run_complete()
+    [[nodiscard]] bool completes() const { return completes_.load(); }
     [[nodiscard]] bool is_owner() const { return is_owner_.load(); }  // else another instance may be at work on it
     [[nodiscard]] MoveRecord record() const;
     // After recover(): undone because its instance had ended; nobody cancelled it, so that it may begin anew.
@@ -73,6 +76,8 @@ class MoveRun {
     void tick();
     void save_progress();
     void abort(const Error& why);
+    void complete(Completion completion);
+    [[nodiscard]] Result<std::string> find_late_writes();  // what the source has that the target hasn't; empty: nothing, or nobody can tell
     [[nodiscard]] Result<void> drop_source();
     [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
     [[nodiscard]] Result<void> delete_source_rows(ServerSession& source, const Gate& gate);
@@ -161,6 +166,7 @@ class MoveRun {
     std::atomic<bool> rollback_requested_{false};
     std::atomic<bool> leaving_{false};
     std::atomic<bool> is_owner_{false};
+    std::atomic<bool> completes_{false};
     bool in_pause_ = false;
     bool orphaned_ = false;
     std::chrono::steady_clock::time_point saved_at_;
@@ -187,6 +193,7 @@ class MoveRun {
     std::uint64_t markers_ = 0;
     std::optional<FenceLifter> lifter_;  // of the source's fence, for the flip back
     std::string rollback_refused_;       // why this move has no way back, known from preflight
+    std::string late_writes_;            // why it isn't completed
     bool way_back_made_ = false;
     bool definition_changed_ = false;  // on the target, since the flip
     std::uint64_t left_behind_known_ = 0;  // of Follower::left_behind(): what was looked at before the pause

@@ -259,7 +259,7 @@ Result<void> MoveRun::turn_round() {
         if (!watch) return watch.error();
         publication_watch_ = std::move(*watch);
     }
-    note("");
+    note(late_writes_);
     definition_changed_ = false;
     PP_TRY(look_at_definition());
     if (record_.state == MoveState::opened) PP_TRY(enter(MoveState::reversing, "changes go back to the source, too"));
