@@ -212,7 +212,10 @@ Result<void> MoveRun::prepare_cutover() {
 Result<void> MoveRun::prepare_connections() {
     if (servers_->rows() != nullptr) PP_TRY(wait_for_target_entry());
     if (servers_->shared_source()) PP_TRY(install_row_fence(*source_, *servers_, tables_));
-    if (servers_->shared_target()) PP_TRY(id_blocks_.keep_filled(*source_, *servers_));
+    if (servers_->shared_target()) {
+        PP_TRY(id_blocks_.keep_filled(*source_, *servers_));
+        PP_TRY(id_blocks_.raise_shared(*source_, *servers_));
+    }
     auto sequences = read_sequences(*source_, servers_->schemas());
     if (!sequences) return sequences.error();
     // Those of shared tables are everybody's.

@@ -64,6 +64,13 @@ SELECT DISTINCT s.nspname, s.relname, d.attname, d.sequence_schema, d.sequence_n
                 WHERE i.root = s.root AND k.attname = d.attname)
  ORDER BY 4, 5, 1, 2)sql";
 
+// Sequences whose numbers must only differ within the tenant.
+constexpr const char* own_query = R"sql(
+SELECT DISTINCT d.sequence_schema, d.sequence_name, d.seqincrement, d.seqcache
+  FROM shared s JOIN drawn d ON d.oid = s.oid AND s.oid = s.root
+ WHERE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = s.oid AND i.indisunique AND d.attnum = ANY (i.indkey::int2[]))
+ ORDER BY 1, 2)sql";
+
 std::string blocks_table(const MoveServers& servers) {
     return quote_ident(servers.artefact()) + ".id_blocks";
 }
@@ -99,7 +106,37 @@ Result<void> IdBlocks::load(ServerSession& shared, ServerSession& own, const Mov
         drawn_[qualified(rows->string(row, 0), rows->string(row, 1))].push_back(
             {static_cast<std::size_t>(known - sequences_.begin()), rows->string(row, 2)});
     }
+    auto within = own.exec(std::string(indexes_with) + own_query, {servers.schemas().as_array(), servers.rows()->column});
+    if (!within) return within.error();
+    for (int row = 0; row < within->count(); ++row) {
+        Sequence sequence{within->string(row, 0), within->string(row, 1), within->number(row, 2), within->number(row, 3), {}};
+        const bool has_blocks = std::any_of(sequences_.begin(), sequences_.end(),
+                                            [&](const Sequence& s) { return s.schema == sequence.schema && s.name == sequence.name; });
+        if (!has_blocks) within_.push_back(std::move(sequence));
+    }
     return read_blocks(shared, servers);
+}
+
+Result<void> IdBlocks::raise_shared(ServerSession& own, const MoveServers& servers) const {
+    if (within_.empty()) return {};
+    auto shared = servers.target();
+    if (!shared) return shared.error();
+    check_deadlocks_early(**shared);
+    for (const auto& sequence : within_) {
+        const auto name = qualified(sequence.schema, sequence.name);
+        auto at = own.exec("SELECT last_value + " + std::to_string(sequence.increment) + " * " + std::to_string(servers.config().mover.reserved_ids) +
+                           " FROM " + name);
+        if (!at) return at.error();
+        const auto enough = at->string(0, 0);
+        auto there = (*shared)->exec("SELECT last_value < " + enough + " FROM " + name);
+        if (!there) return there.error();
+        if (!there->flag(0, 0)) continue;
+        const auto statement = "ALTER SEQUENCE " + name + " CACHE " + std::to_string(sequence.cache) + "; SELECT setval(" + quote_literal(name) +
+                               ", greatest(last_value, " + enough + ")) FROM " + name;
+        PP_TRY(retry_locks(servers.interrupt(), reserve_attempts_max,
+                           [&] { return locked_transaction(**shared, servers.config().mover.lock_timeout_ms, statement); }));
+    }
+    return {};
 }
 
 Result<void> IdBlocks::read_blocks(ServerSession& shared, const MoveServers& servers) {

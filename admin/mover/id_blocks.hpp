@@ -29,6 +29,9 @@ class IdBlocks {
     // Sees that the tenant's own sequences are in a block of which at most half is used. The shared side is asked only when one must be
     // reserved; it may have to wait for those who draw ids there just now.
     [[nodiscard]] Result<void> keep_filled(ServerSession& own, const MoveServers& servers);
+    // Numbers that must only differ within the tenant need no block; but the shared sequence must be beyond the tenant's own when it comes back,
+    // and so beyond what that gives out meanwhile.
+    [[nodiscard]] Result<void> raise_shared(ServerSession& own, const MoveServers& servers) const;
     void clear() { *this = IdBlocks(); }
 
     // Why a row of the tenant's own database may not go into the shared table: it has a number of no block. Empty: it may.
@@ -58,6 +61,7 @@ class IdBlocks {
     [[nodiscard]] Result<void> read_blocks(ServerSession& shared, const MoveServers& servers);
 
     std::vector<Sequence> sequences_;
+    std::vector<Sequence> within_;
     std::unordered_map<std::string, std::vector<Drawn>> drawn_;  // by the table's qualified name
 };
 

@@ -162,6 +162,19 @@ TEST_CASE("ids are kept apart: the tenant draws from blocks, also when one is us
     check_red_is_back(world);
 }
 
+TEST_CASE("numbers that only differ within a tenant go on where the tenant has got to") {
+    RowsWorld world;
+    world.make_keys_safe();
+    world.moves().config().mover.reserved_ids = 100;
+    world.on_crm("CREATE TABLE tickets (tenant_id int, id serial, PRIMARY KEY (tenant_id, id)); INSERT INTO tickets (tenant_id) SELECT 2 FROM generate_series(1, 5)");
+    const auto moved = world.run(MoveState::reversing);
+    CHECK(world.on_crm("SELECT last_value FROM tickets_id_seq") == "5");
+    world.on_own("INSERT INTO tickets (tenant_id) SELECT 1 FROM generate_series(1, 50)");
+    roll_back(world, moved.id);
+    CHECK(std::stoll(world.on_crm("INSERT INTO tickets (tenant_id) VALUES (1) RETURNING id")) > 55);
+    check_red_is_back(world);
+}
+
 TEST_CASE("a number that could be another's ends the way back, and reaches no shared table") {
     RowsWorld world;
     world.make_keys_safe();
