@@ -346,7 +346,9 @@ Result<void> MoveRun::drop_source() {
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;
-    PP_TRY(servers_->read_shared_schemas());
+    const auto read = servers_->read_shared_schemas();
+    if (!read && read.error().kind == ErrorKind::not_found) return {};  // all gone already
+    if (!read) return read;
     auto users = read_outside_users(source, servers_->schemas());
     if (!users) return users.error();
     if (!users->empty()) {
