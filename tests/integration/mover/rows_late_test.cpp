@@ -35,7 +35,10 @@ TEST_CASE("complete keeps the fence for as long as a connection has been silent 
     wait_for_note(world, record.id, "have been silent since the flip: pid");
     CHECK(world.source_rows("1") == "docs 0|0\nparts 0|0\nbilling.accounts 0|0\nnotes 0|0\nslugs 0|0\nledger 0|0\nevents 0|0\n");
     CHECK(world.moves().mover().find(record.id)->state == MoveState::opened);
-    // It is refused; and then it has been heard.
+    // It is refused; and when that is some time after the flip, it has been heard.
+    while (world.on_crm("SELECT clock_timestamp() > closed_at + interval '1 s' FROM pgporter_move_" + std::to_string(record.id.value) + ".gate") != "t") {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
     const auto refused = late->exec("INSERT INTO docs (title) VALUES ('late')");
     REQUIRE_FALSE(refused.has_value());
     CHECK(refused.error().sqlstate == "PP001");
