@@ -97,7 +97,7 @@ Result<void> MoveRun::check_global_references(ServerSession& shared) {
         if (!missing) return missing.error();
         if (missing->number(0, 0) == 0) continue;
         return fail(ErrorKind::conflict, missing->string(0, 0) + " rows of the tenant in " + table->plain_name() + " refer by " + queries->string(row, 0) +
-                                             " to what the shared database's global table doesn't have", {},
+                                             " to what the global table there doesn't have", {},
                     "add it there, or correct the tenant's rows");
     }
     return {};

@@ -63,6 +63,13 @@ SELECT string_agg(what, ', ') FROM (
     return rows->is_null(0, 0) ? std::string() : rows->string(0, 0);
 }
 
+// The way back of a demote: the tenant's own database has global tables of its own, which stay as they are.
+Result<void> keep_tenants_tables(ServerSession& shared, const MoveServers& servers, std::vector<SourceTable>& tables) {
+    PP_TRY(mark_shared_tables(shared, *servers.rows(), tables));
+    std::erase_if(tables, [](const SourceTable& table) { return !table.tenant_column; });
+    return {};
+}
+
 }  // namespace
 
 Result<void> MoveRun::step_reverse_slot() {
@@ -93,7 +100,7 @@ Result<void> MoveRun::make_way_back() {
     if (!signature) return signature.error();
     auto tables = read_tables(target, back.schemas());
     if (!tables) return tables.error();
-    if (back.shared_source()) PP_TRY(mark_shared_tables(target, *back.rows(), *tables));
+    if (back.shared_source()) PP_TRY(keep_tenants_tables(target, back, *tables));
 
     PP_TRY(record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.target, back.artefact()));
     PP_TRY(back.shared_source() ? create_row_fence(target, back) : create_fence_function(target, back));
@@ -245,7 +252,7 @@ Result<void> MoveRun::turn_round() {
         PP_TRY(mark_tables_into_shared(**source));
         PP_TRY(id_blocks_.load(**target, **source, *servers_));
     }
-    if (servers_->shared_source()) PP_TRY(mark_shared_tables(**source, *servers_->rows(), tables_));
+    if (servers_->shared_source()) PP_TRY(keep_tenants_tables(**source, *servers_, tables_));
     rewritten_.clear();
     auto path = operator_search_path(**source);
     if (!path) return path.error();
@@ -378,14 +385,12 @@ Result<void> MoveRun::roll_back() {
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     verifier_.emplace(*servers_, tables_, *follower_, jobs);
     PP_TRY(verify_everything());
-    if (!servers_->shared_target()) {
-        PP_TRY(follower_->follow_during([this] { return refresh_views(); }));
-        return cut_over();
-    }
     PP_TRY(follower_->follow_during([this]() -> Result<void> {
-        auto shared = servers_->target();
-        if (!shared) return shared.error();
-        return check_global_references(**shared);
+        if (!servers_->shared_target()) PP_TRY(refresh_views());
+        if (!servers_->shared_target() && !servers_->shared_source()) return {};
+        auto target = servers_->target();
+        if (!target) return target.error();
+        return check_global_references(**target);
     }));
     return cut_over();
 }
