@@ -52,7 +52,8 @@ SELECT DISTINCT format('%s on %I.%I', relname, nspname, table_name) FROM idx AS 
     WHERE k.indexrelid = i.indexrelid AND (
       a.atttypid = 'uuid'::regtype
       OR EXISTS (SELECT FROM drawn d WHERE d.oid = k.indrelid AND d.attnum = k.attnum
-                    AND (d.seqmax - coalesce(pg_sequence_last_value(d.sequence), d.seqstart)) / d.seqincrement > 2 * $3::bigint)
+                    AND CASE WHEN has_sequence_privilege(d.sequence, 'SELECT')
+                        THEN (d.seqmax - coalesce(pg_sequence_last_value(d.sequence), d.seqstart)) / d.seqincrement > 2 * $3::bigint ELSE false END)
       OR EXISTS (SELECT FROM pg_constraint f JOIN shared s ON s.oid = f.confrelid
                   WHERE f.conrelid = k.indrelid AND f.contype = 'f' AND f.convalidated AND f.conkey = ARRAY[k.attnum])))
  ORDER BY 1)sql";
