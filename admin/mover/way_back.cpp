@@ -124,7 +124,7 @@ Result<void> MoveRun::make_way_back() {
 
 Result<void> MoveRun::undo_way_back() {
     way_back_made_ = false;
-    id_blocks_.clear();
+    if (record_.target.kind != PlacementKind::rows) id_blocks_.clear();  // else they are of the way there
     auto records = ports_.journal.open_cleanups(record_.id);
     if (!records) return records.error();
     for (const auto& record : *records) {
