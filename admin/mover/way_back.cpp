@@ -385,13 +385,14 @@ Result<void> MoveRun::roll_back() {
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     verifier_.emplace(*servers_, tables_, *follower_, jobs);
     PP_TRY(verify_everything());
-    PP_TRY(follower_->follow_during([this]() -> Result<void> {
+    const auto prepared = follower_->follow_during([this]() -> Result<void> {
         if (!servers_->shared_target()) PP_TRY(refresh_views());
         if (!servers_->shared_target() && !servers_->shared_source()) return {};
         auto target = servers_->target();
         if (!target) return target.error();
         return check_global_references(**target);
-    }));
+    });
+    PP_TRY(prepared);
     return cut_over();
 }
 
