@@ -79,7 +79,7 @@ Result<void> MoveRun::check_global_references(ServerSession& shared) {
     }
     if (oids.empty()) return {};
     auto queries = shared.exec(
-        "SELECT k.conname, k.conrelid::regclass, format('%I.%I', n.nspname, c.relname), format('SELECT count(*) FROM %s AS t WHERE %s AND NOT EXISTS "
+        "SELECT k.conname, k.conrelid::regclass, format('%s.%s', n.nspname, c.relname), format('SELECT count(*) FROM %s AS t WHERE %s AND NOT EXISTS "
         "(SELECT FROM %s AS g WHERE %s) AND ', k.conrelid::regclass, (SELECT string_agg(format('t.%I IS NOT NULL', x.attname), ' AND ') FROM "
         "unnest(k.conkey) AS u (x) JOIN pg_attribute x ON x.attrelid = k.conrelid AND x.attnum = u.x), k.confrelid::regclass, "
         "(SELECT string_agg(format('g.%I = t.%I', y.attname, x.attname), ' AND ') FROM unnest(k.conkey, k.confkey) AS u (x, y) "
@@ -91,8 +91,8 @@ Result<void> MoveRun::check_global_references(ServerSession& shared) {
     if (!queries) return queries.error();
     PP_TRY(shared.exec("SET row_security = off"));
     for (int row = 0; row < queries->count(); ++row) {
-        const auto table = std::find_if(tables_.begin(), tables_.end(), [&](const SourceTable& t) { return t.qualified_name() == queries->text(row, 2); });
-        if (table == tables_.end()) continue;
+        const auto table = std::find_if(tables_.begin(), tables_.end(), [&](const SourceTable& t) { return t.plain_name() == queries->text(row, 2); });
+        if (table == tables_.end()) return fail(ErrorKind::internal, "a foreign key of an unknown table: " + queries->string(row, 2));
         auto missing = shared.exec(queries->string(row, 3) + table->row_filter);
         if (!missing) return missing.error();
         if (missing->number(0, 0) == 0) continue;
