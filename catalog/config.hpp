@@ -136,11 +136,13 @@ struct MoverConfig {          // mover
     std::uint32_t cutover_attempts_max = 10;        // gives way and tries again, then waits for the operator
     std::uint32_t pause_verify_rows_max = 2000;     // rows that may be left to verify inside the pause
     std::uint32_t way_back_wal_mib_max = 8'192;     // log that a target keeps for its way back; beyond, there is none any more
+    std::uint32_t reserved_ids = 100'000;           // of a shared sequence for a tenant that may come back; half used, so many more
     Milliseconds drain_ms_max{200};                 // of one cutover attempt
     Milliseconds hold_ms_max{5'000};                // the gate opens by itself after this
     Milliseconds lock_timeout_ms{100};              // of every lock the mover takes on a tenant's table
     Milliseconds slot_ms_max{60'000};               // for a slot, which waits for every transaction on the server that has an id
     Milliseconds connect_timeout_ms{5'000};
+    Milliseconds late_writer_ms{10'000};            // so long after a flip an instance may not have heard of it (3 s without news, 1 s of an old answer)
     Milliseconds instance_silent_ms_max{5'000};     // an instance that the catalog hears nothing of for so long doesn't count any more
     std::uint32_t restarts_max = 3;                 // a move whose instance ended before the flip is undone, then begun anew so often
 };

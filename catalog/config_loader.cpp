@@ -263,11 +263,13 @@ void read_mover(YamlMapping& top, Config& config) {
     mapping->number("restarts_max", mover.restarts_max, 0, 1'000);
     mapping->number("pause_verify_rows_max", mover.pause_verify_rows_max, 0, 10'000'000);
     mapping->number("way_back_wal_mib_max", mover.way_back_wal_mib_max, 1, 4'194'304);
+    mapping->number("reserved_ids", mover.reserved_ids, 10, 1'000'000'000);
     mapping->milliseconds("drain_ms_max", mover.drain_ms_max, 1, 600'000);
     mapping->milliseconds("hold_ms_max", mover.hold_ms_max, 10, 600'000);
     mapping->milliseconds("lock_timeout_ms", mover.lock_timeout_ms, 1, 600'000);
     mapping->milliseconds("connect_timeout_ms", mover.connect_timeout_ms, 100, 600'000);
     mapping->milliseconds("slot_ms_max", mover.slot_ms_max, 100, 3'600'000);
+    mapping->milliseconds("late_writer_ms", mover.late_writer_ms, 100, 3'600'000);
     mapping->milliseconds("instance_silent_ms_max", mover.instance_silent_ms_max, 100, 600'000);
     if (mover.drain_ms_max > mover.hold_ms_max) {
         mapping->problem("drain_ms_max", "is longer than hold_ms_max: the hold would end before the drain");

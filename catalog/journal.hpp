@@ -44,7 +44,8 @@ class MoveJournal {
     virtual Result<std::vector<CleanupRecord>> open_cleanups(MoveId move) = 0;  // newest first: undo in reverse order
 
     // Gives the move's target database an entry like its source database's (isolation, tenant_setting, tenant_column), if it has
-    // none: what kept the tenant apart goes on doing so. Forgetting it is for moves that haven't flipped.
+    // none: what kept the tenant apart goes on doing so. Writes the cleanup record of what it makes itself, in the same transaction:
+    // an operator's own entry has none. Forgetting it is for moves that haven't flipped, or have flipped back.
     virtual Result<void> describe_target_database(MoveId move) = 0;
     virtual Result<void> forget_target_database(MoveId move) = 0;
 

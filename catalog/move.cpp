@@ -169,6 +169,8 @@ std::string_view to_text(ArtefactKind kind) {
             return "target_database";
         case ArtefactKind::catalog_database:
             return "catalog_database";
+        case ArtefactKind::target_rows:
+            return "target_rows";
     }
     PP_ASSERT(false);
 }
@@ -176,7 +178,7 @@ std::string_view to_text(ArtefactKind kind) {
 std::optional<ArtefactKind> artefact_kind_from(std::string_view text) {
     using enum ArtefactKind;
     return from_text(text, {replication_slot, publication, fence_triggers, fence_function, progress_table,
-                            target_schema, target_database, catalog_database});
+                            target_schema, target_database, catalog_database, target_rows});
 }
 
 std::string_view to_text(CleanupWhen when) {

@@ -83,7 +83,8 @@ struct MoveRecord {
 // What a move made outside the catalog. The record is written before the thing is made, and done only when it is gone or belongs.
 enum class ArtefactKind {
     replication_slot, publication, fence_triggers, fence_function, progress_table, target_schema, target_database,
-    catalog_database  // the target database's entry in the catalog
+    catalog_database,  // the target database's entry in the catalog
+    target_rows        // the tenant's in shared tables; its name says whose (admin/mover/row_deletion.hpp)
 };
 enum class CleanupWhen {
     always,       // whenever the move ends (slot, publication, fence, progress table)

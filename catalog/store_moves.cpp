@@ -49,7 +49,7 @@ Result<std::string> lock_tenant_for_move(PgConnection& sql, const MoveRequest& r
 }
 
 Result<void> check_target(PgConnection& sql, const Placement& source, const Placement& target) {
-    const bool is_demote = source.kind == PlacementKind::database && target.kind == PlacementKind::schema;
+    const bool is_demote = source.kind == PlacementKind::database && target.kind != PlacementKind::database;
     if ((target.kind != PlacementKind::database && !is_demote) || target.schema != source.schema) {
         return fail(ErrorKind::invalid,
                     "a move ends in a database of the tenant's own, or leads from there to a shared one, in a schema of the same name");
@@ -58,8 +58,9 @@ Result<void> check_target(PgConnection& sql, const Placement& source, const Plac
     if (!cluster) return cluster.error();
     if (cluster->empty()) return fail(ErrorKind::not_found, "cluster \"" + target.cluster + "\" doesn't exist");
     const auto owner =
-        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND (schema = $3 OR kind = 'database')",
-                        {target.cluster, target.database, target.schema});
+        sql.exec_params("SELECT name FROM pgporter.tenants WHERE cluster = $1 AND database = $2 AND "
+                        "((schema = $3 AND $4 <> 'rows') OR kind = 'database')",
+                        {target.cluster, target.database, target.schema, std::string(to_text(target.kind))});
     if (!owner) return owner.error();
     if (owner->empty()) return {};
     return fail(ErrorKind::conflict, "tenant \"" + owner->string(0, 0) + "\" lives in the move's target already");
@@ -301,11 +302,13 @@ Result<void> CatalogStore::describe_target_database(MoveId move) {
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     PP_TRY(transaction->sql().exec_params(
-        "INSERT INTO pgporter.databases (cluster, name, isolation, tenant_setting, tenant_column) "
+        "WITH made AS (INSERT INTO pgporter.databases (cluster, name, isolation, tenant_setting, tenant_column) "
         "SELECT m.target_cluster, m.target_database, d.isolation, d.tenant_setting, d.tenant_column FROM pgporter.moves AS m "
         "JOIN pgporter.databases AS d ON d.cluster = m.source_cluster AND d.name = m.source_database WHERE m.id = $1::bigint "
-        "ON CONFLICT DO NOTHING",
-        {id_text(move)}));
+        "ON CONFLICT DO NOTHING RETURNING cluster, name) "
+        "INSERT INTO pgporter.cleanup_records (move, kind, at_end, cluster, database, name) "
+        "SELECT $1::bigint, $2, $3, cluster, name, name FROM made",
+        {id_text(move), std::string(to_text(ArtefactKind::catalog_database)), std::string(to_text(CleanupWhen::after_abort))}));
     return transaction->commit();
 }
 
@@ -313,7 +316,7 @@ Result<void> CatalogStore::forget_target_database(MoveId move) {
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     PP_TRY(transaction->sql().exec_params(
-        "DELETE FROM pgporter.databases AS d USING pgporter.moves AS m WHERE m.id = $1::bigint AND m.state = 'aborting' "
+        "DELETE FROM pgporter.databases AS d USING pgporter.moves AS m WHERE m.id = $1::bigint AND m.state IN ('aborting', 'flipped_back') "
         "AND d.cluster = m.target_cluster AND d.name = m.target_database",
         {id_text(move)}));
     return transaction->commit();

@@ -74,7 +74,9 @@ ApiResponse rollback_move(const ApiPorts& ports, const ApiRequest& request) {
 }
 
 ApiResponse complete_move(const ApiPorts& ports, const ApiRequest& request) {
-    return act_on_move(request, [&](MoveId id) { return ports.mover.complete(id); });
+    const auto force = bool_query(request, "force");
+    if (!force) return problem_response(force.error(), request.path);
+    return act_on_move(request, [&](MoveId id) { return ports.mover.complete(id, *force ? Completion::unchecked : Completion::checked); });
 }
 
 }  // namespace pgporter

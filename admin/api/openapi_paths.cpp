@@ -203,7 +203,8 @@ const char* const openapi_paths = R"json(
   "parameters": [{"$ref": "#/components/parameters/MoveId"}],
   "post": {
     "operationId": "completeMove", "summary": "End a move that has flipped: drops the tenant's data in the source database for good",
-    "parameters": [{"$ref": "#/components/parameters/IdempotencyKey"}],
+    "parameters": [{"$ref": "#/components/parameters/IdempotencyKey"},
+      {"name": "force", "in": "query", "description": "also where the source has what the target hasn't", "schema": {"type": "boolean", "default": false}}],
     "responses": {
       "202": {"description": "The move is told", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Move"}}}},
       "default": {"$ref": "#/components/responses/Problem"}

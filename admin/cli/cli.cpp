@@ -39,6 +39,7 @@ struct Parsed {
     bool dry_run = false;
     bool no_cutover = false;
     bool watch = false;
+    bool force = false;
     Action action;
     std::function<int()> local;  // needs no server
 };
@@ -143,7 +144,12 @@ void add_move_commands(CLI::App& app, Parsed& parsed) {
                                                          {"rollback", "bring a moved tenant back, with all that was written since"},
                                                          {"complete", "end a move: drops the tenant's data in the source"}};
     for (const auto& [verb, text] : verbs) {
-        add_named(app, parsed, verb, text, "ID", [&parsed, name = verb](const Commands& c) { return c.act_on_move(parsed.name, name); });
+        auto* command = add_named(app, parsed, verb, text, "ID", [&parsed, name = std::string(verb)](const Commands& c) {
+            return c.act_on_move(parsed.name, parsed.force ? name + "?force=true" : name);
+        });
+        if (std::string_view(verb) == "complete") {
+            command->add_flag("--force", parsed.force, "also where the source has what the target hasn't");
+        }
     }
 }
 

@@ -35,6 +35,7 @@ class Builder {
             add_value(row[index]);
             separator = " AND ";
         }
+        add_owner();
     }
 
     // Without a key all columns must fit, and of several equal rows exactly one is meant. Types whose `=` calls
@@ -65,11 +66,17 @@ class Builder {
         if (!image_columns.empty())
             add(" ORDER BY (ROW(" + image_columns + ")::record *= ROW(" + image_values + ")::record) DESC");
         add(" LIMIT 1)");
+        add_owner();
     }
 
     [[nodiscard]] const SourceTable& table() const { return table_; }
 
   private:
+    // In tables that others have rows in, a key need not be the tenant's.
+    void add_owner() {
+        if (table_.into_shared && !table_.row_filter.empty()) add(" AND " + table_.row_filter);
+    }
+
     const SourceTable& table_;
     ApplyStatement statement_;
 };
@@ -211,6 +218,10 @@ std::optional<ApplyStatement> delete_statement(const SourceTable& table, const p
         builder.add_key_condition(deletion.old_row);
     }
     return builder.take();
+}
+
+std::string empty_statement(const SourceTable& table) {
+    return "DELETE FROM ONLY " + table.qualified_name() + " AS t WHERE " + table.row_filter;
 }
 
 std::string truncate_statement(const std::vector<const SourceTable*>& tables, const pgoutput::Truncate& truncate) {

@@ -25,6 +25,8 @@ struct ApplyStatement {
 [[nodiscard]] std::optional<ApplyStatement> update_statement(const SourceTable& table, const pgoutput::Update& update);
 [[nodiscard]] std::optional<ApplyStatement> delete_statement(const SourceTable& table,
                                                              const pgoutput::Delete& deletion);
+// What truncating the tenant's table means for a table that others have rows in too.
+[[nodiscard]] std::string empty_statement(const SourceTable& table);
 [[nodiscard]] std::string truncate_statement(const std::vector<const SourceTable*>& tables,
                                              const pgoutput::Truncate& truncate);
 

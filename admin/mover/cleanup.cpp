@@ -2,6 +2,7 @@
 
 #include "admin/mover/fence.hpp"
 #include "admin/mover/move_names.hpp"
+#include "admin/mover/row_deletion.hpp"
 
 namespace pgporter {
 namespace {
@@ -68,17 +69,25 @@ Result<void> undo_on_source(const CleanupRecord& record, const MoveServers& serv
     }
 }
 
+// Where the record's database bears the mark, or what was to become it still has the name that it was made with.
+Result<void> drop_database(ServerSession& server, const CleanupRecord& record) {
+    auto ours = server.exec(
+        "SELECT datname FROM pg_database WHERE datname = $1 OR (datname = $2 AND shobj_description(oid, 'pg_database') = $3)",
+        {record.name, record.database, database_mark(record.name)});
+    if (!ours) return ours.error();
+    // Our own connections may still be on their way out.
+    for (int row = 0; row < ours->count(); ++row)
+        PP_TRY(server.exec("DROP DATABASE IF EXISTS " + quote_ident(ours->text(row, 0)) + " WITH (FORCE)"));
+    return {};
+}
+
 Result<void> undo_on_target(const CleanupRecord& record, const MoveServers& servers) {
     auto server = servers.target_server();
     if (!server) return server.error();
+    if (record.kind == ArtefactKind::target_database) return drop_database(**server, record);
     auto exists = database_exists(**server, record.database);
     if (!exists) return exists.error();
     if (!*exists) return {};
-    if (record.kind == ArtefactKind::target_database) {
-        // Our own connections may still be on their way out.
-        PP_TRY((*server)->exec("DROP DATABASE IF EXISTS " + quote_ident(record.name) + " WITH (FORCE)"));
-        return {};
-    }
     auto target = servers.target();
     if (!target) return target.error();
     return drop_with_locks(**target, servers, "DROP SCHEMA IF EXISTS " + quote_ident(record.name) + " CASCADE");
@@ -104,8 +113,19 @@ Result<void> end_other_sessions(ServerSession& session, const MoveServers& serve
     }
 }
 
+Result<void> keep_database(const CleanupRecord& record, const MoveServers& facing) {
+    auto server = facing.facing(Way::there).target_server();
+    if (!server) return server.error();
+    auto marked = (*server)->exec("SELECT 1 FROM pg_database WHERE datname = $1 AND shobj_description(oid, 'pg_database') = $2",
+                                  {record.database, database_mark(record.name)});
+    if (!marked) return marked.error();
+    if (!marked->empty()) PP_TRY((*server)->exec("COMMENT ON DATABASE " + quote_ident(record.database) + " IS NULL"));
+    return {};
+}
+
 Result<void> undo(const CleanupRecord& record, const MoveServers& facing) {
-    const bool of_target = record.kind == ArtefactKind::target_schema || record.kind == ArtefactKind::target_database;
+    const bool of_target = record.kind == ArtefactKind::target_schema || record.kind == ArtefactKind::target_database ||
+                           record.kind == ArtefactKind::target_rows;
     const auto servers = facing.facing(of_target ? Way::there : way_of_artefact(record.name));
     switch (record.kind) {
         case ArtefactKind::replication_slot:
@@ -117,6 +137,8 @@ Result<void> undo(const CleanupRecord& record, const MoveServers& facing) {
         case ArtefactKind::target_schema:
         case ArtefactKind::target_database:
             return undo_on_target(record, servers);
+        case ArtefactKind::target_rows:
+            return undo_tenant_rows(record.name, servers);
         case ArtefactKind::catalog_database:
             return {};  // the journal's: undo_records()
     }

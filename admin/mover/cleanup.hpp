@@ -13,6 +13,9 @@ namespace pgporter {
 // still be at work.
 [[nodiscard]] Result<void> end_other_sessions(ServerSession& session, const MoveServers& servers);
 
+// The database that the move made is the tenant's for good: takes the mark away by which it would be dropped.
+[[nodiscard]] Result<void> keep_database(const CleanupRecord& record, const MoveServers& servers);
+
 // Undoes one artefact. ok: it is gone.
 [[nodiscard]] Result<void> undo(const CleanupRecord& record, const MoveServers& servers);
 

@@ -156,7 +156,7 @@ Result<void> MoveRun::give_way(const Error& why) {
         const auto undone = undo_way_back();
         if (!undone) note("what the way back needs couldn't be taken away: " + undone.error().message);
         // For as long as nobody asks, the tenant needn't pay for a fence.
-        if (servers_->rows() != nullptr) PP_TRY(drop_fence_triggers(*source_, *servers_));
+        if (servers_->shared_source()) PP_TRY(drop_fence_triggers(*source_, *servers_));
         while (!cutover_requested_.load()) {
             auto followed = follower_->follow_for(std::chrono::milliseconds(100));
             if (!followed && followed.error().kind == ErrorKind::unavailable) {
@@ -210,12 +210,17 @@ Result<void> MoveRun::prepare_cutover() {
 
 // On a thread of its own, while the stream goes on: everything the pause uses is opened, planned and read once.
 Result<void> MoveRun::prepare_connections() {
-    if (servers_->rows() != nullptr) {
-        PP_TRY(wait_for_target_entry());
-        PP_TRY(install_row_fence(*source_, *servers_, tables_));
+    if (servers_->rows() != nullptr) PP_TRY(wait_for_target_entry());
+    if (servers_->shared_source()) PP_TRY(install_row_fence(*source_, *servers_, tables_));
+    if (servers_->shared_target()) {
+        PP_TRY(id_blocks_.keep_filled(*source_, *servers_));
+        PP_TRY(id_blocks_.raise_shared(*source_, *servers_));
     }
     auto sequences = read_sequences(*source_, servers_->schemas());
     if (!sequences) return sequences.error();
+    // Those of shared tables are everybody's.
+    if (servers_->shared_target()) sequences->clear();
+    id_blocks_.leave_out(*sequences);
     auto target = servers_->target();
     if (!target) return target.error();
     if (const auto set = set_sequences_statement(*sequences, {}); !set.empty()) PP_TRY((*target)->exec(set));
@@ -332,6 +337,9 @@ Result<void> MoveRun::drain_stream(Pause& pause) {
     if (servers_->rows() != nullptr) {
         PP_TRY(follower_->settle(pause.deadline));
         PP_TRY(verifier_->fetch_missing());
+    }
+    if (follower_->left_behind() > left_behind_known_) {
+        return fail(ErrorKind::conflict, "the tenant has just changed its own copy of a global table, which a rollback leaves behind");
     }
     // The source is frozen: its side of the comparison runs while the target and the journal commit, which wait for two
     // disks at once; the flip comes only when both have answered and the rows are equal.

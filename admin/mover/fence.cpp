@@ -46,10 +46,10 @@ Result<void> know_tables(ServerSession& session, const std::vector<std::string>&
     return {};
 }
 
-// Only the way there can have one: rows of shared tables have no way back.
+// Only shared tables have one.
 Result<std::optional<Gate>> gate_of(ServerSession& source, const MoveServers& servers) {
-    if (servers.way() == Way::back) return std::optional<Gate>();
-    return read_gate(source, servers.move());
+    if (!servers.shared_source()) return std::optional<Gate>();
+    return read_gate(source, servers.artefact());
 }
 
 }  // namespace
@@ -158,8 +158,8 @@ Result<FenceSession> FenceSession::prepare(const MoveServers& servers, const std
     if (!signature) return signature.error();
     PP_TRY(source.exec("EXECUTE drift(" + quote_literal(signature->text(0, 0)) + "); EXECUTE sequences"));
 
-    if (servers.rows() != nullptr) {
-        auto statement = close_gate_statement(source, servers.move());
+    if (servers.shared_source()) {
+        auto statement = close_gate_statement(source, servers);
         if (!statement) return statement.error();
         fence.lock_statement_ = *std::move(statement);
         return fence;
@@ -263,7 +263,7 @@ Result<FenceLifter> FenceLifter::prepare(const MoveServers& servers) {
     lifter.session_ = std::move(*session);
     check_deadlocks_early(*lifter.session_);
     PP_TRY(lifter.session_->exec("SET synchronous_commit = on"));
-    auto statements = disable_statements(*lifter.session_, servers);
+    auto statements = servers.shared_source() ? Result<std::string>(open_gate_statement(servers)) : disable_statements(*lifter.session_, servers);
     if (!statements) return statements.error();
     auto triggers = read_triggers(*lifter.session_, servers.fence());
     if (!triggers) return triggers.error();

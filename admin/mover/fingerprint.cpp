@@ -36,7 +36,7 @@ std::string sums(const SourceTable& table) {
 }
 
 std::string where(const SourceTable& table, Side side) {
-    return side == Side::source ? table.where() : std::string();
+    return side == Side::source ? table.where() : table.target_where();
 }
 
 std::string keyed_query(const SourceTable& table, const std::vector<std::vector<std::string>>& columns, Side side) {

@@ -1,6 +1,6 @@
 // Fingerprints: queries that give the same answer on source and target exactly when the rows are the same (but for a
-// collision of two 64-bit hashes, summed over all rows), and the comparison of two answers. Of shared tables the source's
-// query takes the tenant's rows only; the target's takes all, since nobody else's may be there. Pure.
+// collision of two 64-bit hashes, summed over all rows), and the comparison of two answers. Of shared tables the query
+// takes the tenant's rows only; of the tenant's own database it takes all, since nobody else's may be there. Pure.
 #pragma once
 
 #include <cstdint>

@@ -228,6 +228,7 @@ Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Mess
     auto table = known_table(id);
     if (!table) return table.error();
     if ((*table)->tenant_column) return take_shared_change(**table, message);
+    if ((*table)->into_shared) return leave_behind(**table);
     const bool lenient = lenient_.contains(*table);
     if (!lenient) {
         const auto collected = applier_->collect(**table, message);
@@ -263,10 +264,20 @@ Result<void> Follower::take_shared_change(const SourceTable& table, const pgoutp
     const auto unfit = fail(ErrorKind::conflict, "a change of " + table.plain_name() + " doesn't fit the table's definition");
     auto filtered = filter_change(table, message);
     if (!filtered) return unfit;
+    const auto* update = std::get_if<pgoutput::Update>(&message);
+    if (table.into_shared) {
+        // What isn't the tenant's has no business there: it doesn't go along, and the comparison finds it.
+        if (recording_) changed_.add_change(table, message);
+        const auto* insert = std::get_if<pgoutput::Insert>(&message);
+        const auto objection = id_blocks_ == nullptr ? std::string()
+                               : insert != nullptr   ? id_blocks_->objection(table, insert->row)
+                               : update != nullptr   ? id_blocks_->objection(table, *update)
+                                                     : std::string();
+        if (filtered->fate != Fate::skip && !objection.empty()) return fail(ErrorKind::conflict, objection);
+    }
     if (filtered->fate == Fate::skip) return {};
     ++counters_->changes;
     counters_->changes_total->inc();
-    const auto* update = std::get_if<pgoutput::Update>(&message);
     const auto rows = lenient_.contains(&table) ? Rows::one_or_none : Rows::one;
     const bool is_insert = filtered->fate == Fate::insert;
     const bool is_update = filtered->fate == Fate::update || filtered->fate == Fate::update_or_missing;
@@ -287,7 +298,30 @@ Result<void> Follower::take_shared_change(const SourceTable& table, const pgoutp
     if (filtered->fate == Fate::update_or_missing) {
         return applier_->change_tracked(table, *statement, key_of_update + encode_key(table, update->row));
     }
-    return applier_->change(table, *statement, rows);
+    return applier_->change(table, *statement, !is_insert && is_to_come(table, message) ? Rows::one_or_none : rows);
+}
+
+// A row that came in from another tenant, and waits to be copied again, may be changed or leave before that: it isn't on the target yet. Its
+// key is kept, as the same changes come once more after a broken connection.
+bool Follower::is_to_come(const SourceTable& table, const pgoutput::Message& message) {
+    const auto found = missing_.find(&table);
+    if (found == missing_.end() || table.key.empty()) return false;
+    if (const auto* deletion = std::get_if<pgoutput::Delete>(&message)) return found->second.contains(encode_key(table, deletion->old_row));
+    const auto* update = std::get_if<pgoutput::Update>(&message);
+    if (update == nullptr) return false;
+    const auto& before = update->old_kind == pgoutput::OldRow::none ? update->row : update->old_row;
+    if (!found->second.contains(encode_key(table, before))) return false;
+    found->second.insert(encode_key(table, update->row));
+    return true;
+}
+
+// Everybody has a copy of a global table: what the tenant does to its own stays its own.
+Result<void> Follower::leave_behind(const SourceTable& table) {
+    // On the way there the copy on the target is everybody's, and the tenant's goes with its database.
+    if (servers_->way() == Way::there) return {};
+    ++left_behind_;
+    return applier_->run("INSERT INTO " + quote_ident(servers_->artefact()) + ".left_behind AS l VALUES (" + quote_literal(table.plain_name()) +
+                         ", 1) ON CONFLICT (name) DO UPDATE SET changes = l.changes + 1");
 }
 
 Result<void> Follower::take_truncate(const pgoutput::Truncate& truncate) {
@@ -295,9 +329,17 @@ Result<void> Follower::take_truncate(const pgoutput::Truncate& truncate) {
     for (const auto id : truncate.relations) {
         auto table = known_table(id);
         if (!table) return table.error();
-        tables.push_back(*table);
+        if ((*table)->into_shared && !(*table)->tenant_column) {
+            PP_TRY(leave_behind(**table));
+            continue;
+        }
         if (recording_) changed_.add_truncated(**table);
         lenient_.erase(*table);
+        if ((*table)->into_shared) {
+            PP_TRY(applier_->run(empty_statement(**table)));
+            continue;
+        }
+        tables.push_back(*table);
     }
     if (tables.empty()) return {};
     ++counters_->changes;

@@ -15,6 +15,7 @@
 
 #include "admin/mover/apply.hpp"
 #include "admin/mover/changed_rows.hpp"
+#include "admin/mover/id_blocks.hpp"
 #include "admin/mover/pgoutput.hpp"
 #include "admin/mover/replication_stream.hpp"
 #include "base/metrics.hpp"
@@ -67,6 +68,10 @@ class Follower {
     using MissingRows = std::map<const SourceTable*, std::unordered_set<std::string>>;
     [[nodiscard]] const MissingRows& missing() const { return missing_; }
     [[nodiscard]] MissingRows take_missing() { return std::exchange(missing_, {}); }
+    // The way into shared tables: rows are held against these blocks, which must outlive this.
+    void set_id_blocks(const IdBlocks* blocks) { id_blocks_ = blocks; }
+    // Changes of global tables seen since the beginning, which stay where they are. Each is counted in the target's transaction, too.
+    [[nodiscard]] std::uint64_t left_behind() const { return left_behind_; }
     // Waits for the answers of what was applied, without ending the target's transaction.
     [[nodiscard]] Result<void> settle(Deadline deadline);
     [[nodiscard]] Lsn end() const { return end_; }
@@ -85,6 +90,8 @@ class Follower {
     [[nodiscard]] Result<void> take_change(pgoutput::RelationId id, const pgoutput::Message& message);
     void count_change(const SourceTable& table, const pgoutput::Message& message);
     [[nodiscard]] Result<void> take_shared_change(const SourceTable& table, const pgoutput::Message& message);
+    [[nodiscard]] bool is_to_come(const SourceTable& table, const pgoutput::Message& message);
+    [[nodiscard]] Result<void> leave_behind(const SourceTable& table);
     [[nodiscard]] Result<void> note_tracked();
     [[nodiscard]] Result<void> take_truncate(const pgoutput::Truncate& truncate);
     [[nodiscard]] Result<const SourceTable*> known_table(pgoutput::RelationId id) const;
@@ -103,6 +110,8 @@ class Follower {
     ChangedRows changed_;
     std::set<const SourceTable*> lenient_;
     MissingRows missing_;
+    const IdBlocks* id_blocks_ = nullptr;
+    std::uint64_t left_behind_ = 0;
     bool recording_ = false;
     bool shared_ = false;  // some table has other tenants' rows too
 

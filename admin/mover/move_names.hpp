@@ -27,6 +27,11 @@ enum class Way { there, back };
 [[nodiscard]] inline std::string barrier_name(MoveId move, Way way, std::uint32_t number) {
     return artefact_name(move, way) + "_barrier_" + std::to_string(number);
 }
+// The comment by which a database that a move made is told from others of its name. `made_as`: what it was called when it was made, which
+// no other database of any move ever was.
+[[nodiscard]] inline std::string database_mark(std::string_view made_as) {
+    return "pgporter: made as " + std::string(made_as);
+}
 // The content of the message that begins each transaction in which a move applies changes: whoever follows that server's
 // stream knows by it that they aren't the application's.
 inline constexpr std::string_view applied_mark = "applied";

@@ -204,9 +204,9 @@ Result<void> MoveRun::find_servers() {
     auto servers = MoveServers::find(ports_.config, *snapshot, record_.source, record_.target, interrupt_, record_.id);
     if (!servers) return servers.error();
     servers_.emplace(std::move(*servers));
-    if (record_.source.kind != PlacementKind::rows) return {};
+    if (!record_.source.schema.empty()) return {};
     if (const auto tenant = snapshot->find_tenant(record_.request.tenant)) {
-        servers_->set_rows(shared_rows_of(*snapshot, *tenant, record_.source));
+        servers_->set_rows(shared_rows_of(*snapshot, *tenant, record_.target.kind == PlacementKind::rows ? record_.target : record_.source));
     }
     return {};
 }
@@ -316,6 +316,7 @@ void MoveRun::finish() {
             PP_TRY(undo_records(ports_.journal, *servers_, [](const CleanupRecord& record) {
                 return record.when == CleanupWhen::always && !kept_until_complete(record);
             }));
+            if (servers_->shared_target()) PP_TRY(welcome_rows());
             auto way_back = has_way_back();
             if (!way_back) return way_back.error();
             std::string refused;
@@ -345,16 +346,21 @@ Result<void> MoveRun::drop_source() {
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;
-    auto users = read_outside_users(source, record_.source.schema);
+    const auto read = servers_->read_shared_schemas();
+    if (!read && read.error().kind == ErrorKind::not_found) return {};  // all gone already
+    if (!read) return read;
+    auto users = read_outside_users(source, servers_->schemas());
     if (!users) return users.error();
     if (!users->empty()) {
         return fail(ErrorKind::conflict, users->front() + " still uses the tenant's old schema", {},
                     "drop it, then this goes on by itself");
     }
-    return retry_locks(interrupt_, 600, [&] {
-        return locked_transaction(source, ports_.config.mover.lock_timeout_ms,
-                                  "DROP SCHEMA IF EXISTS " + quote_ident(record_.source.schema) + " CASCADE");
-    });
+    for (const auto& schema : servers_->schemas().names()) {
+        PP_TRY(retry_locks(interrupt_, 600, [&] {
+            return locked_transaction(source, ports_.config.mover.lock_timeout_ms, "DROP SCHEMA IF EXISTS " + quote_ident(schema) + " CASCADE");
+        }));
+    }
+    return {};
 }
 
 // Another instance that follows the way back leaves it when it reads that the move is opened; one that rolls it back is waited for.
@@ -369,7 +375,44 @@ bool MoveRun::own_to_complete() {
     return true;
 }
 
+// The way back has brought everything that was written to the target. Whatever differs was written past the fence: by somebody who has
+// switched its triggers off, as only an owner or a superuser can.
+Result<std::string> MoveRun::find_late_writes() {
+    auto way_back = has_way_back();
+    if (!way_back) return way_back.error();
+    if (!*way_back) return std::string();
+    note("comparing the source with the target before its data goes");
+    save_progress();
+    auto lost = way_back_lost();
+    if (!lost) return lost.error();
+    if (!lost->empty()) return std::string();
+    auto turned = turn_round();
+    if (turned) {
+        const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
+        verifier_.emplace(*servers_, tables_, *follower_, jobs);
+        turned = verify_everything();
+    }
+    const bool differs = verifier_.has_value() && !turned && turned.error().kind == ErrorKind::conflict;
+    close_sessions();
+    auto facing = servers_->facing(Way::there);
+    servers_.emplace(std::move(facing));
+    if (turned) return std::string();
+    const auto& error = turned.error();
+    if (differs) return error.message;
+    const bool passes = error.kind == ErrorKind::unavailable || error.kind == ErrorKind::timeout || error.kind == ErrorKind::cancelled;
+    if (passes) return error;
+    return std::string();  // definitions have changed, say: it can't be compared, as it couldn't be rolled back
+}
+
 void MoveRun::run_complete() {
+    complete(Completion::checked);
+}
+
+void MoveRun::run_complete_unchecked() {
+    complete(Completion::unchecked);
+}
+
+void MoveRun::complete(Completion completion) {
     if (!own_to_complete()) return;
     interrupt_.shield(Shield::cancel);
     // A rollback may have been quicker.
@@ -384,6 +427,13 @@ void MoveRun::run_complete() {
     for (;;) {
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
+            if (completion == Completion::checked) {
+                auto late = find_late_writes();
+                if (!late) return late.error();
+                late_writes_ = *std::move(late);
+                if (!late_writes_.empty()) return {};
+                completion = Completion::unchecked;
+            }
             // From here on there is no way back, whoever goes on with this.
             if (record_.state == MoveState::reversing) PP_TRY(enter(MoveState::opened, "the move is being completed"));
             PP_TRY(undo_way_back());
@@ -393,9 +443,21 @@ void MoveRun::run_complete() {
             // What is left belongs to the tenant now.
             auto records = ports_.journal.open_cleanups(record_.id);
             if (!records) return records.error();
-            for (const auto& record : *records) PP_TRY(ports_.journal.cleanup_done(record.id));
+            for (const auto& record : *records) {
+                if (record.kind == ArtefactKind::target_database) PP_TRY(keep_database(record, *servers_));
+                PP_TRY(ports_.journal.cleanup_done(record.id));
+            }
             return enter(MoveState::completed, "the source's data is gone");
         }();
+        if (done && !late_writes_.empty()) {
+            observer_->registry.counter("pgporter_move_late_writes_total", "Moves that weren't completed, as the source had what the target hadn't.").inc();
+            late_writes_ = "not completed: " + late_writes_ + "; somebody has written past the fence: see what it was, then complete with force";
+            log::warning("move_late_writes", {{"move", std::to_string(record_.id.value)},
+                                              {"tenant", record_.request.tenant},
+                                              {"reason", utf8_only(late_writes_)}});
+            completes_.store(false);
+            return follow_way_back();
+        }
         if (done) break;
         note("completing: " + done.error().message);
         save_progress();

@@ -19,9 +19,11 @@
 #include "admin/mover/definitions.hpp"
 #include "admin/mover/fence.hpp"
 #include "admin/mover/follow.hpp"
+#include "admin/mover/id_blocks.hpp"
 #include "admin/mover/interrupt.hpp"
 #include "admin/mover/mover.hpp"
 #include "admin/mover/publication_watch.hpp"
+#include "admin/mover/row_fence.hpp"
 #include "admin/mover/verify.hpp"
 
 namespace pgporter {
@@ -40,7 +42,8 @@ class MoveRun {
     // Thread bodies. Each returns when the move has ended, or waits for an operator (opened), or was told to stop.
     void run();           // a new move
     void recover();       // one that a dead process left: aborted before the flip, finished after it
-    void run_complete();  // drops the source's data of an opened move
+    void run_complete();  // drops the source's data of an opened move, when it is what the target has
+    void run_complete_unchecked();
     void tidy_opened();   // one that lost its way back and what that was made of
 
     void cancel() { interrupt_.cancel(); }
@@ -52,6 +55,8 @@ class MoveRun {
         is_owner_.store(false);
         ownership_.reset();
     }
+    void begin_to_complete() { completes_.store(true); }  // before run_complete()
+    [[nodiscard]] bool completes() const { return completes_.load(); }
     [[nodiscard]] bool is_owner() const { return is_owner_.load(); }  // else another instance may be at work on it
     [[nodiscard]] MoveRecord record() const;
     // After recover(): undone because its instance had ended; nobody cancelled it, so that it may begin anew.
@@ -71,9 +76,12 @@ class MoveRun {
     void tick();
     void save_progress();
     void abort(const Error& why);
+    void complete(Completion completion);
+    [[nodiscard]] Result<std::string> find_late_writes();  // what the source has that the target hasn't; empty: nothing, or nobody can tell
     [[nodiscard]] Result<void> drop_source();
     [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
-    [[nodiscard]] Result<void> publish_unless_harmful(const std::string& statement);
+    [[nodiscard]] Result<void> delete_source_rows(ServerSession& source, const Gate& gate);
+    [[nodiscard]] Result<void> publish_unless_harmful(ServerSession& source, const MoveServers& servers, const std::string& statement);
     [[nodiscard]] Result<void> wait_for_target_entry();
     [[nodiscard]] Result<void> adopt_shared_schemas();
     [[nodiscard]] Result<void> adopt_database_settings();
@@ -133,6 +141,16 @@ class MoveRun {
     [[nodiscard]] Result<void> look_at_definition();
     [[nodiscard]] std::string definition_refusal() const;
     [[nodiscard]] Result<void> check_rollback();
+    // shared_target.cpp: the way into shared tables
+    [[nodiscard]] Result<void> prepare_shared_target(const MoveServers& servers, ServerSession& shared, ServerSession& own);
+    [[nodiscard]] Result<void> recall_shared_rows(ServerSession& shared);
+    [[nodiscard]] Result<void> mark_tables_into_shared(ServerSession& own);
+    [[nodiscard]] Result<void> check_return_to_shared();
+    [[nodiscard]] Result<void> check_global_references(ServerSession& shared);
+    [[nodiscard]] Result<void> make_room_for_rows();
+    [[nodiscard]] std::vector<SourceTable> tables_to_share() const;
+    [[nodiscard]] Result<void> check_arrived_rows();
+    [[nodiscard]] Result<void> welcome_rows();
     [[nodiscard]] Result<void> follow_until_asked();
     [[nodiscard]] Result<std::string> way_back_lost();  // why; empty: it isn't
     [[nodiscard]] Result<void> give_up_way_back(const std::string& why);
@@ -148,6 +166,7 @@ class MoveRun {
     std::atomic<bool> rollback_requested_{false};
     std::atomic<bool> leaving_{false};
     std::atomic<bool> is_owner_{false};
+    std::atomic<bool> completes_{false};
     bool in_pause_ = false;
     bool orphaned_ = false;
     std::chrono::steady_clock::time_point saved_at_;
@@ -165,6 +184,7 @@ class MoveRun {
     std::set<const SourceTable*> rewritten_;             // since then, until they were copied
     CopyCounters copied_;
     FollowCounters followed_;
+    IdBlocks id_blocks_;  // of the way into shared tables
     std::optional<Follower> follower_;
     std::optional<Verifier> verifier_;
     std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
@@ -173,8 +193,10 @@ class MoveRun {
     std::uint64_t markers_ = 0;
     std::optional<FenceLifter> lifter_;  // of the source's fence, for the flip back
     std::string rollback_refused_;       // why this move has no way back, known from preflight
+    std::string late_writes_;            // why it isn't completed
     bool way_back_made_ = false;
     bool definition_changed_ = false;  // on the target, since the flip
+    std::uint64_t left_behind_known_ = 0;  // of Follower::left_behind(): what was looked at before the pause
 };
 
 // Who keeps a slot from being made on this server: transactions with an id.

@@ -19,7 +19,7 @@ Result<MoveServers> MoveServers::find(const Config& config, const Snapshot& snap
     servers.move_ = move;
     servers.source_ = source;
     servers.target_ = target;
-    if (source.kind != PlacementKind::rows) servers.schemas_ = SchemaList(source.schema);
+    if (!source.schema.empty()) servers.schemas_ = SchemaList(source.schema);
     return servers;
 }
 
@@ -36,7 +36,9 @@ Result<void> MoveServers::read_shared_schemas() {
     if (!rows_) return {};
     auto session = source();
     if (!session) return session.error();
-    auto schemas = pgporter::read_shared_schemas(**session, *rows_);
+    auto rows = *rows_;
+    if (!shared_source()) rows.other_schemas.clear();  // those are in the shared database
+    auto schemas = pgporter::read_shared_schemas(**session, rows);
     if (!schemas) return schemas.error();
     schemas_ = *std::move(schemas);
     return {};

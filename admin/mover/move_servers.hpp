@@ -51,14 +51,19 @@ class MoveServers {
     [[nodiscard]] const Placement& source_placement() const { return source_; }
     [[nodiscard]] const Placement& target_placement() const { return target_; }
     [[nodiscard]] const std::string& schema() const { return source_.schema; }
-    // The schemas that the move is about. Of a tenant that is rows: empty before read_shared_schemas().
+    // The schemas that the move is about. Of a tenant without a schema of its own: empty before read_shared_schemas().
     [[nodiscard]] const SchemaList& schemas() const { return schemas_; }
-    // Null: the tenant isn't rows of shared tables.
+    // Null: the tenant has a schema of its own. Else it is rows of shared tables at one end, or was: what moves is whole databases' schemas.
     [[nodiscard]] const SharedRows* rows() const { return rows_ ? &*rows_ : nullptr; }
+    // At which of the ends, as these face.
+    [[nodiscard]] bool shared_source() const { return source_.kind == PlacementKind::rows; }
+    [[nodiscard]] bool shared_target() const { return target_.kind == PlacementKind::rows; }
     void set_rows(SharedRows rows) { rows_ = std::move(rows); }
     [[nodiscard]] Result<void> read_shared_schemas();
     // For people: what the move is about.
-    [[nodiscard]] std::string what_moves() const { return rows_ ? "the shared tables" : "schema " + source_.schema; }
+    [[nodiscard]] std::string what_moves() const {
+        return shared_source() ? "the shared tables" : source_.schema.empty() ? "the tenant's database" : "schema " + source_.schema;
+    }
     [[nodiscard]] MoveId move() const { return move_; }
     [[nodiscard]] Way way() const { return way_; }
     [[nodiscard]] MoveServers facing(Way way) const;

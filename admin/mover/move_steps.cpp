@@ -5,6 +5,7 @@
 #include "admin/mover/preflight.hpp"
 #include "admin/mover/row_fence.hpp"
 #include "admin/mover/statistics.hpp"
+#include "catalog/step_outcome.hpp"
 
 namespace pgporter {
 namespace {
@@ -76,7 +77,10 @@ Result<void> MoveRun::create_target_database() {
     auto& server = **opened;
     auto exists = server.exec("SELECT 1 FROM pg_database WHERE datname = $1", {record_.target.database});
     if (!exists) return exists.error();
-    if (!exists->empty()) return {};
+    if (!exists->empty()) {
+        if (servers_->rows() == nullptr) return {};
+        return fail(ErrorKind::conflict, "somebody else made the target database in the meantime");
+    }
     const bool providers = source_->server_version() >= 150000;
     auto traits = source_->exec(std::string("SELECT pg_encoding_to_char(encoding), datcollate, datctype, ") +
                                 (providers ? "datlocprovider, " : "'c', ") +
@@ -85,18 +89,23 @@ Result<void> MoveRun::create_target_database() {
                                                                        : "daticulocale") +
                                 " FROM pg_database WHERE datname = current_database()");
     if (!traits) return traits.error();
-    auto statement = "CREATE DATABASE " + quote_ident(record_.target.database) + " TEMPLATE template0 ENCODING " +
+    auto token = new_step_token();
+    if (!token) return token.error();
+    const auto made_as = artefact_name(record_.id) + "_" + token->substr(0, 12);
+    auto statement = "CREATE DATABASE " + quote_ident(made_as) + " TEMPLATE template0 ENCODING " +
                      quote_literal(traits->text(0, 0)) + " LC_COLLATE " + quote_literal(traits->text(0, 1)) +
                      " LC_CTYPE " + quote_literal(traits->text(0, 2));
     if (traits->text(0, 3) == "i") statement += " LOCALE_PROVIDER icu ICU_LOCALE " + quote_literal(traits->text(0, 4));
     if (traits->text(0, 3) == "b")
         statement += " LOCALE_PROVIDER builtin BUILTIN_LOCALE " + quote_literal(traits->text(0, 4));
-    PP_TRY(record_artefact(ArtefactKind::target_database, CleanupWhen::after_abort, record_.target,
-                           record_.target.database));
-    auto created = server.exec(statement);
-    if (created) return {};
-    if (created.error().sqlstate != "42P04") return created.error();
-    return somebody_was_quicker(ArtefactKind::target_database);
+    // Marked before it gets its name: whoever undoes the move drops what bears the mark, never somebody else's database of that name.
+    PP_TRY(record_artefact(ArtefactKind::target_database, CleanupWhen::after_abort, record_.target, made_as));
+    PP_TRY(server.exec(statement));
+    PP_TRY(server.exec("COMMENT ON DATABASE " + quote_ident(made_as) + " IS " + quote_literal(database_mark(made_as))));
+    auto named = server.exec("ALTER DATABASE " + quote_ident(made_as) + " RENAME TO " + quote_ident(record_.target.database));
+    if (named) return {};
+    if (named.error().sqlstate != "42P04") return named.error();
+    return fail(ErrorKind::conflict, "somebody else made the target database at the same moment");
 }
 
 // It isn't ours, and must never be dropped for ours.
@@ -109,8 +118,7 @@ Error MoveRun::somebody_was_quicker(ArtefactKind kind) {
         if (!done) return done.error();
     }
     return fail(ErrorKind::conflict,
-                std::string("somebody else made the target ") +
-                    (kind == ArtefactKind::target_database ? "database" : "schema") + " at the same moment");
+                "somebody else made the target schema at the same moment");
 }
 
 // In a database with neighbours: by a statement of its own, which tells whether the schema is ours.
@@ -154,7 +162,8 @@ Result<void> MoveRun::step_schema() {
     auto tables = read_tables(*source_, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
-    if (servers_->rows() != nullptr) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
+    if (servers_->shared_target()) return make_room_for_rows();
+    if (servers_->shared_source()) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
     auto indexes = read_identity_indexes(*source_, servers_->schemas());
     if (!indexes) return indexes.error();
 
@@ -167,7 +176,6 @@ Result<void> MoveRun::step_schema() {
         PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
         if (record_.target.kind == PlacementKind::schema) PP_TRY(create_target_schema());
     } else {
-        PP_TRY(record_artefact(ArtefactKind::catalog_database, CleanupWhen::after_abort, record_.target, record_.target.database));
         PP_TRY(ports_.journal.describe_target_database(record_.id));
     }
     PP_TRY(adopt_shared_schemas());
@@ -180,21 +188,21 @@ Result<void> MoveRun::step_gate() {
     PP_TRY(enter(MoveState::gate, "preparing the fence on the source, disabled"));
     PP_TRY(
         record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.source, artefact_name(record_.id)));
-    if (servers_->rows() == nullptr) {
+    if (!servers_->shared_source()) {
         PP_TRY(create_fence_function(*source_, *servers_));
     } else {
         PP_TRY(create_row_fence(*source_, *servers_));
     }
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.source, fence_name(record_.id)));
     // Of shared tables they come last: each write of the tenant pays for them.
-    return servers_->rows() != nullptr ? Result<void>{} : install_fence_triggers(*source_, *servers_, tables_);
+    return servers_->shared_source() ? Result<void>{} : install_fence_triggers(*source_, *servers_, tables_);
 }
 
 Result<void> MoveRun::step_slot() {
     PP_TRY(enter(MoveState::slot, "starting to collect the source's changes"));
     const auto name = artefact_name(record_.id);
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
-    PP_TRY(publish_unless_harmful(publication_statement(name, tables_)));
+    PP_TRY(publish_unless_harmful(*source_, *servers_, publication_statement(name, tables_)));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
     auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
@@ -220,7 +228,7 @@ Result<void> MoveRun::step_slot() {
 Result<void> MoveRun::step_copy() {
     PP_TRY(enter(MoveState::copy, "copying the rows"));
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
-    PP_TRY(copy_tables(*servers_, tables_, snapshot_, jobs, copied_, [this] { tick(); }));
+    PP_TRY(copy_tables(*servers_, servers_->shared_target() ? tables_to_share() : tables_, snapshot_, jobs, copied_, [this] { tick(); }));
     snapshot_keeper_.reset();
     auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
@@ -232,6 +240,7 @@ Result<void> MoveRun::step_copy() {
 
 Result<void> MoveRun::step_index() {
     PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
+    if (servers_->shared_target()) return check_arrived_rows();
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     PP_TRY(definitions_->restore_after_data(*servers_, jobs));
     definitions_.reset();
@@ -262,9 +271,9 @@ Result<void> MoveRun::emit_marker(const std::string& content) {
 
 Result<void> MoveRun::step_catchup() {
     PP_TRY(enter(MoveState::catchup, "applying what was written since the copy began"));
-    PP_TRY(
-        record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
-    {
+    if (!servers_->shared_target()) {
+        PP_TRY(
+            record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
         auto target = servers_->target();
         if (!target) return target.error();
         PP_TRY(create_progress_table(**target, *servers_, signature_));
@@ -274,6 +283,7 @@ Result<void> MoveRun::step_catchup() {
     follower_.emplace(*servers_, tables_, std::move(*path), followed_);
     follower_->set_tick([this] { tick(); });
     follower_->be_lenient_with(rewritten_);
+    if (servers_->shared_target()) follower_->set_id_blocks(&id_blocks_);
     PP_TRY(follower_->connect());
     // A marker written now is seen when everything before it has been applied; when that takes no time, the target has
     // caught up.

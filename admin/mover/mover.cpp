@@ -23,7 +23,6 @@ class Mover::Impl {
     struct Entry {
         std::unique_ptr<MoveRun> run;
         std::atomic<bool> ended{false};
-        bool completes = false;
         std::unique_ptr<Entry> previous;  // of the same move: its thread ends before this one's begins its work
         std::thread thread;
     };
@@ -32,7 +31,7 @@ class Mover::Impl {
     Result<MoveRecord> start(const MoveRequest& request);
     Result<MoveRecord> cancel(MoveId move);
     Result<MoveRecord> cutover(MoveId move);
-    Result<MoveRecord> complete(MoveId move);
+    Result<MoveRecord> complete(MoveId move, Completion completion);
     Result<MoveRecord> rollback(MoveId move);
     Result<MoveRecord> find(MoveId move);
     Result<std::vector<MoveRecord>> list();
@@ -101,7 +100,9 @@ Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const
     if (source.cluster == request.cluster && source.database == request.database) {
         return fail(ErrorKind::invalid, "the tenant lives in that database already");
     }
-    const auto kind = request.kind == MoveKind::demote ? PlacementKind::schema : PlacementKind::database;
+    // Without a schema of its own it was rows of shared tables, and can only be that again.
+    const auto shared = source.schema.empty() ? PlacementKind::rows : PlacementKind::schema;
+    const auto kind = request.kind == MoveKind::demote ? shared : PlacementKind::database;
     ends.target = {kind, request.cluster, request.database, source.schema};
     return ends;
 }
@@ -127,12 +128,13 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
     auto servers = MoveServers::find(ports_.config, *ends->snapshot, ends->tenant->placement, ends->target,
                                      preflight_interrupt_, MoveId{});
     if (!servers) return servers.error();
-    if (ends->tenant->placement.kind == PlacementKind::rows) {
-        servers->set_rows(shared_rows_of(*ends->snapshot, *ends->tenant, ends->tenant->placement));
+    const bool has_schema = !ends->tenant->placement.schema.empty();
+    if (!has_schema) {
+        servers->set_rows(shared_rows_of(*ends->snapshot, *ends->tenant, servers->shared_target() ? ends->target : ends->tenant->placement));
         PP_TRY(servers->read_shared_schemas());
     }
     auto report = run_preflight(*servers);
-    if (report && ends->tenant->placement.kind == PlacementKind::rows) {
+    if (report && !has_schema) {
         check_target_entry(ports_.config, *ends->snapshot, *ends->tenant, ends->target, *report);
     }
     const auto fits = check_kind(*ends->tenant, request.kind);
@@ -148,7 +150,7 @@ Result<PreflightReport> Mover::Impl::preflight(const MoveRequest& request) {
 // What no move handles yet; each tenant has at most one such reason.
 std::optional<MoveBlocker> Mover::Impl::not_movable(const Ends& ends) {
     const Tenant& tenant = *ends.tenant;
-    if (tenant.placement.kind == PlacementKind::rows) return std::nullopt;
+    if (tenant.placement.schema.empty()) return std::nullopt;
     const auto& shared = ends.target.kind == PlacementKind::schema ? ends.target : tenant.placement;
     const Database* database = ends.snapshot->find_database(shared.cluster, shared.database);
     if (database == nullptr || (database->isolation == Isolation::app && database->tenant_setting.empty())) return std::nullopt;
@@ -163,8 +165,8 @@ void Mover::Impl::launch(MoveRecord record, void (MoveRun::*body)()) {
     auto entry = std::make_unique<Entry>();
     auto* raw = entry.get();
     const auto id = record.id;
-    entry->completes = body == &MoveRun::run_complete;
     entry->run = std::make_unique<MoveRun>(ports_, std::move(record), observer_);
+    if (body == &MoveRun::run_complete || body == &MoveRun::run_complete_unchecked) entry->run->begin_to_complete();
     if (const auto running = entries_.find(id); running != entries_.end()) entry->previous = std::move(running->second);
     entry->thread = std::thread([this, raw, body, id] {
         if (raw->previous) {
@@ -269,7 +271,7 @@ Result<MoveRecord> Mover::Impl::cutover(MoveId move) {
     return fail(ErrorKind::conflict, "the move isn't waiting for a cutover here");
 }
 
-Result<MoveRecord> Mover::Impl::complete(MoveId move) {
+Result<MoveRecord> Mover::Impl::complete(MoveId move, Completion completion) {
     const std::lock_guard lock(mutex_);
     if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
     reap();
@@ -280,7 +282,7 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move) {
     const auto running = entries_.find(move);
     if (running != entries_.end()) {
         // The thread that opened it is on its last lines and is waited for; one that completes it already is enough.
-        if (running->second->completes) return *found;
+        if (running->second->run->completes()) return *found;
         running->second->run->leave_way_back();
     }
     const bool is_ours = running != entries_.end() && running->second->run->is_owner();
@@ -288,7 +290,7 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move) {
         // Where another instance follows the way back, it leaves when it reads this.
         PP_TRY(ports_.journal.advance(move, MoveState::reversing, MoveState::opened, "the move is being completed"));
     }
-    launch(*found, &MoveRun::run_complete);
+    launch(*found, completion == Completion::checked ? &MoveRun::run_complete : &MoveRun::run_complete_unchecked);
     return *found;
 }
 
@@ -297,7 +299,7 @@ Result<MoveRecord> Mover::Impl::rollback(MoveId move) {
         const std::lock_guard lock(mutex_);
         const auto entry = entries_.find(move);
         const bool is_ours = entry != entries_.end() && entry->second->run->is_owner();
-        if (is_ours && !entry->second->ended.load() && !entry->second->completes) {
+        if (is_ours && !entry->second->ended.load() && !entry->second->run->completes()) {
             auto record = entry->second->run->record();
             const bool may_ask = record.state == MoveState::reversing ||
                                  (record.state == MoveState::opened && record.rollback_refused.empty());
@@ -350,7 +352,7 @@ std::size_t Mover::Impl::moves_at_work() const {
     std::size_t count = 0;
     for (const auto& [id, entry] : entries_) {
         const auto state = entry->run->record().state;
-        if (entry->completes || (state != MoveState::opened && state != MoveState::reversing)) ++count;
+        if (entry->run->completes() || (state != MoveState::opened && state != MoveState::reversing)) ++count;
     }
     return count;
 }
@@ -408,8 +410,8 @@ Result<MoveRecord> Mover::cancel(MoveId move) {
 Result<MoveRecord> Mover::cutover(MoveId move) {
     return impl_->cutover(move);
 }
-Result<MoveRecord> Mover::complete(MoveId move) {
-    return impl_->complete(move);
+Result<MoveRecord> Mover::complete(MoveId move, Completion completion) {
+    return impl_->complete(move, completion);
 }
 Result<MoveRecord> Mover::rollback(MoveId move) {
     return impl_->rollback(move);

@@ -42,6 +42,8 @@ struct MoveEvent {
     MoveRecord record;
 };
 
+enum class Completion { checked, unchecked };
+
 class Mover {
   public:
     struct Ports {
@@ -63,8 +65,9 @@ class Mover {
     [[nodiscard]] Result<MoveRecord> cancel(MoveId move);  // conflict: past the flip, or finished
     [[nodiscard]] Result<MoveRecord> cutover(
         MoveId move);  // for a move with request.cutover == false, or one out of attempts
-    // Drops the source's data; conflict unless `opened` or `reversing`.
-    [[nodiscard]] Result<MoveRecord> complete(MoveId move);
+    // Drops the source's data; conflict unless `opened` or `reversing`. With a way back it is first compared with the target once more: a
+    // difference is a write that somebody has got past the fence; then the move stays `reversing` and its note says so.
+    [[nodiscard]] Result<MoveRecord> complete(MoveId move, Completion completion = Completion::checked);
     // Back to the source with everything that was written since; conflict unless `reversing`.
     [[nodiscard]] Result<MoveRecord> rollback(MoveId move);
     [[nodiscard]] Result<MoveRecord> find(MoveId move);      // with the progress of this moment

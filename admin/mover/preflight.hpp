@@ -31,6 +31,8 @@ void check_target_entry(const Config& config, const Snapshot& snapshot, const Te
 [[nodiscard]] Result<void> check_way_back(ServerSession& source, const MoveServers& servers, PreflightReport& report);
 [[nodiscard]] Result<void> check_shared_rows(ServerSession& source, const MoveServers& servers,
                                              PreflightReport& report);
+// A demote into shared tables: whether they are there and fit, and have room for the tenant's rows.
+[[nodiscard]] Result<void> check_shared_target(ServerSession& source, const MoveServers& servers, PreflightReport& report);
 [[nodiscard]] Result<void> check_target(ServerSession& source, const MoveServers& servers, PreflightReport& report);
 
 // An extension that the schema's objects need.

@@ -42,22 +42,7 @@ Result<void> try_replica_role_here(ServerSession& source, const MoveServers& ser
     return rolled_back ? Result<void>{} : Result<void>{rolled_back.error()};
 }
 
-Result<void> warn_of_keys(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
-    auto unique = source.exec(
-        "SELECT format('%s on %I.%I', x.relname, n.nspname, c.relname) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
-        "JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $2 AND NOT a.attisdropped "
-        "WHERE n.nspname = ANY ($1::text[]) AND i.indisunique AND NOT c.relispartition AND NOT a.attnum = ANY (i.indkey) "
-        "AND NOT (i.indnkeyatts = 1 AND (SELECT k.atttypid FROM pg_attribute k WHERE k.attrelid = c.oid AND k.attnum = i.indkey[0]) "
-        "= 'uuid'::regtype) ORDER BY 1",
-        {servers.schemas().as_array(), servers.rows()->column});
-    if (!unique) return unique.error();
-    for (int row = 0; row < unique->count(); ++row) {
-        warn(report, "unique_without_tenant", unique->string(row, 0),
-             "the unique index doesn't contain the tenant column: what the tenant writes in its own database may collide with others' "
-             "rows, should it come back",
-             "add the tenant column to it, if the tenant is ever to come back with what it wrote");
-    }
+Result<void> warn_of_nulls(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
     auto nullable = source.exec(
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $2 AND NOT a.attisdropped "
@@ -114,11 +99,13 @@ void check_target_entry(const Config& config, const Snapshot& snapshot, const Te
               "add the role to server_logins for cluster " + target.cluster);
     }
     const auto* there = snapshot.find_database(target.cluster, target.database);
-    if (here == nullptr || there == nullptr) return;
+    static const Database unnamed;
+    if (there == nullptr) return;
+    if (here == nullptr) here = &unnamed;
     if (here->isolation == there->isolation && here->tenant_setting == there->tenant_setting) return;
     block(report, "target_entry_differs", target.cluster + "/" + target.database,
           "the target database's entry in the catalog has another isolation or tenant_setting than the source's",
-          "make them the same, or remove the entry: the move makes it");
+          target.kind == PlacementKind::rows ? "make them the same" : "make them the same, or remove the entry: the move makes it");
 }
 
 Result<void> check_shared_rows(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
@@ -140,7 +127,7 @@ Result<void> check_shared_rows(ServerSession& source, const MoveServers& servers
     if (!tables) return tables.error();
     PP_TRY(try_to_see_all_rows(source, *tables, servers, report));
     PP_TRY(try_replica_role_here(source, servers, report));
-    PP_TRY(warn_of_keys(source, servers, report));
+    PP_TRY(warn_of_nulls(source, servers, report));
     if (!report.blockers.empty()) return {};  // what follows needs sound tables
     auto marked = mark_shared_tables(source, rows, *tables);
     if (!marked) {

@@ -35,7 +35,7 @@ const std::string references = members + R"sql(, outside AS (
    WHERE d.refobjid >= 16384 AND NOT (d.refclassid = 'pg_namespace'::regclass AND d.refobjid IN (SELECT oid FROM ns))
      AND NOT EXISTS (SELECT FROM members o WHERE o.classid = d.refclassid AND o.objid = d.refobjid)
      AND NOT (d.classid = 'pg_trigger'::regclass
-              AND EXISTS (SELECT FROM pg_trigger f WHERE f.oid = d.objid AND f.tgname LIKE 'pgporter\_fence\_%'))
+              AND EXISTS (SELECT FROM pg_trigger f WHERE f.oid = d.objid AND f.tgname ~ '^pgporter_(back_)?fence_'))
 ), owned AS (
   SELECT o.*, CASE WHEN o.refclassid = 'pg_extension'::regclass THEN o.refobjid ELSE e.refobjid END AS extension
     FROM outside o LEFT JOIN pg_depend e ON e.classid = o.refclassid AND e.objid = o.refobjid AND e.deptype = 'e'
@@ -144,7 +144,7 @@ const std::vector<Finding>& blockers() {
          "t.tgrelid "
          "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1::text[]) AND NOT t.tgisinternal AND t.tgenabled IN "
          "('A', 'R') "
-         "AND t.tgname NOT LIKE 'pgporter\\_fence\\_%'",
+         "AND t.tgname !~ '^pgporter_(back_)?fence_'",
          "a trigger that fires for replicated changes too would repeat its effects on the target",
          "ALTER TABLE ... ENABLE TRIGGER (without ALWAYS or REPLICA) for the time of the move"},
         {"rule_always",
@@ -157,7 +157,7 @@ const std::vector<Finding>& blockers() {
         {"fence_left_over",
          "SELECT format('%s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t JOIN pg_class c ON c.oid = "
          "t.tgrelid "
-         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1::text[]) AND t.tgname LIKE 'pgporter\\_fence\\_%'",
+         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1::text[]) AND t.tgname ~ '^pgporter_(back_)?fence_'",
          "the fence of another move is on the table",
          "let that move end, or drop the trigger if no catalog knows that move"},
     };
@@ -303,7 +303,7 @@ Result<std::vector<std::string>> read_needed_roles(ServerSession& source, const 
 Result<void> check_source_schema(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
     PP_TRY(look(source, servers, blockers(), report.blockers));
     PP_TRY(look(source, servers, warnings(), report.warnings));
-    if (servers.rows() != nullptr) return check_shared_rows(source, servers, report);
+    if (servers.shared_source()) return check_shared_rows(source, servers, report);
     auto tables = read_tables(source, servers.schemas());
     if (!tables) return tables.error();
     for (const auto& table : *tables) {

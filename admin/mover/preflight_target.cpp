@@ -193,9 +193,10 @@ Result<void> check_target(ServerSession& source, const MoveServers& servers, Pre
         return {};
     }
     PP_TRY(check_roles(source, server, servers, report));
-    if (servers.rows() != nullptr) PP_TRY(check_target_for_rows(source, server, servers, facts->flag(0, 2), report));
+    if (servers.shared_target() && facts->flag(0, 2)) return check_shared_target(source, servers, report);
+    if (servers.rows() != nullptr && !servers.shared_target()) PP_TRY(check_target_for_rows(source, server, servers, facts->flag(0, 2), report));
     if (facts->flag(0, 2)) return servers.rows() != nullptr ? Result<void>{} : check_existing_database(source, servers, report);
-    if (servers.target_placement().kind == PlacementKind::schema) {
+    if (servers.target_placement().kind != PlacementKind::database) {
         block(report, "target_missing", servers.target_placement().database, "there is no such database to share",
               "name the shared database that the tenant shall live in");
         return {};

@@ -1,5 +1,8 @@
 // What a move needs for its way back, seen before it begins. What is missing is a warning, not a blocker: the move can do
 // without, and then says so from `opened` on.
+#include <set>
+
+#include "admin/mover/id_blocks.hpp"
 #include "admin/mover/preflight.hpp"
 
 namespace pgporter {
@@ -45,13 +48,46 @@ Result<void> check_target_stream(ServerSession& server, const MoveServers& serve
     return {};
 }
 
+// What the tenant writes in its own database must not meet others' rows when it comes back.
+Result<void> check_shared_indexes(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
+    auto unsafe = find_unsafe_indexes(source, servers);
+    if (!unsafe) return unsafe.error();
+    for (const auto& index : *unsafe) {
+        warn(report, index,
+             "the unique index " + index + " doesn't contain the tenant column, and its values are neither uuids nor drawn from a sequence that has "
+             "room: what the tenant writes in its own database could be what another tenant has",
+             "add the tenant column to the index, if the move is to have a way back");
+    }
+    return {};
+}
+
+// The way back of a demote leads from all shared tables.
+Result<void> check_missing_tables(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
+    auto shared = servers.target();
+    if (!shared) return {};  // said elsewhere
+    auto schemas = read_shared_schemas(**shared, *servers.rows());
+    if (!schemas) return schemas.error();
+    const auto* query =
+        "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1::text[]) "
+        "AND c.relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
+    auto theirs = (*shared)->exec(query, {schemas->as_array()});
+    if (!theirs) return theirs.error();
+    auto own = source.exec(query, {schemas->as_array()});
+    if (!own) return own.error();
+    std::set<std::string> known;
+    for (int row = 0; row < own->count(); ++row) known.insert(own->string(row, 0));
+    for (int row = 0; row < theirs->count(); ++row) {
+        if (known.contains(theirs->string(row, 0))) continue;
+        warn(report, theirs->string(row, 0), "the tenant's own database has no table " + theirs->string(row, 0), "make it there, too");
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<void> check_way_back(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
-    if (servers.rows() != nullptr) {
-        warn(report, "rows", "rows of shared tables have no way back yet", "compare at the target before you complete the move");
-        return {};
-    }
+    if (servers.shared_source() && !servers.rows()->column.empty()) PP_TRY(check_shared_indexes(source, servers, report));
+    if (servers.shared_target() && report.blockers.empty()) PP_TRY(check_missing_tables(source, servers, report));
     auto server = servers.target_server();
     if (!server) return server.error();
     PP_TRY(check_target_stream(**server, servers, report));

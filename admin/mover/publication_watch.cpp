@@ -11,9 +11,9 @@ constexpr std::chrono::milliseconds look_every{500};
 
 }  // namespace
 
-std::string harmful_publication_query(MoveId move) {
+std::string harmful_publication_query(const std::string& publication) {
     return "SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid "
-           "JOIN pg_class c ON c.oid = r.prrelid WHERE p.pubname = " + quote_literal(artefact_name(move)) +
+           "JOIN pg_class c ON c.oid = r.prrelid WHERE p.pubname = " + quote_literal(publication) +
            " AND c.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate "
            "AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident)))";
 }
@@ -56,13 +56,13 @@ void PublicationWatch::run() {
 }
 
 Result<void> PublicationWatch::look() {
-    auto rows = session_->exec(harmful_publication_query(servers_->move()));
+    auto rows = session_->exec(harmful_publication_query(servers_->artefact()));
     if (!rows) return rows.error();
     if (rows->is_null(0, 0)) return {};
     const auto tables = rows->string(0, 0);
     PP_TRY(retry_locks(own_, 600, [&] {
         return locked_transaction(*session_, servers_->config().mover.lock_timeout_ms,
-                                  "DROP PUBLICATION IF EXISTS " + quote_ident(artefact_name(servers_->move())));
+                                  "DROP PUBLICATION IF EXISTS " + quote_ident(servers_->artefact()));
     }));
     {
         const std::lock_guard lock(mutex_);

@@ -15,7 +15,7 @@
 namespace pgporter {
 
 // One text: the published tables of this move whose updates or deletes PostgreSQL would refuse; null when there are none.
-[[nodiscard]] std::string harmful_publication_query(MoveId move);
+[[nodiscard]] std::string harmful_publication_query(const std::string& publication);
 
 class PublicationWatch {
   public:

@@ -23,8 +23,9 @@ namespace pgporter {
 [[nodiscard]] Result<void> install_row_fence(ServerSession& source, const MoveServers& servers, const std::vector<SourceTable>& tables);
 // The statement that closes the gate, inside the fence's transaction; it fails with the drift's SQLSTATE when the triggers
 // aren't those of now.
-[[nodiscard]] Result<std::string> close_gate_statement(ServerSession& source, MoveId move);
+[[nodiscard]] Result<std::string> close_gate_statement(ServerSession& source, const MoveServers& servers);
 // Writes go on at the source. One attempt, at most lock_timeout.
+[[nodiscard]] std::string open_gate_statement(const MoveServers& servers);
 [[nodiscard]] Result<void> open_gate(ServerSession& source, const MoveServers& servers);
 
 struct Gate {
@@ -33,10 +34,17 @@ struct Gate {
     std::string tenant_column;
     std::string tenant_key;
 };
-[[nodiscard]] Result<void> note_emptied(ServerSession& source, MoveId move);
-[[nodiscard]] Result<std::optional<Gate>> read_gate(ServerSession& source, MoveId move);  // none: the move has no gate
+[[nodiscard]] Result<void> note_emptied(ServerSession& source, const MoveServers& servers);
+[[nodiscard]] Result<std::optional<Gate>> read_gate(ServerSession& source, const std::string& artefact);  // none: there is no gate
+
+// Who could still write the tenant's rows, if the fence weren't there; empty: nobody.
+[[nodiscard]] Result<std::string> find_late_writers(ServerSession& source, const MoveServers& servers);
+// What stays of a completed move, when its triggers are gone.
+[[nodiscard]] Result<void> leave_gate(ServerSession& source, const MoveServers& servers);
+// The tenant lives here again: such gates of its former moves go.
+[[nodiscard]] Result<void> drop_left_gates(ServerSession& shared, const MoveServers& servers);
 
 // The ordinary tables that have the fence's row triggers, partitions too: those with rows of the tenant.
-[[nodiscard]] Result<std::vector<std::uint32_t>> read_fenced_tables(ServerSession& source, MoveId move);
+[[nodiscard]] Result<std::vector<std::uint32_t>> read_fenced_tables(ServerSession& source, const MoveServers& servers);
 
 }  // namespace pgporter

@@ -43,7 +43,7 @@ Result<void> copy_table(ServerSession& source, const SourceTable& table, const s
     for (const auto& column : table.columns) list += (list.empty() ? "t." : ", t.") + quote_ident(column.name);
     std::vector<std::vector<std::string>> columns(table.key.size());
     const auto fetch = [&]() -> Result<void> {
-        auto rows = source.exec("SELECT " + list + " FROM " + rows_with_keys(table, columns) + table.where());
+        auto rows = source.exec("SELECT " + list + " FROM " + rows_with_keys(table, columns) + " WHERE " + table.row_filter);
         for (auto& column : columns) column.clear();
         if (!rows) return rows.error();
         return store_rows(table, *rows, applier);

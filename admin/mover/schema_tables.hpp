@@ -49,8 +49,13 @@ struct SourceTable {
     std::string row_filter;                    // the condition that is true of the tenant's rows; the table's alias is t
     bool tenant_index = false;                 // an index leads with that column
     bool unfenced = false;                     // global: everybody goes on writing to it while the tenant is fenced
+    // The way into the shared tables: the stream comes from a database of the tenant's own, and it is the target's table that
+    // others have rows in.
+    bool into_shared = false;
 
-    [[nodiscard]] std::string where() const { return row_filter.empty() ? std::string() : " WHERE " + row_filter; }
+    // Of the source's rows those that the move is about; of the target's those that belong to it.
+    [[nodiscard]] std::string where() const { return row_filter.empty() || into_shared ? std::string() : " WHERE " + row_filter; }
+    [[nodiscard]] std::string target_where() const { return row_filter.empty() || !into_shared ? std::string() : " WHERE " + row_filter; }
     [[nodiscard]] std::string qualified_name() const { return qualified(schema, name); }
     [[nodiscard]] std::string plain_name() const { return schema + "." + name; }  // for people
     [[nodiscard]] bool binary_copy() const;

@@ -5,6 +5,7 @@
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/preflight.hpp"
+#include "admin/mover/row_deletion.hpp"
 #include "admin/mover/row_fence.hpp"
 #include "admin/mover/shared_rows.hpp"
 #include "base/log.hpp"
@@ -13,43 +14,25 @@ namespace pgporter {
 namespace {
 
 constexpr int lock_attempts_max = 600;
-constexpr std::size_t rows_per_delete = 1'000;
 constexpr std::chrono::milliseconds entry_wait_max{10'000};
-
-// A batch takes as long as the pause after it, so that at most half of the time goes into deleting.
-Result<void> delete_rows(ServerSession& source, const SourceTable& table, const Interrupt& interrupt) {
-    const auto name = table.qualified_name();
-    const auto statement = "DELETE FROM ONLY " + name + " AS t WHERE t.ctid = ANY (ARRAY(SELECT t.ctid FROM ONLY " + name + " AS t" + table.where() +
-                           " LIMIT " + std::to_string(rows_per_delete) + ")) AND " + table.row_filter;
-    for (;;) {
-        const auto began = std::chrono::steady_clock::now();
-        auto deleted = source.exec(statement);
-        if (!deleted) return deleted.error();
-        if (deleted->affected() == 0) return {};
-        const auto took = std::chrono::ceil<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began);
-        const auto ends = interrupt.fds();
-        std::array<pollfd, 2> entries{ends[0], ends[1]};
-        ::poll(entries.data(), entries.size(), static_cast<int>(std::min<std::int64_t>(took.count(), 1'000)));
-        if (interrupt.heard()) return interrupt.error();
-    }
-}
 
 }  // namespace
 
 // Under the locks that CREATE PUBLICATION takes nobody changes a replica identity: what is sound in this transaction is sound
 // when it commits.
-Result<void> MoveRun::publish_unless_harmful(const std::string& statement) {
-    const auto check = "DO " + quote_literal("BEGIN IF (" + harmful_publication_query(record_.id) +
+Result<void> MoveRun::publish_unless_harmful(ServerSession& source, const MoveServers& servers, const std::string& statement) {
+    const auto check = "DO " + quote_literal("BEGIN IF (" + harmful_publication_query(servers.artefact()) +
                                              ") IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = '" + std::string(drift_sqlstate) +
                                              "', MESSAGE = 'a table has no usable replica identity'; END IF; END");
     auto published = retry_locks(interrupt_, lock_attempts_max, [&]() -> Result<void> {
-        auto done = locked_transaction(*source_, ports_.config.mover.lock_timeout_ms, statement + "; " + check);
+        auto done = locked_transaction(source, ports_.config.mover.lock_timeout_ms, statement + "; " + check);
         if (done || done.error().sqlstate != drift_sqlstate) return done;
         auto error = done.error();
         error.kind = ErrorKind::invalid;  // not to be tried again
         return error;
     });
-    if (!published || servers_->rows() == nullptr) return published;
+    // On the way back it is watched from when it is followed.
+    if (!published || !servers.shared_source() || servers.way() == Way::back) return published;
     auto watch = PublicationWatch::start(*servers_, interrupt_);
     if (!watch) return watch.error();
     publication_watch_ = std::move(*watch);
@@ -64,7 +47,8 @@ Result<void> MoveRun::wait_for_target_entry() {
         const auto snapshot = ports_.publisher.current();
         const auto* here = snapshot->find_database(record_.source.cluster, record_.source.database);
         const auto* there = snapshot->find_database(record_.target.cluster, record_.target.database);
-        const bool same = here != nullptr && there != nullptr && here->isolation == there->isolation && here->tenant_setting == there->tenant_setting;
+        const bool same = (here == nullptr && there == nullptr) ||
+                          (here != nullptr && there != nullptr && here->isolation == there->isolation && here->tenant_setting == there->tenant_setting);
         if (same) return {};
         if (passed(deadline)) {
             return fail(ErrorKind::timeout, "the catalog's entry of the target database hasn't come to this instance, or says something else");
@@ -122,19 +106,36 @@ Result<void> MoveRun::adopt_database_settings() {
     return {};
 }
 
-// The gate's row says whose rows they are: the catalog's key may have been changed since. Without a gate they are gone already: it
-// goes last.
+// The fence outlives the rows: an instance that was cut off, or stopped, since before the flip must not write them anew. It goes when
+// nobody is left who could, and its gate stays closed, for whoever asks it.
 Result<void> MoveRun::drop_source_rows() {
     auto opened = servers_->source();
     if (!opened) return opened.error();
     auto& source = **opened;
-    auto gate = read_gate(source, record_.id);
+    auto gate = read_gate(source, servers_->artefact());
     if (!gate) return gate.error();
-    if (!*gate || (*gate)->emptied) return {};
+    if (!*gate) return {};
     if (!(*gate)->fenced) return fail(ErrorKind::internal, "the tenant's rows on the source aren't fenced: they stay");
-    auto fenced = read_fenced_tables(source, record_.id);
+    if (!(*gate)->emptied) PP_TRY(delete_source_rows(source, **gate));
+    auto late = find_late_writers(source, *servers_);
+    if (!late) return late.error();
+    if (!late->empty()) return fail(ErrorKind::timeout, *late);
+    PP_TRY(drop_fence_triggers(source, *servers_));
+    PP_TRY(leave_gate(source, *servers_));
+    auto records = ports_.journal.open_cleanups(record_.id);
+    if (!records) return records.error();
+    for (const auto& record : *records) {
+        const bool is_fence = record.kind == ArtefactKind::fence_triggers || record.kind == ArtefactKind::fence_function;
+        if (is_fence && way_of_artefact(record.name) == servers_->way()) PP_TRY(ports_.journal.cleanup_done(record.id));
+    }
+    return {};
+}
+
+// The gate's row says whose rows they are: the catalog's key may have been changed since.
+Result<void> MoveRun::delete_source_rows(ServerSession& source, const Gate& gate) {
+    auto fenced = read_fenced_tables(source, *servers_);
     if (!fenced) return fenced.error();
-    const SharedRows rows{(*gate)->tenant_column, (*gate)->tenant_key, {}, {}};
+    const SharedRows rows{gate.tenant_column, gate.tenant_key, {}, {}};
     auto schemas = read_shared_schemas(source, rows);
     if (!schemas) return schemas.error();
     auto tables = read_tables(source, *schemas);
@@ -150,12 +151,8 @@ Result<void> MoveRun::drop_source_rows() {
         return fail(ErrorKind::conflict, between->front() + " connects a row of the tenant with one that isn't its", {},
                     "correct these rows, then this goes on by itself");
     }
-    // No triggers and no foreign keys: they could reach beyond the tenant's rows, and whatever they did was done when it moved.
-    PP_TRY(source.exec("SET session_replication_role = replica; SET row_security = off"));
-    for (const auto& table : *tables) {
-        if (!table.partitioned) PP_TRY(delete_rows(source, table, interrupt_));
-    }
-    return note_emptied(source, record_.id);
+    PP_TRY(delete_tenant_rows(source, *tables, servers_->opposite_artefact(), interrupt_));
+    return note_emptied(source, *servers_);
 }
 
 }  // namespace pgporter

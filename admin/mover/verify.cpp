@@ -137,7 +137,8 @@ Result<void> Verifier::settle_differences(ServerSession& source) {
 Result<void> Verifier::compare_tables(const Barrier& barrier) {
     std::vector<const SourceTable*> work;
     for (const auto& table : *tables_) {
-        if (!table.partitioned) work.push_back(&table);
+        const bool is_others = table.into_shared && !table.tenant_column;  // everybody's copy of a global table isn't the tenant's
+        if (!table.partitioned && !is_others) work.push_back(&table);
     }
     std::sort(work.begin(), work.end(), [](const auto* a, const auto* b) { return a->bytes > b->bytes; });
     std::atomic<std::size_t> next{0};

@@ -22,7 +22,9 @@ constexpr std::chrono::milliseconds retry_max{10'000};
 
 // A change that can't be applied as it is won't be next time either; a lock or a serialisation conflict will. What a
 // table isn't any more (class 42) is the same, a missing right isn't.
-bool is_final(const Error& error) {
+// What a table that others write to doesn't take (class 23) neither.
+bool is_final(const Error& error, bool shared_target) {
+    if (shared_target && error.sqlstate.starts_with("23")) return true;
     if (error.kind == ErrorKind::conflict) return error.sqlstate.empty();
     return error.sqlstate.starts_with("42") && error.sqlstate != "42501";
 }
@@ -46,19 +48,26 @@ Result<std::string> look_at_slot(ServerSession& source, const MoveServers& serve
     return std::string();
 }
 
-// What somebody has put into the tenant's own database beside its schema: no stream carries it. Empty: nothing.
+// What somebody has put into the tenant's own database beside its schemas: no stream carries it. Empty: nothing.
 Result<std::string> left_behind(ServerSession& source, const MoveServers& servers) {
     auto rows = source.exec(R"sql(
 SELECT string_agg(what, ', ') FROM (
   (SELECT c.oid::regclass::text AS what FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.relkind IN ('r', 'p', 'm', 'S', 'v', 'f') AND n.nspname <> $1 AND n.nspname <> 'information_schema'
+   WHERE c.relkind IN ('r', 'p', 'm', 'S', 'v', 'f') AND NOT n.nspname = ANY ($1::text[]) AND n.nspname <> 'information_schema'
      AND n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT LIKE 'pgporter\_%'
      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i', 'a'))
    ORDER BY 1 LIMIT 5)
   UNION ALL SELECT 'large objects' WHERE EXISTS (SELECT FROM pg_largeobject_metadata)) AS found)sql",
-                            {servers.schema()});
+                            {servers.schemas().as_array()});
     if (!rows) return rows.error();
     return rows->is_null(0, 0) ? std::string() : rows->string(0, 0);
+}
+
+// The way back of a demote: the tenant's own database has global tables of its own, which stay as they are.
+Result<void> keep_tenants_tables(ServerSession& shared, const MoveServers& servers, std::vector<SourceTable>& tables) {
+    PP_TRY(mark_shared_tables(shared, *servers.rows(), tables));
+    std::erase_if(tables, [](const SourceTable& table) { return !table.tenant_column; });
+    return {};
 }
 
 }  // namespace
@@ -80,28 +89,28 @@ Result<void> MoveRun::step_reverse_slot() {
 }
 
 Result<void> MoveRun::make_way_back() {
-    const auto back = servers_->facing(Way::back);
+    auto back = servers_->facing(Way::back);
+    PP_TRY(back.read_shared_schemas());
     auto opened = servers_->target();
     if (!opened) return opened.error();
     auto& target = **opened;
-    auto query = signature_query(target, servers_->schemas());
+    auto query = signature_query(target, back.schemas());
     if (!query) return query.error();
     auto signature = target.exec(*query);
     if (!signature) return signature.error();
-    auto tables = read_tables(target, servers_->schemas());
+    auto tables = read_tables(target, back.schemas());
     if (!tables) return tables.error();
+    if (back.shared_source()) PP_TRY(keep_tenants_tables(target, back, *tables));
 
     PP_TRY(record_artefact(ArtefactKind::fence_function, CleanupWhen::always, record_.target, back.artefact()));
-    PP_TRY(create_fence_function(target, back));
+    PP_TRY(back.shared_source() ? create_row_fence(target, back) : create_fence_function(target, back));
     PP_TRY(record_artefact(ArtefactKind::fence_triggers, CleanupWhen::always, record_.target, back.fence()));
-    PP_TRY(install_fence_triggers(target, back, *tables));
+    if (!back.shared_source()) PP_TRY(install_fence_triggers(target, back, *tables));
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.target, back.artefact()));
-    PP_TRY(retry_locks(interrupt_, 100, [&] {
-        return locked_transaction(target, ports_.config.mover.lock_timeout_ms,
-                                  publication_statement(back.artefact(), *tables));
-    }));
+    PP_TRY(publish_unless_harmful(target, back, publication_statement(back.artefact(), *tables)));
     PP_TRY(record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.source, back.artefact()));
     PP_TRY(create_progress_table(*source_, back, signature->string(0, 0)));
+    if (back.shared_target()) PP_TRY(prepare_shared_target(back, *source_, target));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.target, back.artefact()));
     auto stream = back.replication();
     if (!stream) return stream.error();
@@ -115,6 +124,7 @@ Result<void> MoveRun::make_way_back() {
 
 Result<void> MoveRun::undo_way_back() {
     way_back_made_ = false;
+    if (record_.target.kind != PlacementKind::rows) id_blocks_.clear();  // else they are of the way there
     auto records = ports_.journal.open_cleanups(record_.id);
     if (!records) return records.error();
     for (const auto& record : *records) {
@@ -149,7 +159,7 @@ void MoveRun::follow_way_back() {
         if (!is_back) {
             // A server that is away doesn't say; what it will say when it is there again is early enough.
             auto lost = way_back_lost();
-            if ((!lost || lost->empty()) && agreed && is_final(done.error())) lost = done.error().message;
+            if ((!lost || lost->empty()) && agreed && is_final(done.error(), servers_ && servers_->shared_target())) lost = done.error().message;
             if (lost && !lost->empty() && give_up_way_back(*lost)) return tidy_opened();
         }
         note((is_back ? "tidying up after the rollback: " : "following the way back: ") + done.error().message);
@@ -228,6 +238,7 @@ Result<void> MoveRun::turn_round() {
     if (!lost) return lost.error();
     if (!lost->empty()) return fail(ErrorKind::conflict, *lost);
 
+    if (servers_->rows() != nullptr) PP_TRY(recall_shared_rows(servers_->shared_target() ? **target : **source));
     auto signature = read_progress_signature(**target, *servers_);
     if (!signature) return signature.error();
     signature_ = std::move(*signature);
@@ -237,14 +248,25 @@ Result<void> MoveRun::turn_round() {
     auto tables = read_tables(**source, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
+    if (servers_->shared_target()) {
+        PP_TRY(mark_tables_into_shared(**source));
+        PP_TRY(id_blocks_.load(**target, **source, *servers_));
+    }
+    if (servers_->shared_source()) PP_TRY(keep_tenants_tables(**source, *servers_, tables_));
     rewritten_.clear();
     auto path = operator_search_path(**source);
     if (!path) return path.error();
     source_ = std::move(*source);
     follower_.emplace(*servers_, tables_, std::move(*path), followed_);
     follower_->set_tick([this] { tick(); });
+    if (servers_->shared_target()) follower_->set_id_blocks(&id_blocks_);
     PP_TRY(follower_->connect());
-    note("");
+    if (servers_->shared_source()) {
+        auto watch = PublicationWatch::start(*servers_, interrupt_);
+        if (!watch) return watch.error();
+        publication_watch_ = std::move(*watch);
+    }
+    note(late_writes_);
     definition_changed_ = false;
     PP_TRY(look_at_definition());
     if (record_.state == MoveState::opened) PP_TRY(enter(MoveState::reversing, "changes go back to the source, too"));
@@ -263,6 +285,7 @@ Result<void> MoveRun::follow_until_asked() {
         if (!lost) return lost.error();
         if (!lost->empty()) return fail(ErrorKind::conflict, *lost);
         PP_TRY(look_at_definition());
+        if (servers_->shared_target()) PP_TRY(id_blocks_.keep_filled(*source_, *servers_));
         const auto found = ports_.journal.find_move(record_.id);
         if (found && found->state != record_.state)
             return fail(ErrorKind::unavailable, "another instance was asked to go on with the move");
@@ -287,7 +310,7 @@ Result<void> MoveRun::look_at_definition() {
 }
 
 std::string MoveRun::definition_refusal() const {
-    return "the definition of schema " + servers_->schema() +
+    return "the definition of " + servers_->what_moves() +
            " was changed after the flip: no rollback until that is undone";
 }
 
@@ -334,6 +357,10 @@ void MoveRun::tidy_opened() {
 Result<void> MoveRun::check_rollback() {
     PP_TRY(look_at_definition());
     if (definition_changed_) return fail(ErrorKind::conflict, definition_refusal());
+    if (servers_->shared_target()) {
+        left_behind_known_ = follower_->left_behind();
+        PP_TRY(check_return_to_shared());
+    }
     auto records = ports_.journal.open_cleanups(record_.id);
     if (!records) return records.error();
     // A database that isn't ours to drop keeps what is in it.
@@ -343,7 +370,7 @@ Result<void> MoveRun::check_rollback() {
     auto others = left_behind(*source_, *servers_);
     if (!others) return others.error();
     if (others->empty()) return {};
-    return fail(ErrorKind::conflict, "the tenant's database has what isn't in schema " + servers_->schema() +
+    return fail(ErrorKind::conflict, "the tenant's database has what isn't in " + (servers_->rows() != nullptr ? "the shared schemas" : "schema " + servers_->schema()) +
                                          " and would be lost with it: " + *others);
 }
 
@@ -358,7 +385,14 @@ Result<void> MoveRun::roll_back() {
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
     verifier_.emplace(*servers_, tables_, *follower_, jobs);
     PP_TRY(verify_everything());
-    PP_TRY(follower_->follow_during([this] { return refresh_views(); }));
+    const auto prepared = follower_->follow_during([this]() -> Result<void> {
+        if (!servers_->shared_target()) PP_TRY(refresh_views());
+        if (!servers_->shared_target() && !servers_->shared_source()) return {};
+        auto target = servers_->target();
+        if (!target) return target.error();
+        return check_global_references(**target);
+    });
+    PP_TRY(prepared);
     return cut_over();
 }
 
@@ -366,6 +400,11 @@ Result<void> MoveRun::roll_back() {
 Result<void> MoveRun::finish_rollback() {
     close_sessions();
     if (!servers_) PP_TRY(find_servers());
+    if (record_.target.kind == PlacementKind::rows) {
+        auto leaving = servers_->facing(Way::back);
+        servers_.emplace(std::move(leaving));
+        PP_TRY(drop_source_rows());
+    }
     auto facing = servers_->facing(Way::there);
     servers_.emplace(std::move(facing));
     {

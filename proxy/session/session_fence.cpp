@@ -14,10 +14,11 @@ const std::string closed_fence =
     "WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND t.tgenabled OPERATOR(pg_catalog.=) 'A'::\"char\" "
     "AND pg_catalog.starts_with(t.tgname::pg_catalog.text, 'pgporter_') LIMIT 1";
 
-// Of rows of shared tables (admin/mover/row_fence.hpp): the gate's comment says whose. Only what the mover made counts.
+// Of rows of shared tables (admin/mover/row_fence.hpp): the gate's comment says whose, also when the move is long completed. Only what the
+// mover made counts.
 const std::string closed_gate =
     "SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace "
-    "WHERE c.relname OPERATOR(pg_catalog.=) 'gate' AND pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pgporter_move_') "
+    "WHERE c.relname OPERATOR(pg_catalog.=) 'gate' AND n.nspname OPERATOR(pg_catalog.~) '^pgporter_(move|back)_' "
     "AND pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) $2::pg_catalog.name "
     "AND pg_catalog.obj_description(c.oid, 'pg_class') OPERATOR(pg_catalog.=) "
     "('fenced '::pg_catalog.text OPERATOR(pg_catalog.||) pg_catalog.md5($1::pg_catalog.text)) LIMIT 1";

@@ -153,6 +153,7 @@ class World:
 
 class Case:
     """One tenant, its history and its move."""
+    COMPARED = (('ledger', 'id'), ('orders', 'id'), ('lines', 'id'), ('batches', "id || '/' || line"))
 
     def __init__(self, world, filling=300, clients_each=2, bypass=True, doors=None, seed=0):
         self.world = world
@@ -279,7 +280,7 @@ class Case:
         test.assertEqual(refused.exception.pgcode, 'PP001')
         cursor = bypass.cursor()
         home = self.home()
-        for table, key in (('ledger', 'id'), ('orders', 'id'), ('lines', 'id'), ('batches', "id || '/' || line")):
+        for table, key in self.COMPARED:
             cursor.execute('SELECT %s FROM %s' % (key, table))
             before = {row[0] for row in cursor.fetchall()}
             there = home.cursor()

@@ -120,7 +120,7 @@ class Client(threading.Thread):
         if found < self.value:
             self.stale.append('read %d after %d was acknowledged' % (found, self.value))
         self.told = (key, max(found, self.value) + 1)
-        self.last_word(cursor, 'INSERT INTO keys VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET value = EXCLUDED.value', self.told)
+        self.last_word(cursor, 'INSERT INTO keys VALUES (%s, %s) ON CONFLICT ON CONSTRAINT keys_pkey DO UPDATE SET value = EXCLUDED.value', self.told)
         self.value = self.told[1]
 
     def do_order(self, cursor, name):

@@ -16,6 +16,7 @@ namespace pgporter::test {
 class RowsWorld {
   public:
     explicit RowsWorld(bool two_servers = false);
+    void make_keys_safe();  // no unique index in which tenants could meet: moves have a way back
 
     MoveWorld& moves() { return world_; }
     [[nodiscard]] MoveRequest request() const;  // red to its own database, red_own
@@ -48,6 +49,8 @@ class RowsTraffic {
     void start();
     void stop();
     void stop_red_at_flip() { stop_red_at_flip_.store(true); }
+    void leave_global_tables_alone() { spares_globals_.store(true); }
+    void stay_away_from_the_source() { only_the_proxys_.store(true); }  // nobody reassigns rows there, or goes past the catalog
     void wait_for_more(std::uint64_t transactions);  // of every client that still works
     [[nodiscard]] std::string failures() const;
     [[nodiscard]] std::string judge();  // what is missing or doubled; empty when all is well
@@ -67,6 +70,8 @@ class RowsTraffic {
     std::map<std::pair<int, int>, std::int64_t> last_;  // of (tenant, client): the last acknowledged number
     std::atomic<bool> stopping_{false};
     std::atomic<bool> stop_red_at_flip_{false};
+    std::atomic<bool> spares_globals_{false};
+    std::atomic<bool> only_the_proxys_{false};
     std::atomic<bool> refused_{false};
     std::atomic<std::uint64_t> acknowledged_{0};
     std::atomic<std::int64_t> slowest_us_{0};

@@ -1,6 +1,7 @@
-"""Tenants that are rows of shared tables are promoted while they work, in each isolation mode: the application changes nothing, sees what it
-saw, and its neighbours notice nothing. One client names its tenant at login, one in SQL. The policies are those of docs/isolation.md."""
+"""Tenants that are rows of shared tables are promoted, rolled back, promoted for good and demoted while they work, in each isolation mode: the
+application changes nothing, sees what it saw, and its neighbours notice nothing. One client names its tenant at login, one in SQL. The policies are those of docs/isolation.md."""
 import contextlib
+import signal
 import threading
 import time
 import unittest
@@ -37,6 +38,8 @@ def setUpModule():
         proxy.config['identify'] = {'sql': True, 'tenant_settings': ['app.tenant']}
         secret = proxy.write('login.password', 'a secret\n', 0o600)
         proxy.config['server_logins'] += [{'cluster': '*', 'user': 'crm_login_' + key, 'password_file': secret} for key in KEYS.values()]
+        proxy.config['mover'].update({'late_writer_ms': 500, 'instance_silent_ms_max': 1500})
+        proxy.config['limits']['server_idle_ms_max'] = 2000  # a complete waits for connections that nobody has used since the flip
         proxy.start()
         result = fixture.document({'main': server}, {}, databases=[
             {'cluster': 'main', 'name': database, 'isolation': mode, 'tenant_setting': 'app.tenant', 'tenant_column': 'tenant_id'}])
@@ -91,7 +94,12 @@ class RowsMove(unittest.TestCase):
         self.assertEqual((status, report['blockers']), (200, []), report)
         status, move = proxy.http('POST', '/v1/tenants/acme:promote', {'to': {'cluster': 'main', 'database': 'acme_' + mode}})
         self.assertEqual(status, 202, move)
-        return self.wait_state(mode, move['id'], 'opened')
+        return self.wait_state(mode, move['id'], 'reversing')
+
+    def act(self, mode, move, verb, state):
+        status, body = proxies[mode].http('POST', '/v1/moves/%s:%s' % (move['id'], verb), {})
+        self.assertEqual(status, 202, body)
+        return self.wait_state(mode, move['id'], state)
 
     def wait_state(self, mode, id_, state):
         def reached():
@@ -113,6 +121,10 @@ class RowsMove(unittest.TestCase):
             wait_for(lambda: all(c.errors or c.count >= goal[c] for c in clients), lambda: [(c.mark, c.count, c.errors) for c in clients], 30)
         try:
             busy(20)
+            first = self.promote(mode)
+            busy(20)
+            back = self.act(mode, first, 'rollback', 'rolled_back')
+            busy(20)
             opened = self.promote(mode)
             busy(20)
         finally:
@@ -120,13 +132,13 @@ class RowsMove(unittest.TestCase):
                 client.over = True
             for client in clients:
                 client.join(20)
-        print('%s: pause %.1f ms, slowest transaction of acme %.0f ms, of globex %.0f ms' % (
-            mode, opened['progress']['pause_ms'], max(c.slowest for c in clients if c.tenant == 'acme') * 1000,
+        print('%s: pause %.1f ms, back %.1f ms, slowest transaction of acme %.0f ms, of globex %.0f ms' % (
+            mode, opened['progress']['pause_ms'], back['progress']['pause_ms'], max(c.slowest for c in clients if c.tenant == 'acme') * 1000,
             max(c.slowest for c in clients if c.tenant == 'globex') * 1000))
         for client in clients:
             self.assertEqual(client.errors, [], client.mark)
             old, new = 'crm_' + mode, 'acme_' + mode
-            self.assertEqual(client.places, [old, new] if client.tenant == 'acme' else [old], client.mark)
+            self.assertEqual(client.places, [old, new, old, new] if client.tenant == 'acme' else [old], client.mark)
             where = new if client.tenant == 'acme' else old
             found = server.sql("SELECT count(*), count(DISTINCT item), bool_and(tenant_id = %s) FROM orders WHERE item LIKE %s", where,
                                (KEYS[client.tenant], client.mark + ' %'))
@@ -137,10 +149,38 @@ class RowsMove(unittest.TestCase):
         self.assertEqual(caught.exception.pgcode, 'PP001')
         self.neighbour_meets_the_fence(mode)
         before = server.sql("SELECT count(*), min(item), max(item) FROM orders WHERE tenant_id = '43'", 'crm_' + mode)
-        proxies[mode].http('POST', '/v1/moves/%s:complete' % opened['id'], {})
-        self.wait_state(mode, opened['id'], 'completed')
+        self.act(mode, opened, 'complete', 'completed')
         self.assertEqual(server.sql("SELECT count(*), min(item), max(item) FROM orders", 'crm_' + mode), before)
         self.assertEqual(server.sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgporter%%'", 'crm_' + mode), [(0,)])
+        self.home_again(mode)
+
+    def home_again(self, mode):
+        """Demoted into the tables it came from, while it works."""
+        rows = server.sql('SELECT count(*) FROM orders', 'acme_' + mode)[0][0]
+        clients = [Client(mode, name, False) for name in KEYS]
+        for client in clients:
+            client.mark = 'home ' + client.mark
+            client.start()
+        try:
+            wait_for(lambda: all(c.errors or c.count > 10 for c in clients), lambda: [c.errors for c in clients], 30)
+            status, move = proxies[mode].http('POST', '/v1/tenants/acme:demote', {'to': {'cluster': 'main', 'database': 'crm_' + mode}})
+            self.assertEqual(status, 202, move)
+            moved = self.wait_state(mode, move['id'], 'reversing')
+            goal = {c: c.count + 20 for c in clients}
+            wait_for(lambda: all(c.errors or c.count > goal[c] for c in clients), lambda: [c.errors for c in clients], 30)
+        finally:
+            for client in clients:
+                client.over = True
+            for client in clients:
+                client.join(20)
+        acme = clients[list(KEYS).index('acme')]
+        for client in clients:
+            self.assertEqual(client.errors, [], client.mark)
+        self.assertEqual(acme.places, ['acme_' + mode, 'crm_' + mode])
+        self.act(mode, moved, 'complete', 'completed')
+        self.assertEqual(server.sql("SELECT count(*), count(DISTINCT item) FILTER (WHERE item LIKE %s) FROM orders WHERE tenant_id = '42'",
+                                    'crm_' + mode, (acme.mark + ' %',)), [(rows + acme.count, acme.count)])
+        self.assertEqual(server.sql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'pgporter%%'", 'crm_' + mode), [(0,)])
 
     def neighbour_meets_the_fence(self, mode):
         """Who touches the rows of a tenant that has moved is told so; it isn't itself taken for the one that moves."""
@@ -187,7 +227,7 @@ class WhenCutOff(unittest.TestCase):
         mover = RowsMove()
         status, move = proxies['app'].http('POST', '/v1/tenants/globex:promote', {'to': {'cluster': 'main', 'database': 'globex_app'}})
         self.assertEqual(status, 202, move)
-        mover.wait_state('app', move['id'], 'opened')
+        mover.wait_state('app', move['id'], 'reversing')
         flipped = time.monotonic()
 
         def notices():
@@ -198,6 +238,16 @@ class WhenCutOff(unittest.TestCase):
         wait_for(notices, 'the gate is asked', 10)
         print('cut off: old rows were read for %.1f s' % (time.monotonic() - flipped))
         self.assertGreater(two.metric('pgporter_fences_met_total'), 0)
+        # Nor does it write there when the rows and the fence's triggers are gone.
+        mover.act('app', move, 'complete', 'completed')
+        self.assertEqual(server.sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgporter%%'", 'crm_app'), [(0,)])
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            with self.assertRaises(psycopg2.Error):
+                with contextlib.closing(two.psycopg2('globex', dbname='crm_app', autocommit=True)) as connection:
+                    connection.cursor().execute("INSERT INTO orders (item) VALUES ('late')")
+            time.sleep(0.3)
+        self.assertEqual(server.sql("SELECT count(*) FROM orders WHERE tenant_id = '43'", 'crm_app'), [(0,)])
         server.sql('ALTER ROLE catalog_two LOGIN')
         wait_for(lambda: two.metric('pgporter_instances') == 2, 'it is back', 20)
 
@@ -205,6 +255,49 @@ class WhenCutOff(unittest.TestCase):
             with contextlib.suppress(psycopg2.Error):
                 return place('globex') == 'globex_app'
         wait_for(knows, 'it knows the new place', 20)
+
+
+class WhenStopped(unittest.TestCase):
+    """After the others, too."""
+
+    def test_an_instance_that_wakes_after_complete_writes_nothing_there(self):
+        two = fixture.Pgporter(workspace, server, name='pgporter-three')
+        two.config.update({key: proxies['role'].config[key] for key in ('home', 'identify', 'server_logins', 'mover')})
+        two.config['catalog']['dsn'] = proxies['role'].config['catalog']['dsn']
+        two.start()
+        wait_for(lambda: two.metric('pgporter_instances') == 2, 'both instances know of each other', 20)
+        mover = RowsMove()
+        outcome = []
+        with contextlib.closing(two.psycopg2('globex', dbname='crm_role', autocommit=True)) as connection:
+            cursor = connection.cursor()
+            cursor.execute('SELECT current_database()')
+            self.assertEqual(cursor.fetchone()[0], 'crm_role')
+            two.process.send_signal(signal.SIGSTOP)
+            try:
+                status, move = proxies['role'].http('POST', '/v1/tenants/globex:promote', {'to': {'cluster': 'main', 'database': 'globex_role'}})
+                self.assertEqual(status, 202, move)
+                mover.wait_state('role', move['id'], 'reversing')
+                self.assertEqual(proxies['role'].http('POST', '/v1/moves/%s:complete' % move['id'], {})[0], 202)
+                wait_for(lambda: 'silent since the flip' in proxies['role'].http('GET', '/v1/moves/%s' % move['id'])[1]['progress']['note'],
+                         lambda: proxies['role'].http('GET', '/v1/moves/%s' % move['id'])[1], 30, 0.05)
+                self.assertEqual(server.sql("SELECT count(*) FROM orders WHERE tenant_id = '43'", 'crm_role'), [(0,)])
+
+                def write():
+                    try:
+                        cursor.execute("INSERT INTO orders (item) VALUES ('late')")
+                        outcome.append('written')
+                    except psycopg2.Error as error:
+                        outcome.append(error.pgcode)
+                writer = threading.Thread(target=write, daemon=True)
+                writer.start()
+            finally:
+                two.process.send_signal(signal.SIGCONT)
+            writer.join(30)
+        mover.wait_state('role', move['id'], 'completed')
+        there = server.sql("SELECT count(*) FROM orders WHERE item = 'late'", 'globex_role')[0][0]
+        print('woken after complete: the late write was answered with %s' % outcome)
+        self.assertEqual((outcome in (['written'], ['40001']), there), (True, 1 if outcome == ['written'] else 0), outcome)
+        self.assertEqual(server.sql("SELECT count(*) FROM orders WHERE tenant_id = '43'", 'crm_role'), [(0,)])
 
 
 if __name__ == '__main__':

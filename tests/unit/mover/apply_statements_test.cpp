@@ -159,3 +159,23 @@ TEST_CASE("the stream's description of a table is compared field by field") {
     differs([](Relation& r) { r.columns[1].type_modifier = 14; });
     differs([](Relation& r) { r.columns[1].key = true; });
 }
+
+TEST_CASE("in tables that others have rows in, no statement but an insert can reach a row of theirs") {
+    const std::string owner = " AND t.\"tenant\" = '42'::text";
+    for (auto table : {orders(), keyless()}) {
+        table.into_shared = true;
+        table.row_filter = "t.\"tenant\" = '42'::text";
+        const auto kind = table.key.empty() ? OldRow::full : OldRow::key;
+        const Tuple row{text("7"), text("n"), text("{}")};
+        const Tuple old{text("8"), text("n"), text("{}")};
+        for (const auto& statement : {update_statement(table, {1, kind, old, row}), delete_statement(table, {1, kind, old})}) {
+            REQUIRE(statement.has_value());
+            CHECK_MESSAGE(statement->sql.ends_with(owner), statement->sql);
+        }
+        table.columns[0].identity_always = true;
+        const auto replaced = update_statement(table, {1, kind, old, row});
+        REQUIRE(replaced.has_value());
+        CHECK_MESSAGE(replaced->sql.find(owner + " RETURNING t.*") != std::string::npos, replaced->sql);
+        CHECK(empty_statement(table) == "DELETE FROM ONLY " + table.qualified_name() + " AS t WHERE t.\"tenant\" = '42'::text");
+    }
+}
