@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
@@ -133,7 +134,11 @@ Task<> ServerConnection::downlink(ServerPtr self) {
                 if (self->holder_ == holder) holder->on_client_flushed(*self);
             }
             if (self->holder_ == holder && holder && holder->must_slow_down()) co_await holder->slow_down();
-            if (result.bytes == IoThread::read_bytes || self->stream_->has_buffered_input()) continue;
+            if (result.bytes == IoThread::read_bytes || self->stream_->has_buffered_input()) {
+                // There is more; the others' turn comes first, or one long result would stop them all.
+                [[maybe_unused]] const auto turn = co_await asio::post(self->thread_.executor(), as_result);
+                continue;
+            }
         } else if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
             break;
         }
