@@ -427,6 +427,7 @@ Task<Result<void>> Session::obtain_server() {
             continue;  // the world may have moved
         }
         if (desk_ != nullptr && !has_place && !desk_->take_place(tenant_->server_connections_max)) {
+            place.give_back();  // who waits for the tenant's own cap keeps nobody else waiting
             Result<void> freed = co_await wait_for_cap(has_place);
             if (!freed) co_return freed.error();
             continue;

@@ -61,11 +61,10 @@ Task<Result<void>> Session::wait_for_place(Place& place) {
     places->leave(ticket);
     metrics.wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - waiter.since).count());
     if (waiter.end == PoolWaiter::End::timed_out && !ticket->place) metrics.wait_timeouts.inc();
-    if (ticket->place) {
-        place = std::move(ticket->place);
-        co_return Result<void>{};  // whoever was cancelled in the same moment is told so by obtain_server()
-    }
-    co_return waited;
+    // Cancelled in the moment in which the place came: it goes back with the ticket.
+    if (!ticket->place || waiter.end == PoolWaiter::End::cancelled) co_return waited;
+    place = std::move(ticket->place);
+    co_return Result<void>{};
 }
 
 // A transaction's turn by the tenant's rates. False: not now, and nothing was taken.
