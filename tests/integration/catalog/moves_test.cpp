@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <future>
 #include <thread>
 
 #include "catalog/step_outcome.hpp"
@@ -28,6 +30,23 @@ class MoveFixture : public CatalogFixture {
         const MoveState way[] = {planned, preflight, schema, gate, slot,   copy,
                                  index,   catchup,   verify, reverse_slot, hold, fenced, drained};
         for (std::size_t i = 0; way[i] != last; ++i) must(store.advance(move, way[i], way[i + 1], "step"));
+    }
+
+    static bool end_who_waits_for_standby(PgConnection& admin) {
+        const auto waiting = admin.exec(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' "
+            "AND datname = current_database()");
+        return waiting && waiting->rows() > 0;
+    }
+    // Commits wait only once the checkpointer has read the setting, whatever SHOW says before: one is tried, and ended.
+    bool commit_waits_for_standby(PgConnection& admin) {
+        auto trial = std::async(std::launch::async, [this] {
+            return sql().exec("SELECT pg_logical_emit_message(true, 'trial', '')").has_value();
+        });
+        bool waited = false;
+        while (trial.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready)
+            waited = end_who_waits_for_standby(admin) || waited;
+        return waited;
     }
 
     CatalogStore store;
@@ -278,16 +297,10 @@ TEST_CASE_FIXTURE(MoveFixture, "a connection lost after the server committed: th
     };
     auto admin = sql();
     REQUIRE(wait_for_standby(admin, "nobody"));
+    REQUIRE(becomes_true([&] { return commit_waits_for_standby(admin); }));
     bool ended = false;
     std::thread killer([&] {
-        ended = becomes_true(
-            [&] {
-                const auto waiting = admin.exec(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' "
-                    "AND datname = current_database()");
-                return waiting && waiting->rows() > 0;
-            },
-            std::chrono::seconds(8));
+        ended = becomes_true([&] { return end_who_waits_for_standby(admin); }, std::chrono::seconds(8));
         (void)wait_for_standby(admin, "");
     });
     CatalogVersion version;
