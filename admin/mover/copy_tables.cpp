@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 namespace pgporter {
@@ -55,6 +56,7 @@ class CopyWork {
 struct CopyPair {
     std::unique_ptr<ServerSession> source;
     std::unique_ptr<ServerSession> target;
+    std::unique_ptr<CopyPacer::Worker> paced;
 };
 
 Result<CopyPair> open_pair(const MoveServers& servers, const std::string& snapshot) {
@@ -106,6 +108,7 @@ Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork
         unsent += static_cast<std::size_t>(length);
         if (unsent >= unsent_bytes_max) {
             PP_TRY(pair.target->flush(std::nullopt));
+            if (pair.paced && !pair.paced->pay(unsent, pair.source->interrupt())) return pair.source->interrupt().error();
             unsent = 0;
         }
     }
@@ -137,7 +140,15 @@ Result<void> copy_chunk(CopyPair& pair, const CopyChunk& chunk, CopyCounters& co
     return {};
 }
 
+// Whoever ends lets another go on, that the pace keeps waiting.
+struct LeavesPace {
+    CopyPair& pair;
+    ~LeavesPace() { pair.paced.reset(); }
+};
+
 Result<void> run_worker(CopyPair& pair, CopyCounters& counters, CopyWork& work) {
+    if (counters.pacer != nullptr) pair.paced = std::make_unique<CopyPacer::Worker>(*counters.pacer);
+    const LeavesPace leaves{pair};
     while (const auto* chunk = work.next()) {
         auto copied = copy_chunk(pair, *chunk, counters, work);
         if (copied) continue;

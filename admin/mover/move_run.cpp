@@ -83,10 +83,12 @@ void MoveRun::leave_way_back() {
     interrupt_.nudge();
 }
 
+void count_finished_move(metrics::Registry& registry, const char* outcome) {
+    registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}}).inc();
+}
+
 void MoveRun::count_outcome(const char* outcome) {
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}})
-        .inc();
+    count_finished_move(observer_->registry, outcome);
 }
 
 void MoveRun::set_state(MoveState to) {
@@ -95,6 +97,7 @@ void MoveRun::set_state(MoveState to) {
         const std::lock_guard lock(mutex_);
         state_gauge(observer_->registry, record_.state).add(-1);
         record_.state = to;
+        look_ahead();
         copy = record_;
     }
     // A finished move is counted by its outcome; the gauge shows those that still go on.
@@ -139,10 +142,22 @@ void MoveRun::tick() {
         progress.changes_applied = followed_.changes;
         progress.transactions_applied = followed_.transactions;
         progress.lag_bytes = followed_.lag_bytes;
+        const auto slowed = throttle_ ? throttle_->state() : CopyThrottle::State{};
+        progress.throttled = slowed.throttled;
+        progress.throttled_by = slowed.by;
+        look_ahead();
     }
     const auto every = record_.state == MoveState::reversing ? save_quiet_every : save_every;
     if (in_pause_ || std::chrono::steady_clock::now() - saved_at_ < every) return;
     save_progress();
+}
+
+void MoveRun::look_ahead() {
+    auto& progress = record_.progress;
+    estimate_.see(std::chrono::steady_clock::now(), record_.state, progress);
+    if (estimate_.bytes_total() != 0) progress.bytes_total_estimate = estimate_.bytes_total();
+    progress.bytes_per_second = estimate_.bytes_per_second();
+    progress.seconds_left = estimate_.seconds_left();
 }
 
 void MoveRun::save_progress() {
@@ -211,14 +226,64 @@ Result<void> MoveRun::find_servers() {
     return {};
 }
 
+bool MoveRun::is_admitted() {
+    auto owned = ports_.journal.own_move(record_.id);
+    if (!owned) return false;  // another instance is about to begin it, or the catalog is away
+    ownership_ = std::move(*owned);
+    is_owner_.store(true);
+    const auto& mover = ports_.config.mover;
+    auto admitted = ports_.journal.admit(record_.id, {mover.moves_max, mover.moves_per_source_max});
+    while (!admitted) {  // the answer may have been lost: the journal knows, and while it is ours nobody else changes it
+        log::warning("move_not_begun", {{"move", std::to_string(record_.id.value)}, {"reason", admitted.error().message}});
+        const auto found = ports_.journal.find_move(record_.id);
+        if (found) admitted = Result<bool>(found->state == MoveState::preflight);
+        if (!found && !interrupt_.sleep(std::chrono::milliseconds(200))) return false;
+    }
+    if (!*admitted) return false;
+    {
+        const std::lock_guard lock(mutex_);
+        record_.place_in_line = 0;
+    }
+    set_state(MoveState::preflight);
+    return true;
+}
+
 void MoveRun::run() {
-    if (!own()) return;
+    if (!is_admitted()) return;
     auto walked = walk();
     if (walked) return finish();
     // A stopped move stays as it is in the journal: the next process takes it up. An operator's cancel is an abort.
     if (interrupt_.stopped()) return close_sessions();
+    abort(judge_end(walked.error()));
+}
+
+// What ended the walk: an operator's cancel and those of our own watches look the same to it.
+Error MoveRun::judge_end(const Error& error) {
     const auto harm = publication_watch_ ? publication_watch_->finding() : std::string();
-    abort(harm.empty() ? walked.error() : fail(ErrorKind::conflict, harm, {}, "give it back its key, then start again"));
+    const auto bound = guard_ ? guard_->finding() : std::string();
+    ended_by_guard_ = !harm.empty() || !bound.empty();
+    if (!harm.empty()) return fail(ErrorKind::conflict, harm, {}, "give it back its key, then start again");
+    return bound.empty() ? error : fail(ErrorKind::limit, bound);
+}
+
+void MoveRun::on_guard_report(const GuardReport& report) {
+    {
+        const std::lock_guard lock(mutex_);
+        note_guard_report(report);
+        if (record_.state != MoveState::index) return;
+        // A program is at work, and nobody else tells.
+        look_ahead();
+    }
+    observer_->event("progress", record());
+}
+
+void MoveRun::note_guard_report(const GuardReport& report) {
+    auto& progress = record_.progress;
+    progress.source_wal_bytes = report.source_wal_bytes;
+    standby_lag_bytes_.store(report.standby_lag_bytes, std::memory_order_relaxed);
+    static const std::string falling_behind = "the tenant is written to faster than its changes can be applied";
+    if (report.falling_behind) progress.note = falling_behind;
+    if (!report.falling_behind && progress.note == falling_behind) progress.note.clear();
 }
 
 void MoveRun::recover() {
@@ -244,10 +309,13 @@ void MoveRun::recover() {
 
 Result<void> MoveRun::walk() {
     PP_TRY(find_servers());
+    watch_neighbours();
     PP_TRY(step_preflight());
     PP_TRY(step_schema());
     PP_TRY(step_gate());
     PP_TRY(step_slot());
+    guard_ = std::make_unique<MoveGuard>(*servers_, interrupt_, observer_->registry,
+                                         [this](const GuardReport& report) { on_guard_report(report); });
     PP_TRY(step_copy());
     PP_TRY(step_index());
     PP_TRY(step_catchup());
@@ -256,6 +324,8 @@ Result<void> MoveRun::walk() {
 
 void MoveRun::close_sessions() {
     publication_watch_.reset();
+    guard_.reset();
+    throttle_.reset();
     fence_.reset();
     lifter_.reset();
     verifier_.reset();
@@ -302,7 +372,7 @@ void MoveRun::abort(const Error& why) {
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
-    count_outcome(interrupt_.cancelled() ? "cancelled" : "aborted");
+    count_outcome(interrupt_.cancelled() && !ended_by_guard_ ? "cancelled" : "aborted");
 }
 
 void MoveRun::finish() {

@@ -16,10 +16,13 @@
 #include <vector>
 
 #include "admin/mover/copy_tables.hpp"
+#include "admin/mover/copy_throttle.hpp"
 #include "admin/mover/definitions.hpp"
+#include "admin/mover/estimate.hpp"
 #include "admin/mover/fence.hpp"
 #include "admin/mover/follow.hpp"
 #include "admin/mover/interrupt.hpp"
+#include "admin/mover/move_guard.hpp"
 #include "admin/mover/mover.hpp"
 #include "admin/mover/publication_watch.hpp"
 #include "admin/mover/verify.hpp"
@@ -59,6 +62,7 @@ class MoveRun {
 
   private:
     // move_run.cpp: the walk
+    [[nodiscard]] bool is_admitted();  // its turn has come, and it is ours
     [[nodiscard]] bool own(Deadline until = std::nullopt);
     [[nodiscard]] bool own_to_complete();
     [[nodiscard]] bool keep_owned();  // false: another instance has taken the move over, everything here stops
@@ -79,6 +83,11 @@ class MoveRun {
     [[nodiscard]] Result<void> adopt_database_settings();
     void finish();
     void close_sessions();
+    void on_guard_report(const GuardReport& report);  // on the guard's thread
+    void note_guard_report(const GuardReport& report);
+    void watch_neighbours();
+    void look_ahead();  // with mutex_ held
+    [[nodiscard]] Error judge_end(const Error& error);
     void count_outcome(const char* outcome);
     [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,
                                                const std::string& name);
@@ -93,6 +102,7 @@ class MoveRun {
     [[nodiscard]] Result<void> step_gate();
     [[nodiscard]] Result<void> step_slot();
     [[nodiscard]] Result<void> step_copy();
+    [[nodiscard]] std::uint32_t copy_jobs() const;
     [[nodiscard]] Result<void> step_index();
     [[nodiscard]] Result<void> step_catchup();
     [[nodiscard]] Result<void> refresh_views();
@@ -168,6 +178,11 @@ class MoveRun {
     std::optional<Follower> follower_;
     std::optional<Verifier> verifier_;
     std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
+    Estimate estimate_;  // with mutex_ held
+    std::unique_ptr<CopyThrottle> throttle_;  // until the copy has ended
+    std::unique_ptr<MoveGuard> guard_;  // from the slot to the flip
+    bool ended_by_guard_ = false;
+    std::atomic<std::uint64_t> standby_lag_bytes_{0};
     std::optional<FenceSession> fence_;
     std::vector<SequenceValue> sequences_;  // as set on the target before the pause
     std::uint64_t markers_ = 0;
@@ -176,6 +191,8 @@ class MoveRun {
     bool way_back_made_ = false;
     bool definition_changed_ = false;  // on the target, since the flip
 };
+
+void count_finished_move(metrics::Registry& registry, const char* outcome);
 
 // Who keeps a slot from being made on this server: transactions with an id.
 [[nodiscard]] std::string transactions_in_the_way(ServerSession& server);

@@ -15,6 +15,7 @@
 #include "base/metrics.hpp"
 #include "catalog/config.hpp"
 #include "proxy/net/event.hpp"
+#include "proxy/pool/latency_probe.hpp"
 #include "proxy/pool/server_budget.hpp"
 #include "proxy/pool/server_connection.hpp"
 
@@ -36,6 +37,7 @@ struct PoolMetrics {
     metrics::Counter& connects;
     metrics::Counter& connect_failures;
     metrics::Counter& wait_timeouts;
+    LatencyProbes latency;
     explicit PoolMetrics(metrics::Registry& registry);
 };
 
@@ -75,6 +77,7 @@ class Pool {
     [[nodiscard]] bool has_credential() const { return credential_.password || credential_.scram_keys; }
     void set_caps(BudgetCaps caps) { caps_ = caps; }
     void count_prologue();
+    [[nodiscard]] LatencyProbe& latency() { return latency_; }
     [[nodiscard]] const PoolKey& key() const { return key_; }
     // What a fresh connection reports; null until one was opened.
     // Null too while the server is suspected to have got other defaults since (its configuration was reloaded).
@@ -102,6 +105,7 @@ class Pool {
 
     PoolSet& set_;
     PoolKey key_;
+    LatencyProbe& latency_;
     BudgetCaps caps_;
     ServerCredential credential_;
     std::vector<ServerPtr> idle_;  // last used at the back

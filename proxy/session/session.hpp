@@ -416,6 +416,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     CatalogVersion route_version_;
     bool has_route_ = false;
     std::shared_ptr<Pool> pool_;
+    SteadyTime asked_at_{};  // while the pool's latency is watched: when what is owed now was first asked for
     PoolMode pool_mode_ = PoolMode::transaction;
 
     // The tenant in SQL.
