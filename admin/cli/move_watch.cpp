@@ -69,8 +69,9 @@ std::string progress_line(const json::value& move) {
     if (p == nullptr) return out;
     if (state == "copy") {
         out += "  " + bar_of(member_number(*p, "rows_copied"), member_number(*p, "rows_total_estimate")) + "  " +
-               number_text(member_number(*p, "rows_copied")) + " rows  " + bytes_text(member_number(*p, "bytes_copied")) + "  " +
-               bytes_text(static_cast<std::uint64_t>(member_real(*p, "bytes_per_second"))) + "/s";
+               number_text(member_number(*p, "rows_copied")) + " rows  " + bytes_text(member_number(*p, "bytes_copied"));
+        const auto rate = static_cast<std::uint64_t>(member_real(*p, "bytes_per_second"));
+        if (rate > 0) out += "  " + bytes_text(rate) + "/s";
         if (const auto throttled = throttled_text(*p); !throttled.empty()) out += "  throttled " + throttled;
     }
     if (state == "catchup" || state == "verify") out += "  " + bytes_text(member_number(*p, "lag_bytes")) + " behind";

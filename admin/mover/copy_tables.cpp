@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 namespace pgporter {
 namespace {
@@ -78,6 +79,7 @@ Result<CopyPair> open_pair(const MoveServers& servers, const std::string& snapsh
 Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork& work) {
     std::uint64_t rows = 0;
     std::size_t unsent = 0;
+    std::size_t unpaid = 0;
     for (;;) {
         char* raw = nullptr;
         const int length = PQgetCopyData(pair.source->raw(), &raw, 1);
@@ -108,8 +110,13 @@ Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork
         unsent += static_cast<std::size_t>(length);
         if (unsent >= unsent_bytes_max) {
             PP_TRY(pair.target->flush(std::nullopt));
-            if (pair.paced && !pair.paced->pay(unsent, pair.source->interrupt())) return pair.source->interrupt().error();
             unsent = 0;
+        }
+        unpaid += static_cast<std::size_t>(length);
+        if (unpaid >= unsent_bytes_max && pair.paced) {
+            PP_TRY(pair.target->flush(std::nullopt));
+            unsent = 0;
+            if (!pair.paced->pay(std::exchange(unpaid, 0), pair.source->interrupt())) return pair.source->interrupt().error();
         }
     }
 }

@@ -114,7 +114,7 @@ TEST_CASE("a move that falls behind the application says so, and ends at its bou
     auto& behind = world.registry().gauge("pgporter_moves_falling_behind", "");
     for (int i = 0; i < 600; ++i) {
         record = *world.mover().find(started->id);
-        if (record.state == MoveState::aborted) break;
+        if (record.state == MoveState::aborting || record.state == MoveState::aborted) break;
         if (caught.load() && (!said.load() || i > 400)) world.on_source("SELECT pg_logical_emit_message(false, 'test', repeat('x', 200000))");
         const bool has_note = record.progress.note.find("written to faster than its changes can be applied") != std::string::npos;
         if (has_note && behind.value() == 1 && !said.exchange(true)) {
@@ -125,7 +125,7 @@ TEST_CASE("a move that falls behind the application says so, and ends at its bou
     }
     CHECK(said.load());
     CHECK(hits(world, "source_wal") == 1);
-    CHECK(record.state == MoveState::aborted);
+    record = world.wait_for(started->id, {MoveState::aborted});
     CHECK(record.error.find("mover.source_wal_mib_max (40 MiB)") != std::string::npos);
     CHECK(behind.value() == 0);
     world.mover().unsubscribe(subscription);
