@@ -125,6 +125,7 @@ TEST_CASE("a move that falls behind the application says so, and ends at its bou
     }
     CHECK(said.load());
     CHECK(hits(world, "source_wal") == 1);
+    blocker.reset();  // what is locked can't be dropped
     record = world.wait_for(started->id, {MoveState::aborted});
     CHECK(record.error.find("mover.source_wal_mib_max (40 MiB)") != std::string::npos);
     CHECK(behind.value() == 0);
