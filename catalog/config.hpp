@@ -132,9 +132,19 @@ struct MoverConfig {          // mover
     std::string pg_dump = "pg_dump";                // found on PATH unless absolute
     std::string pg_restore = "pg_restore";
     std::uint32_t copy_jobs = 2;                    // parallel COPY streams of one move
-    std::uint32_t moves_max = 4;                    // moves at once
+    std::uint32_t moves_max = 4;                    // moves at once, over all instances of the catalog; more wait in line
+    std::uint32_t moves_per_source_max = 4;         // of these, from one source cluster
+    std::uint32_t queue_max = 1'000;                // moves that wait in line
     std::uint32_t cutover_attempts_max = 10;        // gives way and tries again, then waits for the operator
     std::uint32_t pause_verify_rows_max = 2000;     // rows that may be left to verify inside the pause
+    std::uint32_t source_wal_mib_max = 8'192;       // log that a source keeps for a move; beyond, the move ends
+    std::uint32_t target_mib_max = 0;               // what a tenant may take on the target; 0: no bound
+    Milliseconds snapshot_age_ms_max{14'400'000};   // the copy may hold its snapshot for so long
+    Milliseconds catchup_window_ms{60'000};         // a lag that doesn't shrink over this is said
+    double neighbour_latency_ratio_max = 1.5;       // of the clusters' p99 latency to that before the copy; 0: it isn't looked at
+    std::uint32_t throttled_percent_min = 5;        // of its full speed, that a copy keeps in any case
+    std::uint32_t standby_lag_mib_max = 256;        // of a standby, beyond which the copy slows down; 0: it isn't looked at
+    std::uint32_t copy_mib_per_s_max = 0;           // of one move; 0: no bound
     std::uint32_t way_back_wal_mib_max = 8'192;     // log that a target keeps for its way back; beyond, there is none any more
     std::uint32_t reserved_ids = 100'000;           // of a shared sequence for a tenant that may come back; half used, so many more
     Milliseconds drain_ms_max{200};                 // of one cutover attempt

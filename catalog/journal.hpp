@@ -2,12 +2,14 @@
 // Blocking; control-plane threads only; each call is one durable transaction (synchronous_commit on).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
 #include "catalog/move.hpp"
+#include "catalog/move_queue.hpp"
 
 namespace pgporter {
 
@@ -25,8 +27,13 @@ class MoveJournal {
   public:
     virtual ~MoveJournal() = default;
 
-    // conflict: the tenant already has an unfinished move. not_found: no such tenant.
-    virtual Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch) = 0;
+    // conflict: the tenant already has an unfinished move. not_found: no such tenant. limit: so many wait or are at work already.
+    virtual Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch,
+                                           std::uint32_t unfinished_max) = 0;
+    // All moves that aren't finished, the oldest first.
+    virtual Result<std::vector<QueueEntry>> queue() = 0;
+    // planned > preflight, if it is this move's turn (catalog/move_queue.hpp); false: it isn't. Atomic over all instances.
+    virtual Result<bool> admit(MoveId move, const QueueLimits& limits) = 0;
     // Compare-and-set of the state; also appends a row to the move's steps. conflict: the state isn't `from`.
     // `note` becomes the step's text; with `to` == aborting it becomes the move's error, with `to` == opened why there is no way
     // back (empty: there is).

@@ -232,7 +232,20 @@ ALTER TABLE pgporter.tenants
     ADD CONSTRAINT tenants_state_check CHECK (state IN ('active', 'read_only', 'suspended'));
 )sql";
 
-constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}, Migration{3, version_3}, Migration{4, version_4}};
+// Version 5: moves wait in line, tell how long they will take, and what slows them down.
+constexpr std::string_view version_5 = R"sql(
+ALTER TABLE pgporter.moves
+    ADD COLUMN bytes_total_estimate numeric(20) NOT NULL DEFAULT 0,
+    ADD COLUMN bytes_per_second double precision NOT NULL DEFAULT 0,
+    ADD COLUMN seconds_left double precision,
+    ADD COLUMN throttled double precision NOT NULL DEFAULT 0,
+    ADD COLUMN throttled_by text NOT NULL DEFAULT '',
+    ADD COLUMN source_wal_bytes numeric(20) NOT NULL DEFAULT 0;
+CREATE INDEX moves_planned ON pgporter.moves (id) WHERE state = 'planned';
+)sql";
+
+constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}, Migration{3, version_3}, Migration{4, version_4},
+                                    Migration{5, version_5}};
 
 // Any number that nobody else locks by chance: "pgporter" in ASCII.
 constexpr std::string_view lock_sql = "SELECT pg_catalog.pg_advisory_xact_lock(8099566078813037938)";

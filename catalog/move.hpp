@@ -56,10 +56,16 @@ struct MoveProgress {
     std::uint64_t rows_total_estimate = 0;
     std::uint64_t rows_copied = 0;
     std::uint64_t bytes_copied = 0;
+    std::uint64_t bytes_total_estimate = 0;  // that the copy will have moved
+    double bytes_per_second = 0;             // of the copy, in the last seconds
+    std::optional<double> seconds_left;      // until it can cut over; none: nobody can tell
+    double throttled = 0;                    // share of the copy's time in the last seconds in which it waited so as not to disturb others
+    std::string throttled_by;                // neighbours, standbys or copy_mib_per_s_max
     std::uint64_t changes_applied = 0;       // row changes of the stream
     std::uint64_t transactions_applied = 0;
     std::uint64_t rows_verified = 0;
     std::uint64_t lag_bytes = 0;             // WAL between the source's end and what the target has durably applied
+    std::uint64_t source_wal_bytes = 0;      // that the source keeps for the move
     std::uint32_t cutover_attempts = 0;
     double pause_ms = 0;                     // of the successful cutover: from hold to release
     std::string note;                        // what it does now, or why the last cutover attempt gave way
@@ -72,6 +78,7 @@ struct MoveRecord {
     Placement target;
     Epoch epoch;  // the tenant's epoch when the move began; the flip makes it epoch + 1
     MoveState state = MoveState::planned;
+    std::uint32_t place_in_line = 0;  // in `planned`: 1 is the next one, over all instances
     MoveProgress progress;
     std::string error;       // why it was aborted
     std::string rollback_refused;  // in `opened`: why there is no way back

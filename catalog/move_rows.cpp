@@ -31,7 +31,9 @@ const std::string& move_columns() {
         "m.rows_verified, "
         "m.lag_bytes, m.cutover_attempts, m.pause_ms, m.note, m.error, " +
         rfc3339("m.created_at") + ", " + rfc3339("m.updated_at") + ", " + rfc3339("m.finished_at") +
-        ", m.rollback_refused";
+        ", m.rollback_refused, CASE WHEN m.state = 'planned' THEN (SELECT count(*) + 1 FROM pgporter.moves AS q WHERE q.state = 'planned' "
+        "AND q.id < m.id) ELSE 0 END, m.bytes_total_estimate, m.bytes_per_second, m.seconds_left, m.throttled, m.throttled_by, "
+        "m.source_wal_bytes";
     return columns;
 }
 
@@ -69,6 +71,13 @@ Result<MoveRecord> move_from_row(const PgResult& result, int row) {
     move.updated_at = result.string(row, 26);
     move.finished_at = result.string(row, 27);
     move.rollback_refused = result.string(row, 28);
+    move.place_in_line = static_cast<std::uint32_t>(result.unsigned_integer(row, 29));
+    progress.bytes_total_estimate = result.unsigned_integer(row, 30);
+    progress.bytes_per_second = number_from(result.text(row, 31));
+    if (!result.is_null(row, 32)) progress.seconds_left = number_from(result.text(row, 32));
+    progress.throttled = number_from(result.text(row, 33));
+    progress.throttled_by = result.string(row, 34);
+    progress.source_wal_bytes = result.unsigned_integer(row, 35);
     return move;
 }
 

@@ -33,7 +33,10 @@ class CatalogStore final : public MoveJournal {
     [[nodiscard]] Result<void> remove_tenant(std::string_view tenant);
 
     // MoveJournal
-    Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch) override;
+    Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target, Epoch epoch,
+                                   std::uint32_t unfinished_max) override;
+    Result<std::vector<QueueEntry>> queue() override;
+    Result<bool> admit(MoveId move, const QueueLimits& limits) override;
     Result<void> advance(MoveId move, MoveState from, MoveState to, std::string_view note) override;
     Result<void> save_progress(MoveId move, const MoveProgress& progress) override;
     Result<Tenant> flip(MoveId move, Epoch expected, CatalogVersion& version_out) override;

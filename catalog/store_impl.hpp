@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include "catalog/store.hpp"
 #include "catalog/store_connection.hpp"
@@ -36,5 +37,18 @@ class CatalogStore::Impl {
     std::mutex steps_mutex_;
     std::map<MoveId, std::string> last_steps_;
 };
+
+// One step of a move, in the transaction that `sql` is in. conflict: its state isn't `from`.
+struct MoveStep {
+    MoveId move;
+    MoveState from = MoveState::planned;
+    MoveState to = MoveState::planned;
+    std::string_view note;
+    std::string token;
+};
+[[nodiscard]] Result<void> write_step(PgConnection& sql, const MoveStep& step);
+
+// limit: so many moves wait or are at work already.
+[[nodiscard]] Result<void> check_room_in_queue(PgConnection& sql, std::uint32_t unfinished_max);
 
 }  // namespace pgporter

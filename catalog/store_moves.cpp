@@ -144,8 +144,30 @@ class AdvisoryOwnership final : public MoveOwnership {
 
 }  // namespace
 
+Result<void> write_step(PgConnection& sql, const MoveStep& step) {
+    const std::string to(to_text(step.to));
+    const auto changed = sql.exec_params(
+        "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
+        "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
+        "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
+        "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
+        "WHERE id = $1::bigint AND state = $2",
+        {id_text(step.move), std::string(to_text(step.from)), to, std::string(step.note)});
+    if (!changed) return changed.error();
+    if (changed->affected() == 0) {
+        const auto row = sql.exec_params("SELECT state FROM pgporter.moves WHERE id = $1::bigint", {id_text(step.move)});
+        if (!row) return row.error();
+        if (row->empty()) return no_such_move(step.move);
+        return fail(ErrorKind::conflict,
+                    "move " + id_text(step.move) + " is " + row->string(0, 0) + ", not " + std::string(to_text(step.from)));
+    }
+    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
+                           {id_text(step.move), to, std::string(step.note), step.token}));
+    return {};
+}
+
 Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const Placement& source,
-                                             const Placement& target, Epoch epoch) {
+                                             const Placement& target, Epoch epoch, std::uint32_t unfinished_max) {
     const auto token = new_step_token();
     if (!token) return token.error();
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
@@ -156,6 +178,7 @@ Result<MoveRecord> CatalogStore::create_move(const MoveRequest& request, const P
     const auto tenant_id = lock_tenant_for_move(sql, request, source, epoch);
     if (!tenant_id) return tenant_id.error();
     PP_TRY(check_target(sql, source, target));
+    PP_TRY(check_room_in_queue(sql, unfinished_max));
     PP_TRY(keep_source_database_known(sql, source));
     auto move = insert_move(sql, request, *tenant_id, source, target, epoch, *token);
     if (!move) return move;
@@ -179,23 +202,7 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     auto& sql = transaction->sql();
-    const auto changed = sql.exec_params(
-        "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
-        "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
-        "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
-        "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
-        "WHERE id = $1::bigint AND state = $2",
-        {id_text(move), std::string(to_text(from)), std::string(to_text(to)), std::string(note)});
-    if (!changed) return changed.error();
-    if (changed->affected() == 0) {
-        const auto row = sql.exec_params("SELECT state FROM pgporter.moves WHERE id = $1::bigint", {id_text(move)});
-        if (!row) return row.error();
-        if (row->empty()) return no_such_move(move);
-        return fail(ErrorKind::conflict,
-                    "move " + id_text(move) + " is " + row->string(0, 0) + ", not " + std::string(to_text(from)));
-    }
-    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
-                           {id_text(move), std::string(to_text(to)), std::string(note), *token}));
+    PP_TRY(write_step(sql, {move, from, to, note, *token}));
     if (to == MoveState::rolling_back) impl_->remember_step(move, *token);
     if (is_finished(to)) impl_->forget_steps(move);
     const auto committed = transaction->commit();
@@ -214,13 +221,17 @@ Result<void> CatalogStore::save_progress(MoveId move, const MoveProgress& progre
         "$4::numeric, "
         "changes_applied = $5::numeric, transactions_applied = $6::numeric, rows_verified = $7::numeric, lag_bytes = "
         "$8::numeric, "
-        "cutover_attempts = $9::bigint, pause_ms = $10::double precision, note = $11, updated_at = clock_timestamp() "
-        "WHERE id = $1::bigint",
+        "cutover_attempts = $9::bigint, pause_ms = $10::double precision, note = $11, updated_at = clock_timestamp(), "
+        "bytes_total_estimate = $12::numeric, bytes_per_second = $13::double precision, seconds_left = $14::double precision, "
+        "throttled = $15::double precision, throttled_by = $16, source_wal_bytes = $17::numeric WHERE id = $1::bigint",
         {id_text(move), std::to_string(progress.rows_total_estimate), std::to_string(progress.rows_copied),
          std::to_string(progress.bytes_copied), std::to_string(progress.changes_applied),
          std::to_string(progress.transactions_applied), std::to_string(progress.rows_verified),
          std::to_string(progress.lag_bytes), std::to_string(progress.cutover_attempts),
-         std::to_string(progress.pause_ms), progress.note});
+         std::to_string(progress.pause_ms), progress.note, std::to_string(progress.bytes_total_estimate),
+         std::to_string(progress.bytes_per_second),
+         progress.seconds_left ? std::optional(std::to_string(*progress.seconds_left)) : std::nullopt,
+         std::to_string(progress.throttled), progress.throttled_by, std::to_string(progress.source_wal_bytes)});
     if (!changed) return changed.error();
     if (changed->affected() == 0) return no_such_move(move);
     return transaction->commit();

@@ -212,6 +212,19 @@ std::optional<std::uint64_t> YamlMapping::whole_number(std::string_view key, std
     return number;
 }
 
+void YamlMapping::real(std::string_view key, double& out, double min, double max) {
+    const auto value = scalar(key);
+    if (!value) return;
+    double number = 0;
+    const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), number, std::chars_format::fixed);
+    if (error != std::errc{} || end != value->data() + value->size()) return problem(key, "must be a number");
+    if (!(number >= min && number <= max)) {
+        return problem(key, "must be between " + std::to_string(static_cast<std::int64_t>(min)) + " and " +
+                                std::to_string(static_cast<std::int64_t>(max)));
+    }
+    out = number;
+}
+
 void YamlMapping::milliseconds(std::string_view key, std::chrono::milliseconds& out, std::int64_t min,
                                std::int64_t max) {
     const auto value = whole_number(key, static_cast<std::uint64_t>(min), static_cast<std::uint64_t>(max));

@@ -67,6 +67,7 @@ class YamlMapping {
 
     void text(std::string_view key, std::string& out);  // not empty
     void boolean(std::string_view key, bool& out);
+    void real(std::string_view key, double& out, double min, double max);
     void milliseconds(std::string_view key, std::chrono::milliseconds& out, std::int64_t min, std::int64_t max);
     void texts(std::string_view key, std::vector<std::string>& out);  // a list of texts, none empty, none twice
     template <class Number>

@@ -64,14 +64,19 @@ class Printer {
 std::string progress_line(const json::value& move) {
     const auto state = member_text(move, "state");
     auto out = "move " + member_text(move, "id") + "  " + state;
+    if (const auto place = member_number(move, "place_in_line"); place > 0) out += "  in line, place " + std::to_string(place);
     const auto* p = member(move, "progress");
     if (p == nullptr) return out;
     if (state == "copy") {
         out += "  " + bar_of(member_number(*p, "rows_copied"), member_number(*p, "rows_total_estimate")) + "  " +
                number_text(member_number(*p, "rows_copied")) + " rows  " + bytes_text(member_number(*p, "bytes_copied"));
+        const auto rate = static_cast<std::uint64_t>(member_real(*p, "bytes_per_second"));
+        if (rate > 0) out += "  " + bytes_text(rate) + "/s";
+        if (const auto throttled = throttled_text(*p); !throttled.empty()) out += "  throttled " + throttled;
     }
     if (state == "catchup" || state == "verify") out += "  " + bytes_text(member_number(*p, "lag_bytes")) + " behind";
     if (state == "verify") out += "  " + number_text(member_number(*p, "rows_verified")) + " rows verified";
+    if (const auto left = time_left_text(*p); !left.empty()) out += "  " + left + " left";
     if (const auto note = member_text(*p, "note"); !note.empty()) out += "  " + note;
     return out;
 }

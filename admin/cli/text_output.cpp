@@ -13,17 +13,17 @@ const json::array* member_array(const json::value& object, std::string_view name
     return value == nullptr ? nullptr : value->if_array();
 }
 
-double member_real(const json::value& object, std::string_view name) {
-    const auto* value = member(object, name);
-    boost::system::error_code ec;
-    const auto number = value == nullptr || !value->is_number() ? 0.0 : value->to_number<double>(ec);
-    return ec ? 0.0 : number;
-}
-
 std::string fixed(double value, int digits) {
     char text[64];
     std::snprintf(text, sizeof text, "%.*f", digits, value);
     return text;
+}
+
+std::string duration_text(double seconds) {
+    const auto whole = static_cast<std::uint64_t>(seconds < 0 ? 0 : seconds + 0.5);
+    if (whole < 120) return std::to_string(whole) + " s";
+    if (whole < 7'200) return std::to_string((whole + 30) / 60) + " min";
+    return fixed(seconds / 3'600, 1) + " h";
 }
 
 std::string blockers_text(const json::value& report, std::string_view list, const std::string& label) {
@@ -57,6 +57,24 @@ std::string member_text(const json::value& object, std::string_view name) {
     if (value == nullptr || value->is_null()) return {};
     if (const auto* string = value->if_string()) return printable({string->data(), string->size()});
     return json::serialize(*value);
+}
+
+double member_real(const json::value& object, std::string_view name) {
+    const auto* value = member(object, name);
+    boost::system::error_code ec;
+    const auto number = value == nullptr || !value->is_number() ? 0.0 : value->to_number<double>(ec);
+    return ec ? 0.0 : number;
+}
+
+std::string time_left_text(const json::value& progress) {
+    const auto* left = member(progress, "seconds_left");
+    if (left == nullptr || !left->is_number()) return {};
+    return "about " + duration_text(member_real(progress, "seconds_left"));
+}
+
+std::string throttled_text(const json::value& progress) {
+    const auto by = member_text(progress, "throttled_by");
+    return by.empty() ? std::string() : "by " + by + ": " + fixed(member_real(progress, "throttled") * 100, 0) + " %";
 }
 
 std::uint64_t member_number(const json::value& object, std::string_view name) {
@@ -139,6 +157,7 @@ std::string next_steps_text(const json::value& resource) {
 
 std::string move_text(const json::value& move) {
     std::string out = "move " + member_text(move, "id") + " of tenant " + member_text(move, "tenant") + ": " + member_text(move, "state") + "\n";
+    if (const auto place = member_number(move, "place_in_line"); place > 0) out += "  in line   place " + std::to_string(place) + "\n";
     if (const auto* source = member(move, "source")) out += "  from      " + placement_text(*source) + "\n";
     if (const auto* target = member(move, "target")) out += "  to        " + placement_text(*target) + "\n";
     if (const auto* p = member(move, "progress")) {
@@ -147,6 +166,8 @@ std::string move_text(const json::value& move) {
         out += "  applied   " + number_text(member_number(*p, "changes_applied")) + " changes, " +
                bytes_text(member_number(*p, "lag_bytes")) + " behind\n";
         out += "  verified  " + number_text(member_number(*p, "rows_verified")) + " rows\n";
+        if (const auto throttled = throttled_text(*p); !throttled.empty()) out += "  throttled " + throttled + "\n";
+        if (const auto left = time_left_text(*p); !left.empty()) out += "  left      " + left + "\n";
         if (const auto pause = member_real(*p, "pause_ms"); pause > 0) out += "  pause     " + fixed(pause, 1) + " ms\n";
         if (const auto attempts = member_number(*p, "cutover_attempts"); attempts > 0) {
             out += "  cutover   " + std::to_string(attempts) + " attempts\n";

@@ -22,6 +22,7 @@ using TableRow = std::vector<std::string>;
 // A member of an object as text: "" when it isn't there or null.
 [[nodiscard]] std::string member_text(const boost::json::value& object, std::string_view name);
 [[nodiscard]] std::uint64_t member_number(const boost::json::value& object, std::string_view name);
+[[nodiscard]] double member_real(const boost::json::value& object, std::string_view name);
 [[nodiscard]] const boost::json::value* member(const boost::json::value& object, std::string_view name);
 
 [[nodiscard]] std::string placement_text(const boost::json::value& placement);  // "cluster/database schema acme"
@@ -29,6 +30,8 @@ using TableRow = std::vector<std::string>;
 [[nodiscard]] std::string error_text(const Error& error);
 [[nodiscard]] std::string next_steps_text(const boost::json::value& resource);  // "" when there are none
 [[nodiscard]] std::string move_text(const boost::json::value& move);            // all of it, several lines
+[[nodiscard]] std::string time_left_text(const boost::json::value& progress);   // "about 3 min"; "" when nobody can tell
+[[nodiscard]] std::string throttled_text(const boost::json::value& progress);   // "by neighbours: 34 %"; "" when it isn't
 [[nodiscard]] std::string preflight_text(const boost::json::value& report);
 [[nodiscard]] std::string doctor_text(const boost::json::value& report);
 [[nodiscard]] std::string apply_text(const boost::json::value& report);

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <utility>
 
 namespace pgporter {
 namespace {
@@ -55,6 +57,7 @@ class CopyWork {
 struct CopyPair {
     std::unique_ptr<ServerSession> source;
     std::unique_ptr<ServerSession> target;
+    std::unique_ptr<CopyPacer::Worker> paced;
 };
 
 Result<CopyPair> open_pair(const MoveServers& servers, const std::string& snapshot) {
@@ -76,6 +79,7 @@ Result<CopyPair> open_pair(const MoveServers& servers, const std::string& snapsh
 Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork& work) {
     std::uint64_t rows = 0;
     std::size_t unsent = 0;
+    std::size_t unpaid = 0;
     for (;;) {
         char* raw = nullptr;
         const int length = PQgetCopyData(pair.source->raw(), &raw, 1);
@@ -108,6 +112,12 @@ Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork
             PP_TRY(pair.target->flush(std::nullopt));
             unsent = 0;
         }
+        unpaid += static_cast<std::size_t>(length);
+        if (unpaid >= unsent_bytes_max && pair.paced) {
+            PP_TRY(pair.target->flush(std::nullopt));
+            unsent = 0;
+            if (!pair.paced->pay(std::exchange(unpaid, 0), pair.source->interrupt())) return pair.source->interrupt().error();
+        }
     }
 }
 
@@ -137,7 +147,15 @@ Result<void> copy_chunk(CopyPair& pair, const CopyChunk& chunk, CopyCounters& co
     return {};
 }
 
+// Whoever ends lets another go on, that the pace keeps waiting.
+struct LeavesPace {
+    CopyPair& pair;
+    ~LeavesPace() { pair.paced.reset(); }
+};
+
 Result<void> run_worker(CopyPair& pair, CopyCounters& counters, CopyWork& work) {
+    if (counters.pacer != nullptr) pair.paced = std::make_unique<CopyPacer::Worker>(*counters.pacer);
+    const LeavesPace leaves{pair};
     while (const auto* chunk = work.next()) {
         auto copied = copy_chunk(pair, *chunk, counters, work);
         if (copied) continue;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "admin/mover/copy_pacer.hpp"
 #include "admin/mover/move_servers.hpp"
 #include "admin/mover/schema_tables.hpp"
 #include "base/metrics.hpp"
@@ -18,6 +19,7 @@ namespace pgporter {
 struct CopyCounters {
     std::atomic<std::uint64_t> rows{0};
     std::atomic<std::uint64_t> bytes{0};
+    CopyPacer* pacer = nullptr;  // none: at full speed
     metrics::Counter* rows_total = nullptr;
     metrics::Counter* bytes_total = nullptr;
 };

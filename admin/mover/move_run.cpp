@@ -1,7 +1,6 @@
 #include "admin/mover/move_run.hpp"
 
 #include "admin/mover/cleanup.hpp"
-#include "admin/mover/preflight.hpp"
 #include "base/log.hpp"
 
 namespace pgporter {
@@ -11,7 +10,6 @@ constexpr std::chrono::milliseconds save_every{500};
 constexpr std::chrono::milliseconds save_quiet_every{5'000};  // while only the way back is followed
 constexpr std::chrono::milliseconds retry_max{10'000};
 constexpr std::chrono::seconds recover_for{5};
-constexpr std::chrono::seconds leave_within{1};
 
 metrics::Gauge& state_gauge(metrics::Registry& registry, MoveState state) {
     return registry.gauge("pgporter_moves", "Moves that this instance works on, by state.",
@@ -83,10 +81,12 @@ void MoveRun::leave_way_back() {
     interrupt_.nudge();
 }
 
+void count_finished_move(metrics::Registry& registry, const char* outcome) {
+    registry.counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}}).inc();
+}
+
 void MoveRun::count_outcome(const char* outcome) {
-    observer_->registry
-        .counter("pgporter_moves_finished_total", "Moves that ended, by outcome.", {{"outcome", outcome}})
-        .inc();
+    count_finished_move(observer_->registry, outcome);
 }
 
 void MoveRun::set_state(MoveState to) {
@@ -95,6 +95,7 @@ void MoveRun::set_state(MoveState to) {
         const std::lock_guard lock(mutex_);
         state_gauge(observer_->registry, record_.state).add(-1);
         record_.state = to;
+        look_ahead();
         copy = record_;
     }
     // A finished move is counted by its outcome; the gauge shows those that still go on.
@@ -139,6 +140,10 @@ void MoveRun::tick() {
         progress.changes_applied = followed_.changes;
         progress.transactions_applied = followed_.transactions;
         progress.lag_bytes = followed_.lag_bytes;
+        const auto slowed = throttle_ ? throttle_->state() : CopyThrottle::State{};
+        progress.throttled = slowed.throttled;
+        progress.throttled_by = slowed.by;
+        look_ahead();
     }
     const auto every = record_.state == MoveState::reversing ? save_quiet_every : save_every;
     if (in_pause_ || std::chrono::steady_clock::now() - saved_at_ < every) return;
@@ -211,14 +216,35 @@ Result<void> MoveRun::find_servers() {
     return {};
 }
 
+bool MoveRun::is_admitted() {
+    auto owned = ports_.journal.own_move(record_.id);
+    if (!owned) return false;  // another instance is about to begin it, or the catalog is away
+    ownership_ = std::move(*owned);
+    is_owner_.store(true);
+    const auto& mover = ports_.config.mover;
+    auto admitted = ports_.journal.admit(record_.id, {mover.moves_max, mover.moves_per_source_max});
+    while (!admitted) {  // the answer may have been lost: the journal knows, and while it is ours nobody else changes it
+        log::warning("move_not_begun", {{"move", std::to_string(record_.id.value)}, {"reason", admitted.error().message}});
+        const auto found = ports_.journal.find_move(record_.id);
+        if (found) admitted = Result<bool>(found->state == MoveState::preflight);
+        if (!found && !interrupt_.sleep(std::chrono::milliseconds(200))) return false;
+    }
+    if (!*admitted) return false;
+    {
+        const std::lock_guard lock(mutex_);
+        record_.place_in_line = 0;
+    }
+    set_state(MoveState::preflight);
+    return true;
+}
+
 void MoveRun::run() {
-    if (!own()) return;
+    if (!is_admitted()) return;
     auto walked = walk();
     if (walked) return finish();
     // A stopped move stays as it is in the journal: the next process takes it up. An operator's cancel is an abort.
     if (interrupt_.stopped()) return close_sessions();
-    const auto harm = publication_watch_ ? publication_watch_->finding() : std::string();
-    abort(harm.empty() ? walked.error() : fail(ErrorKind::conflict, harm, {}, "give it back its key, then start again"));
+    abort(judge_end(walked.error()));
 }
 
 void MoveRun::recover() {
@@ -244,10 +270,13 @@ void MoveRun::recover() {
 
 Result<void> MoveRun::walk() {
     PP_TRY(find_servers());
+    watch_neighbours();
     PP_TRY(step_preflight());
     PP_TRY(step_schema());
     PP_TRY(step_gate());
     PP_TRY(step_slot());
+    guard_ = std::make_unique<MoveGuard>(*servers_, interrupt_, observer_->registry,
+                                         [this](const GuardReport& report) { on_guard_report(report); });
     PP_TRY(step_copy());
     PP_TRY(step_index());
     PP_TRY(step_catchup());
@@ -256,6 +285,8 @@ Result<void> MoveRun::walk() {
 
 void MoveRun::close_sessions() {
     publication_watch_.reset();
+    guard_.reset();
+    throttle_.reset();
     fence_.reset();
     lifter_.reset();
     verifier_.reset();
@@ -302,7 +333,7 @@ void MoveRun::abort(const Error& why) {
         if (!interrupt_.sleep(pause)) return;
         pause = std::min(pause * 2, retry_max);
     }
-    count_outcome(interrupt_.cancelled() ? "cancelled" : "aborted");
+    count_outcome(interrupt_.cancelled() && !ended_by_guard_ ? "cancelled" : "aborted");
 }
 
 void MoveRun::finish() {
@@ -338,135 +369,6 @@ void MoveRun::finish() {
     save_progress();
     count_outcome("flipped");
     if (record_.rollback_refused.empty()) follow_way_back();
-}
-
-// CASCADE must not reach beyond the tenant: what others have come to build on its old tables stops it.
-Result<void> MoveRun::drop_source() {
-    if (record_.source.kind == PlacementKind::rows) return drop_source_rows();
-    auto opened = servers_->source();
-    if (!opened) return opened.error();
-    auto& source = **opened;
-    const auto read = servers_->read_shared_schemas();
-    if (!read && read.error().kind == ErrorKind::not_found) return {};  // all gone already
-    if (!read) return read;
-    auto users = read_outside_users(source, servers_->schemas());
-    if (!users) return users.error();
-    if (!users->empty()) {
-        return fail(ErrorKind::conflict, users->front() + " still uses the tenant's old schema", {},
-                    "drop it, then this goes on by itself");
-    }
-    for (const auto& schema : servers_->schemas().names()) {
-        PP_TRY(retry_locks(interrupt_, 600, [&] {
-            return locked_transaction(source, ports_.config.mover.lock_timeout_ms, "DROP SCHEMA IF EXISTS " + quote_ident(schema) + " CASCADE");
-        }));
-    }
-    return {};
-}
-
-// Another instance that follows the way back leaves it when it reads that the move is opened; one that rolls it back is waited for.
-bool MoveRun::own_to_complete() {
-    while (!own(after(leave_within))) {
-        const auto found = ports_.journal.find_move(record_.id);
-        if (interrupt_.stopped() || (found && is_finished(found->state))) return false;
-        if (!found || found->state != MoveState::reversing) continue;
-        const auto told = ports_.journal.advance(record_.id, MoveState::reversing, MoveState::opened, "the move is being completed");
-        if (!told) log::warning("move_not_owned", {{"move", std::to_string(record_.id.value)}, {"reason", told.error().message}});
-    }
-    return true;
-}
-
-// The way back has brought everything that was written to the target. Whatever differs was written past the fence: by somebody who has
-// switched its triggers off, as only an owner or a superuser can.
-Result<std::string> MoveRun::find_late_writes() {
-    auto way_back = has_way_back();
-    if (!way_back) return way_back.error();
-    if (!*way_back) return std::string();
-    note("comparing the source with the target before its data goes");
-    save_progress();
-    auto lost = way_back_lost();
-    if (!lost) return lost.error();
-    if (!lost->empty()) return std::string();
-    auto turned = turn_round();
-    if (turned) {
-        const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
-        verifier_.emplace(*servers_, tables_, *follower_, jobs);
-        turned = verify_everything();
-    }
-    const bool differs = verifier_.has_value() && !turned && turned.error().kind == ErrorKind::conflict;
-    close_sessions();
-    auto facing = servers_->facing(Way::there);
-    servers_.emplace(std::move(facing));
-    if (turned) return std::string();
-    const auto& error = turned.error();
-    if (differs) return error.message;
-    const bool passes = error.kind == ErrorKind::unavailable || error.kind == ErrorKind::timeout || error.kind == ErrorKind::cancelled;
-    if (passes) return error;
-    return std::string();  // definitions have changed, say: it can't be compared, as it couldn't be rolled back
-}
-
-void MoveRun::run_complete() {
-    complete(Completion::checked);
-}
-
-void MoveRun::run_complete_unchecked() {
-    complete(Completion::unchecked);
-}
-
-void MoveRun::complete(Completion completion) {
-    if (!own_to_complete()) return;
-    interrupt_.shield(Shield::cancel);
-    // A rollback may have been quicker.
-    const auto found = ports_.journal.find_move(record_.id);
-    if (found && found->state != record_.state) set_state(found->state);
-    if (is_finished(record_.state)) return;
-    if (record_.state != MoveState::opened && record_.state != MoveState::reversing) {
-        rollback_requested_.store(record_.state == MoveState::rolling_back);
-        return follow_way_back();
-    }
-    std::chrono::milliseconds pause{100};
-    for (;;) {
-        auto done = [&]() -> Result<void> {
-            if (!servers_) PP_TRY(find_servers());
-            if (completion == Completion::checked) {
-                auto late = find_late_writes();
-                if (!late) return late.error();
-                late_writes_ = *std::move(late);
-                if (!late_writes_.empty()) return {};
-                completion = Completion::unchecked;
-            }
-            // From here on there is no way back, whoever goes on with this.
-            if (record_.state == MoveState::reversing) PP_TRY(enter(MoveState::opened, "the move is being completed"));
-            PP_TRY(undo_way_back());
-            PP_TRY(drop_source());
-            PP_TRY(undo_records(ports_.journal, *servers_,
-                                [](const CleanupRecord& record) { return record.when == CleanupWhen::always; }));
-            // What is left belongs to the tenant now.
-            auto records = ports_.journal.open_cleanups(record_.id);
-            if (!records) return records.error();
-            for (const auto& record : *records) {
-                if (record.kind == ArtefactKind::target_database) PP_TRY(keep_database(record, *servers_));
-                PP_TRY(ports_.journal.cleanup_done(record.id));
-            }
-            return enter(MoveState::completed, "the source's data is gone");
-        }();
-        if (done && !late_writes_.empty()) {
-            observer_->registry.counter("pgporter_move_late_writes_total", "Moves that weren't completed, as the source had what the target hadn't.").inc();
-            late_writes_ = "not completed: " + late_writes_ + "; somebody has written past the fence: see what it was, then complete with force";
-            log::warning("move_late_writes", {{"move", std::to_string(record_.id.value)},
-                                              {"tenant", record_.request.tenant},
-                                              {"reason", utf8_only(late_writes_)}});
-            completes_.store(false);
-            return follow_way_back();
-        }
-        if (done) break;
-        note("completing: " + done.error().message);
-        save_progress();
-        log::warning("move_complete_failed",
-                     {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(done.error().message)}});
-        if (!interrupt_.sleep(pause)) return;
-        pause = std::min(pause * 2, retry_max);
-    }
-    count_outcome("completed");
 }
 
 }  // namespace pgporter

@@ -16,11 +16,14 @@
 #include <vector>
 
 #include "admin/mover/copy_tables.hpp"
+#include "admin/mover/copy_throttle.hpp"
 #include "admin/mover/definitions.hpp"
+#include "admin/mover/estimate.hpp"
 #include "admin/mover/fence.hpp"
 #include "admin/mover/follow.hpp"
 #include "admin/mover/id_blocks.hpp"
 #include "admin/mover/interrupt.hpp"
+#include "admin/mover/move_guard.hpp"
 #include "admin/mover/mover.hpp"
 #include "admin/mover/publication_watch.hpp"
 #include "admin/mover/row_fence.hpp"
@@ -64,8 +67,8 @@ class MoveRun {
 
   private:
     // move_run.cpp: the walk
+    [[nodiscard]] bool is_admitted();  // its turn has come, and it is ours
     [[nodiscard]] bool own(Deadline until = std::nullopt);
-    [[nodiscard]] bool own_to_complete();
     [[nodiscard]] bool keep_owned();  // false: another instance has taken the move over, everything here stops
     [[nodiscard]] Result<void> find_servers();
     [[nodiscard]] Result<void> walk();
@@ -76,9 +79,6 @@ class MoveRun {
     void tick();
     void save_progress();
     void abort(const Error& why);
-    void complete(Completion completion);
-    [[nodiscard]] Result<std::string> find_late_writes();  // what the source has that the target hasn't; empty: nothing, or nobody can tell
-    [[nodiscard]] Result<void> drop_source();
     [[nodiscard]] Result<void> drop_source_rows();  // shared_source.cpp
     [[nodiscard]] Result<void> delete_source_rows(ServerSession& source, const Gate& gate);
     [[nodiscard]] Result<void> publish_unless_harmful(ServerSession& source, const MoveServers& servers, const std::string& statement);
@@ -91,6 +91,19 @@ class MoveRun {
     [[nodiscard]] Result<void> record_artefact(ArtefactKind kind, CleanupWhen when, const Placement& place,
                                                const std::string& name);
 
+    // move_courtesy.cpp: what it owes to others
+    void watch_neighbours();
+    void look_ahead();  // with mutex_ held
+    void on_guard_report(const GuardReport& report);  // on the guard's thread
+    void note_guard_report(const GuardReport& report);
+    [[nodiscard]] Error judge_end(const Error& error);
+
+    // move_completion.cpp: `opened` to `completed`
+    [[nodiscard]] bool own_to_complete();
+    void complete(Completion completion);
+    [[nodiscard]] Result<std::string> find_late_writes();  // what the source has that the target hasn't; empty: nothing, or nobody can tell
+    [[nodiscard]] Result<void> drop_source();
+
     // move_steps.cpp: one function per state up to `catchup`
     [[nodiscard]] Result<void> step_preflight();
     [[nodiscard]] Result<void> step_schema();
@@ -101,6 +114,7 @@ class MoveRun {
     [[nodiscard]] Result<void> step_gate();
     [[nodiscard]] Result<void> step_slot();
     [[nodiscard]] Result<void> step_copy();
+    [[nodiscard]] std::uint32_t copy_jobs() const;
     [[nodiscard]] Result<void> step_index();
     [[nodiscard]] Result<void> step_catchup();
     [[nodiscard]] Result<void> refresh_views();
@@ -188,6 +202,11 @@ class MoveRun {
     std::optional<Follower> follower_;
     std::optional<Verifier> verifier_;
     std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
+    Estimate estimate_;  // with mutex_ held
+    std::unique_ptr<CopyThrottle> throttle_;  // until the copy has ended
+    std::unique_ptr<MoveGuard> guard_;  // from the slot to the flip
+    bool ended_by_guard_ = false;
+    std::atomic<std::uint64_t> standby_lag_bytes_{0};
     std::optional<FenceSession> fence_;
     std::vector<SequenceValue> sequences_;  // as set on the target before the pause
     std::uint64_t markers_ = 0;
@@ -198,6 +217,8 @@ class MoveRun {
     bool definition_changed_ = false;  // on the target, since the flip
     std::uint64_t left_behind_known_ = 0;  // of Follower::left_behind(): what was looked at before the pause
 };
+
+void count_finished_move(metrics::Registry& registry, const char* outcome);
 
 // Who keeps a slot from being made on this server: transactions with an id.
 [[nodiscard]] std::string transactions_in_the_way(ServerSession& server);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::chrono::milliseconds caught_up_within{300};
 constexpr std::chrono::seconds reconnect_for{60};
+constexpr std::chrono::seconds quiet_learned_within{1};
 
 }  // namespace
 
@@ -38,7 +39,6 @@ std::string publication_statement(const std::string& name, const std::vector<Sou
 }
 
 Result<void> MoveRun::step_preflight() {
-    PP_TRY(enter(MoveState::preflight, "looking for what could go wrong"));
     PP_TRY(servers_->read_shared_schemas());
     auto report = run_preflight(*servers_);
     if (!report) return report.error();
@@ -51,6 +51,7 @@ Result<void> MoveRun::step_preflight() {
     {
         const std::lock_guard lock(mutex_);
         record_.progress.rows_total_estimate = report->rows_estimate;
+        estimate_.set_size(report->bytes);
     }
     if (!report->blockers.empty()) {
         std::string list;
@@ -200,6 +201,11 @@ Result<void> MoveRun::step_gate() {
 
 Result<void> MoveRun::step_slot() {
     PP_TRY(enter(MoveState::slot, "starting to collect the source's changes"));
+    // Before the source has anything to keep for us.
+    const auto learn_until = after(quiet_learned_within);
+    while (!throttle_->knows_quiet() && !passed(learn_until)) {
+        if (!interrupt_.sleep(std::chrono::milliseconds(50))) return interrupt_.error();
+    }
     const auto name = artefact_name(record_.id);
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
     PP_TRY(publish_unless_harmful(*source_, *servers_, publication_statement(name, tables_)));
@@ -225,11 +231,28 @@ Result<void> MoveRun::step_slot() {
     return {};
 }
 
+std::uint32_t MoveRun::copy_jobs() const {
+    return record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
+}
+
 Result<void> MoveRun::step_copy() {
     PP_TRY(enter(MoveState::copy, "copying the rows"));
-    const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
-    PP_TRY(copy_tables(*servers_, servers_->shared_target() ? tables_to_share() : tables_, snapshot_, jobs, copied_, [this] { tick(); }));
+    throttle_->begin();
+    copied_.pacer = &throttle_->pacer();
+    auto copied = copy_tables(*servers_, servers_->shared_target() ? tables_to_share() : tables_, snapshot_, copy_jobs(), copied_, [this] {
+        throttle_->set_standby_lag(standby_lag_bytes_.load(std::memory_order_relaxed));
+        tick();
+    });
+    copied_.pacer = nullptr;
+    throttle_.reset();
+    {
+        const std::lock_guard lock(mutex_);
+        record_.progress.throttled = 0;
+        record_.progress.throttled_by.clear();
+    }
+    PP_TRY(copied);
     snapshot_keeper_.reset();
+    guard_->snapshot_released();
     auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();
     for (const auto& table : tables_) {
@@ -287,6 +310,7 @@ Result<void> MoveRun::step_catchup() {
     PP_TRY(follower_->connect());
     // A marker written now is seen when everything before it has been applied; when that takes no time, the target has
     // caught up.
+    guard_->catching_up(true);
     for (;;) {
         const auto began = std::chrono::steady_clock::now();
         const auto marker = "catchup:" + std::to_string(++markers_);
@@ -300,8 +324,10 @@ Result<void> MoveRun::step_catchup() {
             continue;
         }
         PP_TRY(round);
-        if (std::chrono::steady_clock::now() - began < caught_up_within) return {};
+        if (std::chrono::steady_clock::now() - began < caught_up_within) break;
     }
+    guard_->catching_up(false);
+    return {};
 }
 
 // A server was away. The stream goes on where the target's progress row says; nothing is applied twice.

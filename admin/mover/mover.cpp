@@ -1,11 +1,13 @@
 #include "admin/mover/mover.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
 
+#include "admin/mover/move_line.hpp"
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/preflight.hpp"
 #include "base/log.hpp"
@@ -17,7 +19,9 @@ class Mover::Impl {
     explicit Impl(Ports ports)
         : ports_(ports), observer_{ports.registry, [this](const char* type, const MoveRecord& record) {
                                        tell(type, record);
-                                   }} {}
+                                   }},
+          line_({ports.config.mover, ports.journal, ports.registry, [this](MoveId move) { return begin(move); },
+                 [this](const MoveRecord& record) { tell("progress", record); }}) {}
     ~Impl() { stop(); }
 
     struct Entry {
@@ -28,7 +32,10 @@ class Mover::Impl {
     };
 
     Result<PreflightReport> preflight(const MoveRequest& request);
-    Result<MoveRecord> start(const MoveRequest& request);
+    Result<MoveRecord> start(const MoveRequest& request, std::uint32_t unfinished_max);
+    Result<MoveRecord> start(const MoveRequest& request) {
+        return start(request, ports_.config.mover.moves_max + ports_.config.mover.queue_max);
+    }
     Result<MoveRecord> cancel(MoveId move);
     Result<MoveRecord> cutover(MoveId move);
     Result<MoveRecord> complete(MoveId move, Completion completion);
@@ -58,9 +65,11 @@ class Mover::Impl {
     [[nodiscard]] static std::optional<MoveBlocker> not_movable(const Ends& ends);
     [[nodiscard]] static Result<void> check_kind(const Tenant& tenant, MoveKind kind);
     void launch(MoveRecord record, void (MoveRun::*body)());
+    bool begin(MoveId move);
+    [[nodiscard]] std::optional<MoveRecord> cancel_running(MoveId move, bool has_begun);
+    [[nodiscard]] Result<MoveRecord> cancel_waiting(MoveRecord record);
     void begin_anew(const MoveRecord& record);
     void reap();
-    [[nodiscard]] std::size_t moves_at_work() const;  // without those that only follow their way back
     [[nodiscard]] bool wants_attention(const MoveRecord& record);
     void overlay(MoveRecord& record);
     void tell(const char* type, const MoveRecord& record);
@@ -75,6 +84,7 @@ class Mover::Impl {
     std::map<std::uint64_t, std::function<void(const MoveEvent&)>> subscribers_;
     std::map<MoveId, std::uint64_t> sequences_;
     std::uint64_t subscriptions_made_ = 0;
+    MoveLine line_;  // last: its thread uses everything above
 };
 
 void Mover::Impl::tell(const char* type, const MoveRecord& record) {
@@ -82,6 +92,9 @@ void Mover::Impl::tell(const char* type, const MoveRecord& record) {
     const std::lock_guard lock(subscribers_mutex_);
     const MoveEvent event{++sequences_[record.id], type, record};
     for (const auto& [number, subscriber] : subscribers_) subscriber(event);
+    // A place was taken, or has become free.
+    const bool at_rest = !is_at_work(record.state) && record.state != MoveState::planned;
+    if (event.type == "state" && (at_rest || record.state == MoveState::preflight)) line_.look();
 }
 
 Result<Mover::Impl::Ends> Mover::Impl::ends_of(const MoveRequest& request) const {
@@ -197,7 +210,7 @@ void Mover::Impl::begin_anew(const MoveRecord& record) {
         ++ended_so;
     }
     if (ended_so > ports_.config.mover.restarts_max) return;
-    const auto begun = start(record.request);
+    const auto begun = start(record.request, std::numeric_limits<std::uint32_t>::max());  // it had its place
     if (!begun) {
         log::warning("move_not_begun_anew", {{"move", std::to_string(record.id.value)}, {"reason", begun.error().message}});
         return;
@@ -217,36 +230,67 @@ void Mover::Impl::reap() {
     }
 }
 
-Result<MoveRecord> Mover::Impl::start(const MoveRequest& request) {
+Result<MoveRecord> Mover::Impl::start(const MoveRequest& request, std::uint32_t unfinished_max) {
     auto ends = ends_of(request);
     if (!ends) return ends.error();
     PP_TRY(check_kind(*ends->tenant, request.kind));
     if (const auto blocker = not_movable(*ends)) return fail(ErrorKind::conflict, blocker->message, {}, blocker->remedy);
-    const std::lock_guard lock(mutex_);
-    if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
-    reap();
-    if (moves_at_work() >= ports_.config.mover.moves_max) {
-        return fail(ErrorKind::limit, "mover.moves_max moves are running already", {}, "wait for one to end");
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return fail(ErrorKind::unavailable, "the mover is stopping");
     }
-    auto record = ports_.journal.create_move(request, ends->tenant->placement, ends->target, ends->tenant->epoch);
-    if (!record) return record.error();
-    launch(*record, &MoveRun::run);
-    return *record;
+    auto record = ports_.journal.create_move(request, ends->tenant->placement, ends->target, ends->tenant->epoch, unfinished_max);
+    if (record) line_.start();
+    if (!record && record.error().kind == ErrorKind::limit) line_.count_refusal();
+    return record;
+}
+
+// The next one in line, on the line's thread; false: it can't begin here now.
+bool Mover::Impl::begin(MoveId move) {
+    if (!ports_.publisher.current()) return false;
+    auto found = ports_.journal.find_move(move);
+    const std::lock_guard lock(mutex_);
+    if (!found || found->state != MoveState::planned || stopping_) return false;
+    reap();
+    if (entries_.contains(move)) return false;
+    launch(*std::move(found), &MoveRun::run);
+    return true;
+}
+
+// One that no instance has begun: the journal decides who was first.
+Result<MoveRecord> Mover::Impl::cancel_waiting(MoveRecord record) {
+    const std::string why = "the move was cancelled";
+    PP_TRY(ports_.journal.advance(record.id, MoveState::planned, MoveState::aborting, why));
+    PP_TRY(ports_.journal.advance(record.id, MoveState::aborting, MoveState::aborted, "it had not begun"));
+    count_finished_move(ports_.registry, "cancelled");
+    record.state = MoveState::aborted;
+    record.error = why;
+    record.place_in_line = 0;
+    tell("state", record);
+    return record;
+}
+
+std::optional<MoveRecord> Mover::Impl::cancel_running(MoveId move, bool has_begun) {
+    const std::lock_guard lock(mutex_);
+    const auto entry = entries_.find(move);
+    if (entry == entries_.end() || entry->second->ended.load()) return std::nullopt;
+    auto record = entry->second->run->record();
+    if (record.state == MoveState::planned && !has_begun) return std::nullopt;
+    if (!is_before_flip(record.state) && record.state != MoveState::aborting) return std::nullopt;
+    entry->second->run->cancel();
+    return record;
 }
 
 Result<MoveRecord> Mover::Impl::cancel(MoveId move) {
-    {
-        const std::lock_guard lock(mutex_);
-        const auto entry = entries_.find(move);
-        if (entry != entries_.end() && !entry->second->ended.load()) {
-            auto record = entry->second->run->record();
-            if (is_before_flip(record.state) || record.state == MoveState::aborting) {
-                entry->second->run->cancel();
-                return record;
-            }
-        }
-    }
+    if (auto told = cancel_running(move, false)) return *std::move(told);
     auto found = find(move);
+    if (found && found->state == MoveState::planned) {
+        auto cancelled = cancel_waiting(*found);
+        if (cancelled || cancelled.error().kind != ErrorKind::conflict) return cancelled;
+        // It has just begun: here, or at another instance.
+        if (auto told = cancel_running(move, true)) return *std::move(told);
+        found = find(move);
+    }
     if (!found) return found.error();
     if (is_finished(found->state)) return fail(ErrorKind::conflict, "the move has ended");
     if (!is_before_flip(found->state))
@@ -348,15 +392,6 @@ Result<std::vector<MoveRecord>> Mover::Impl::list() {
     return records;
 }
 
-std::size_t Mover::Impl::moves_at_work() const {
-    std::size_t count = 0;
-    for (const auto& [id, entry] : entries_) {
-        const auto state = entry->run->record().state;
-        if (entry->run->completes() || (state != MoveState::opened && state != MoveState::reversing)) ++count;
-    }
-    return count;
-}
-
 // One that lost its way back waits for an operator, in no thread, when nothing is left of it.
 bool Mover::Impl::wants_attention(const MoveRecord& record) {
     if (record.state != MoveState::opened || record.rollback_refused.empty()) return true;
@@ -376,20 +411,26 @@ void Mover::Impl::recover() {
     const std::lock_guard lock(mutex_);
     if (!stopping_) reap();
     for (auto& record : *records) {
-        if (stopping_ || entries_.contains(record.id)) continue;
+        // Who waits in line had not begun: nothing is to be undone.
+        if (stopping_ || entries_.contains(record.id) || record.state == MoveState::planned) continue;
         if (!wants_attention(record)) continue;
         log::info("move_taken_up",
                   {{"move", std::to_string(record.id.value)}, {"state", std::string(to_text(record.state))}});
         launch(record, &MoveRun::recover);
     }
+    if (!stopping_) line_.start();
 }
 
 void Mover::Impl::stop() {
     preflight_interrupt_.stop();
-    std::map<MoveId, std::unique_ptr<Entry>> entries;
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
+    }
+    line_.stop();
+    std::map<MoveId, std::unique_ptr<Entry>> entries;
+    {
+        const std::lock_guard lock(mutex_);
         entries.swap(entries_);
     }
     for (auto& [id, entry] : entries) entry->run->stop();

@@ -15,6 +15,7 @@
 #include "catalog/config.hpp"
 #include "catalog/gate.hpp"
 #include "catalog/journal.hpp"
+#include "catalog/neighbour_latency.hpp"
 #include "catalog/snapshot.hpp"
 
 namespace pgporter {
@@ -52,6 +53,7 @@ class Mover {
         TenantGate& gate;
         SnapshotPublisher& publisher;
         metrics::Registry& registry;
+        NeighbourLatency* latency = nullptr;  // none: neighbours don't slow a copy down
     };
     explicit Mover(Ports ports);
     ~Mover();  // stop()
@@ -59,8 +61,9 @@ class Mover {
     // Looks, changes nothing (what it tries, it rolls back). not_found: tenant or cluster. invalid: the target is the
     // source.
     [[nodiscard]] Result<PreflightReport> preflight(const MoveRequest& request);
-    // Records the move and starts its thread; preflight is its first step (blockers abort it and are its error).
-    // conflict: the tenant is moving, or doesn't live where this kind of move begins. limit: mover.moves_max.
+    // Records the move; it begins when its turn comes (catalog/move_queue.hpp), at once if nobody is before it. Preflight is its first
+    // step (blockers abort it and are its error). conflict: the tenant is moving, or doesn't live where this kind of move begins.
+    // limit: mover.queue_max moves wait already.
     [[nodiscard]] Result<MoveRecord> start(const MoveRequest& request);
     [[nodiscard]] Result<MoveRecord> cancel(MoveId move);  // conflict: past the flip, or finished
     [[nodiscard]] Result<MoveRecord> cutover(
@@ -74,7 +77,7 @@ class Mover {
     [[nodiscard]] Result<std::vector<MoveRecord>> list();
 
     // Takes up what a previous process left: before the flip it is aborted and cleaned up, after it is finished, and its
-    // way back followed.
+    // way back followed. From here on moves that wait in line begin here, too, whichever instance was asked for them.
     void recover();
     // Events of all moves from now on, called on the move's thread; must not block. Returns a number for unsubscribe().
     std::uint64_t subscribe(std::function<void(const MoveEvent&)> subscriber);

@@ -128,6 +128,11 @@ Result<PreflightReport> run_preflight(const MoveServers& servers) {
     // What one server of modest size stores in a second, with its indexes built.
     constexpr double bytes_per_second = 40e6;
     report.seconds_estimate = 2.0 + static_cast<double>(report.bytes) / bytes_per_second;
+    const auto bound = servers.config().mover.target_mib_max;
+    if (bound != 0 && report.bytes > std::uint64_t{bound} * 1'048'576) {
+        block(report, "too_large", servers.what_moves(), "takes more than mover.target_mib_max (" + std::to_string(bound) + " MiB)",
+              "raise the bound if the target's disk has room");
+    }
     return report;
 }
 

@@ -171,7 +171,7 @@ Result<void> serve(const std::string& config_file) {
     Instances instances({*config, store.instance(), gate, publisher, [&follower] { return follower.sync_now(); }, registry});
     data_path.shared().on_fence_met = [&instances](const std::string& tenant) { instances.on_fence_met(tenant); };
     data_path.shared().hears_all = [&instances] { return instances.hears_all(); };
-    Mover mover({*config, store, instances, publisher, registry});
+    Mover mover({*config, store, instances, publisher, registry, &data_path.shared().pool_metrics.latency});
     HttpServer api({*config, store, follower, publisher, mover, registry, [&data_path] { return data_path.shared().draining.load(); }});
     PP_TRY(api.start());
     data_path.start(publisher);

@@ -25,7 +25,8 @@ PoolMetrics::PoolMetrics(metrics::Registry& registry)
       connect_failures(registry.counter("pgporter_server_connect_failures_total", "Server connections that could not be opened.")),
       wait_timeouts(registry.counter("pgporter_wait_timeouts_total", "Transactions that waited longer than limits.wait_ms_max.")) {}
 
-Pool::Pool(PoolSet& set, PoolKey key, BudgetCaps caps) : set_(set), key_(std::move(key)), caps_(caps) {}
+Pool::Pool(PoolSet& set, PoolKey key, BudgetCaps caps)
+    : set_(set), key_(std::move(key)), latency_(set.metrics().latency.of(key_.address.cluster)), caps_(caps) {}
 
 Pool::~Pool() {
     *alive_ = nullptr;

@@ -15,6 +15,7 @@
 #include "base/metrics.hpp"
 #include "catalog/config.hpp"
 #include "proxy/net/event.hpp"
+#include "proxy/pool/latency_probe.hpp"
 #include "proxy/pool/server_budget.hpp"
 #include "proxy/pool/server_connection.hpp"
 
@@ -36,6 +37,7 @@ struct PoolMetrics {
     metrics::Counter& connects;
     metrics::Counter& connect_failures;
     metrics::Counter& wait_timeouts;
+    LatencyProbes latency;
     explicit PoolMetrics(metrics::Registry& registry);
 };
 
@@ -76,6 +78,7 @@ class Pool {
     void set_caps(BudgetCaps caps) { caps_ = caps; }
     [[nodiscard]] const BudgetCaps& caps() const { return caps_; }
     void count_prologue();
+    [[nodiscard]] LatencyProbe& latency() { return latency_; }
     [[nodiscard]] const PoolKey& key() const { return key_; }
     // What a fresh connection reports; null until one was opened.
     // Null too while the server is suspected to have got other defaults since (its configuration was reloaded).
@@ -103,6 +106,7 @@ class Pool {
 
     PoolSet& set_;
     PoolKey key_;
+    LatencyProbe& latency_;
     BudgetCaps caps_;
     ServerCredential credential_;
     std::vector<ServerPtr> idle_;  // last used at the back

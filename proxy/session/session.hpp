@@ -441,6 +441,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::shared_ptr<DatabasePlaces> database_places_;
     PlaceCaps place_caps_;
     Place place_;  // of the lease
+    SteadyTime asked_at_{};  // while the pool's latency is watched: when what is owed now was first asked for
     PoolMode pool_mode_ = PoolMode::transaction;
 
     // The tenant in SQL.

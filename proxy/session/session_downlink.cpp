@@ -336,6 +336,7 @@ void Session::on_ready() {
     if (!replies_.is_empty()) return;
     statement_deadline_.disarm();
     if (replies_.status() == 'I') transaction_deadline_.disarm();
+    if (asked_at_ != SteadyTime{}) pool_->latency().observe(std::chrono::steady_clock::now() - std::exchange(asked_at_, SteadyTime{}));
     has_barrier_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
     if (replies_.status() == 'T' && goes_back_ && partial_ != Partial::stream) {
         flush_to_client();

@@ -166,6 +166,7 @@ void Session::start_lease(ServerPtr server, Place place) {
     server_ = std::move(server);
     server_->lend(shared_from_this());
     replies_.reset();
+    asked_at_ = SteadyTime{};
     state_is_suspect_ = false;
     context_was_reset_ = false;
     goes_back_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;

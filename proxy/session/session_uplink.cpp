@@ -287,6 +287,7 @@ bool Session::flush_to_server() {
     const std::string_view bytes = out.bytes();
     if (server_ && !bytes.empty()) {
         begin_times();
+        if (pool_->latency().is_watched() && asked_at_ == SteadyTime{}) asked_at_ = std::chrono::steady_clock::now();
         if (!server_->send(bytes)) server_->close();  // its downlink reports the loss
     }
     out.done();

@@ -89,9 +89,10 @@ def add_test(state, end):
     setattr(CrashOfMover, test.__name__, test if is_quick else fault_world.long_only(test))
 
 
-for name in fault_world.STATES_BEFORE_FLIP:
+for name in fault_world.STATES_BEFORE_FLIP[1:]:
     add_test(name, 'aborted')
-for name in ('flipped', 'opened', 'reversing'):
+# One that waits in line has made nothing: it begins when pgporter is back.
+for name in ('planned', 'flipped', 'opened', 'reversing'):
     add_test(name, fault_world.MOVED)
 
 

@@ -85,7 +85,8 @@ std::string move_json(const std::string& state, const std::string& error = "null
     const bool finished = state == "completed" || state == "aborted";
     return R"({"id":17,"tenant":"acme","state":")" + state + R"(","finished":)" + (finished ? "true" : "false") +
            R"(,"source":{"cluster":"shared","database":"app","schema":"acme"},"target":{"cluster":"big","database":"acme","schema":"acme"},)"
-           R"("progress":{"rows_copied":5,"rows_total_estimate":10,"bytes_copied":2048,"pause_ms":12.5},"error":)" +
+           R"("progress":{"rows_copied":5,"rows_total_estimate":10,"bytes_copied":2048,"pause_ms":12.5,)"
+           R"("bytes_per_second":2048.5,"seconds_left":200.25,"throttled":0.34,"throttled_by":"neighbours"},"error":)" +
            error + R"(,"next_steps":[{"why":"w","command":"pgporter complete 17","request":"r"}]})";
 }
 
@@ -194,9 +195,11 @@ TEST_CASE("promote --wait follows the events to the opened move, over a broken c
     });
     const auto result = run({"promote", "acme", "--to", "big/acme", "--wait", "--url", server.url()});
     CHECK(result.exit == exit_ok);
-    CHECK(has(result.out, "move 17  copy  [##########..........] 50%  5 rows  2.0 kB\n"));
+    CHECK(has(result.out, "move 17  copy  [##########..........] 50%  5 rows  2.0 kB  2.0 kB/s  throttled by neighbours: 34 %  about 3 min left\n"));
     CHECK(has(result.out, "move 17 of tenant acme: opened\n"));
     CHECK(has(result.out, "pause     12.5 ms\n"));
+    CHECK(has(result.out, "throttled by neighbours: 34 %\n"));
+    CHECK(has(result.out, "left      about 3 min\n"));
     CHECK(has(result.out, "pgporter complete 17"));
     CHECK(has(server.requests(), "Last-Event-ID: 4\r\n"));
     CHECK(streams == 2);

@@ -105,6 +105,18 @@ TEST_CASE("the mover, listeners and ways of naming a tenant have their defaults 
     CHECK(a.pg_restore == b.pg_restore);
     CHECK(a.copy_jobs == b.copy_jobs);
     CHECK(a.moves_max == b.moves_max);
+    CHECK(a.moves_per_source_max == b.moves_per_source_max);
+    CHECK(a.queue_max == b.queue_max);
+    CHECK(a.source_wal_mib_max == b.source_wal_mib_max);
+    CHECK(a.target_mib_max == b.target_mib_max);
+    CHECK(a.snapshot_age_ms_max == b.snapshot_age_ms_max);
+    CHECK(a.catchup_window_ms == b.catchup_window_ms);
+    CHECK(a.neighbour_latency_ratio_max == b.neighbour_latency_ratio_max);
+    CHECK(a.throttled_percent_min == b.throttled_percent_min);
+    CHECK(a.standby_lag_mib_max == b.standby_lag_mib_max);
+    CHECK(a.copy_mib_per_s_max == b.copy_mib_per_s_max);
+    CHECK(a.way_back_wal_mib_max == b.way_back_wal_mib_max);
+    CHECK(a.restarts_max == b.restarts_max);
     CHECK(a.cutover_attempts_max == b.cutover_attempts_max);
     CHECK(a.pause_verify_rows_max == b.pause_verify_rows_max);
     CHECK(a.drain_ms_max == b.drain_ms_max);

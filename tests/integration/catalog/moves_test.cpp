@@ -13,6 +13,8 @@ using namespace pgporter::test;
 
 namespace {
 
+constexpr std::uint32_t moves_max = 100;
+
 class MoveFixture : public CatalogFixture {
   public:
     MoveFixture() : store(config) {
@@ -22,7 +24,7 @@ class MoveFixture : public CatalogFixture {
     MoveRecord create(const std::string& database = "acme_db") {
         MoveRequest request{
             .tenant = "acme", .cluster = "main", .database = database, .copy_jobs = 3, .cutover = false};
-        return must(store.create_move(request, acme.placement, moved_to(acme, database), acme.epoch));
+        return must(store.create_move(request, acme.placement, moved_to(acme, database), acme.epoch, moves_max));
     }
     // Walks the move as the mover does it, up to `last`.
     void walk_to(MoveId move, MoveState last) {
@@ -66,7 +68,7 @@ TEST_CASE_FIXTURE(MoveFixture, "a tenant has one move at a time") {
     CHECK(move.created_at.size() == std::string("2026-01-02T03:04:05.678Z").size());
     CHECK(move.finished_at.empty());
 
-    const auto second = store.create_move(move.request, acme.placement, moved_to(acme, "other_db"), acme.epoch);
+    const auto second = store.create_move(move.request, acme.placement, moved_to(acme, "other_db"), acme.epoch, moves_max);
     REQUIRE_FALSE(second.has_value());
     CHECK(second.error().kind == ErrorKind::conflict);
     CHECK(store.remove_tenant("acme").error().kind == ErrorKind::conflict);
@@ -87,7 +89,7 @@ TEST_CASE_FIXTURE(MoveFixture, "a tenant has one move at a time") {
 TEST_CASE_FIXTURE(MoveFixture, "a move begins where the tenant is and ends where nobody else is") {
     MoveRequest request{.tenant = "acme", .cluster = "main", .database = "acme_db"};
     const auto kind_of = [&](const MoveRequest& r, const Placement& source, const Placement& target, Epoch epoch) {
-        const auto move = store.create_move(r, source, target, epoch);
+        const auto move = store.create_move(r, source, target, epoch, moves_max);
         REQUIRE_FALSE(move.has_value());
         return move.error().kind;
     };
@@ -120,15 +122,52 @@ TEST_CASE_FIXTURE(MoveFixture, "advance is a compare-and-set and knows the legal
     CHECK_FALSE(sql().exec("DELETE FROM pgporter.move_steps").has_value());
 }
 
+TEST_CASE_FIXTURE(MoveFixture, "moves are admitted in their order, and only as many as there are places for") {
+    CatalogDocument document = small_document();
+    document.tenants.push_back(document.tenants.front());
+    document.tenants.back().name = "second";
+    document.tenants.back().placement.schema = "second";
+    must(store.apply(document, false));
+    const Tenant other = *Snapshot::build(must(store.load()))->find_tenant("second");
+    const auto first = create();
+    CHECK(first.place_in_line == 1);
+    const MoveRequest request{.tenant = "second", .cluster = "main", .database = "second_db"};
+    const auto target = moved_to(other, "second_db");
+    const auto refused = store.create_move(request, other.placement, target, other.epoch, 1);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().kind == ErrorKind::limit);
+    const auto second = must(store.create_move(request, other.placement, target, other.epoch, 2));
+    CHECK(second.place_in_line == 2);
+    CHECK(must(store.queue()).size() == 2);
+
+    const QueueLimits one{.moves_max = 1, .moves_per_source_max = 1};
+    CHECK_FALSE(must(store.admit(second.id, one)));
+    CHECK(must(store.admit(first.id, one)));
+    CHECK(must(store.find_move(first.id)).state == MoveState::preflight);
+    CHECK(must(store.find_move(first.id)).place_in_line == 0);
+    CHECK(must(store.find_move(second.id)).place_in_line == 1);
+    CHECK_FALSE(must(store.admit(first.id, one)));  // it has begun already
+    CHECK_FALSE(must(store.admit(second.id, one)));
+    must(store.advance(first.id, MoveState::preflight, MoveState::aborting, "it was cancelled"));
+    CHECK(must(store.admit(second.id, one)));
+    CHECK_FALSE(must(store.admit(MoveId{4711}, one)));
+}
+
 TEST_CASE_FIXTURE(MoveFixture, "progress and cleanup records are kept") {
     const auto move = create();
     MoveProgress progress{.rows_total_estimate = 18'446'744'073'709'551'615U,
                           .rows_copied = 2,
                           .bytes_copied = 3,
+                          .bytes_total_estimate = 30,
+                          .bytes_per_second = 2.5,
+                          .seconds_left = 7.25,
+                          .throttled = 0.5,
+                          .throttled_by = "neighbours",
                           .changes_applied = 4,
                           .transactions_applied = 5,
                           .rows_verified = 6,
                           .lag_bytes = 7,
+                          .source_wal_bytes = 70,
                           .cutover_attempts = 8,
                           .pause_ms = 12.5,
                           .note = "now"};
@@ -139,6 +178,16 @@ TEST_CASE_FIXTURE(MoveFixture, "progress and cleanup records are kept") {
     CHECK(found.cutover_attempts == 8);
     CHECK(found.pause_ms == doctest::Approx(12.5));
     CHECK(found.note == "now");
+    CHECK(found.bytes_total_estimate == 30);
+    CHECK(found.bytes_per_second == doctest::Approx(2.5));
+    REQUIRE(found.seconds_left.has_value());
+    CHECK(*found.seconds_left == doctest::Approx(7.25));
+    CHECK(found.throttled == doctest::Approx(0.5));
+    CHECK(found.throttled_by == "neighbours");
+    CHECK(found.source_wal_bytes == 70);
+    progress.seconds_left.reset();
+    must(store.save_progress(move.id, progress));
+    CHECK_FALSE(must(store.find_move(move.id)).progress.seconds_left.has_value());
     CHECK(store.save_progress(MoveId{4711}, progress).error().kind == ErrorKind::not_found);
 
     CleanupRecord slot{

@@ -63,13 +63,13 @@ TEST_CASE("a move cancelled in any state leaves nothing, and no client notices")
 
 TEST_CASE("a move whose process ended is undone by the next one") {
     MoveWorld world;
-    for (const auto state : {MoveState::planned, MoveState::schema, MoveState::slot, MoveState::copy,
+    for (const auto state : {MoveState::preflight, MoveState::schema, MoveState::slot, MoveState::copy,
                              MoveState::catchup, MoveState::verify}) {
         CAPTURE(to_text(state));
         MoveId id;
         {
             std::thread stopper;
-            std::atomic<bool> go{state == MoveState::planned};
+            std::atomic<bool> go{false};
             WhenState reached(world, state, [&](MoveId) { go.store(true); });
             auto started = world.mover().start(world.request());
             REQUIRE(started.has_value());

@@ -98,8 +98,14 @@ Result<Tenant> FailingJournal::flip(MoveId move, Epoch expected, CatalogVersion&
     return fail(ErrorKind::unavailable, "the catalog is away (on purpose)");
 }
 Result<MoveRecord> FailingJournal::create_move(const MoveRequest& request, const Placement& source,
-                                               const Placement& target, Epoch epoch) {
-    return real_.create_move(request, source, target, epoch);
+                                               const Placement& target, Epoch epoch, std::uint32_t unfinished_max) {
+    return real_.create_move(request, source, target, epoch, unfinished_max);
+}
+Result<std::vector<QueueEntry>> FailingJournal::queue() {
+    return real_.queue();
+}
+Result<bool> FailingJournal::admit(MoveId move, const QueueLimits& limits) {
+    return real_.admit(move, limits);
 }
 Result<void> FailingJournal::save_progress(MoveId move, const MoveProgress& progress) {
     return real_.save_progress(move, progress);
@@ -159,7 +165,6 @@ MoveWorld::MoveWorld(bool two_servers) : two_servers_(two_servers) {
     store_ = std::make_unique<CatalogStore>(config_.catalog);
     auto opened = store_->open();
     REQUIRE_MESSAGE(opened.has_value(), (opened ? std::string() : opened.error().message));
-    CatalogDocument document;
     Cluster source;
     source.name = "shared-1";
     source.host = "127.0.0.1";
@@ -167,18 +172,22 @@ MoveWorld::MoveWorld(bool two_servers) : two_servers_(two_servers) {
     Cluster target = source;
     target.name = "own-1";
     if (two_servers_) target.port = target_server_.port();
-    document.clusters = {source, target};
+    document_.clusters = {source, target};
+    add_tenant("acme");
+    journal_ = std::make_unique<FailingJournal>(*store_);
+    restart_mover();
+}
+
+void MoveWorld::add_tenant(const std::string& name) {
     Tenant tenant;
-    tenant.name = "acme";
-    tenant.placement = {PlacementKind::schema, "shared-1", "shared", "acme"};
-    document.tenants = {tenant};
-    auto applied = store_->apply(document, false);
+    tenant.name = name;
+    tenant.placement = {PlacementKind::schema, "shared-1", "shared", name};
+    document_.tenants.push_back(tenant);
+    auto applied = store_->apply(document_, false);
     REQUIRE_MESSAGE(applied.has_value(), (applied ? std::string() : applied.error().message));
     auto content = store_->load();
     REQUIRE(content.has_value());
     publisher_.publish(Snapshot::build(std::move(*content)));
-    journal_ = std::make_unique<FailingJournal>(*store_);
-    restart_mover();
 }
 
 MoveWorld::~MoveWorld() {
@@ -187,7 +196,7 @@ MoveWorld::~MoveWorld() {
 
 void MoveWorld::restart_mover() {
     mover_.reset();
-    mover_ = std::make_unique<Mover>(Mover::Ports{config_, *journal_, gate_, publisher_, registry_});
+    mover_ = std::make_unique<Mover>(Mover::Ports{config_, *journal_, gate_, publisher_, registry_, latency_});
 }
 
 MoveRequest MoveWorld::request() const {

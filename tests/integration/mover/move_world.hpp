@@ -55,7 +55,9 @@ class FailingJournal final : public MoveJournal {
     std::function<void()> on_change;
 
     Result<MoveRecord> create_move(const MoveRequest& request, const Placement& source, const Placement& target,
-                                   Epoch epoch) override;
+                                   Epoch epoch, std::uint32_t unfinished_max) override;
+    Result<std::vector<QueueEntry>> queue() override;
+    Result<bool> admit(MoveId move, const QueueLimits& limits) override;
     Result<void> advance(MoveId move, MoveState from, MoveState to, std::string_view note) override;
     Result<void> save_progress(MoveId move, const MoveProgress& progress) override;
     Result<Tenant> flip(MoveId move, Epoch expected, CatalogVersion& version_out) override;
@@ -93,6 +95,11 @@ class MoveWorld {
     CatalogStore& store() { return *store_; }
     Config& config() { return config_; }
     metrics::Registry& registry() { return registry_; }
+    void add_tenant(const std::string& name);  // in the schema of its name, which exists
+    void set_latency(NeighbourLatency* latency) {
+        latency_ = latency;
+        restart_mover();
+    }
     void restart_mover();  // as a new process would begin: only the journal remembers
 
     [[nodiscard]] MoveRequest request() const;
@@ -117,9 +124,11 @@ class MoveWorld {
     PostgresServer source_server_;
     PostgresServer target_server_;
     Config config_;
+    CatalogDocument document_;
     std::unique_ptr<CatalogStore> store_;
     std::unique_ptr<FailingJournal> journal_;
     HoldingGate gate_;
+    NeighbourLatency* latency_ = nullptr;
     SnapshotPublisher publisher_;
     metrics::Registry registry_;
     std::unique_ptr<Mover> mover_;
