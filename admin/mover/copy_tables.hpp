@@ -1,44 +1,58 @@
-// copy_tables: the snapshot's rows, source to target, through several pairs of connections at once. Nothing is kept in
-// memory but what is on its way. Called on the move's thread, which reports the progress while the copying threads
-// work.
+// copy_tables: a tenant's rows, source to target, piece by piece (copy_pieces.hpp), through several pairs of connections at once. Called on the
+// move's thread, which reports the progress while the copying threads work.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "admin/mover/copy_pacer.hpp"
+#include "admin/mover/copy_pieces.hpp"
+#include "admin/mover/copy_stream.hpp"
 #include "admin/mover/move_servers.hpp"
-#include "admin/mover/schema_tables.hpp"
-#include "base/metrics.hpp"
+#include "admin/mover/row_snapshot.hpp"
 
 namespace pgporter {
 
-struct CopyCounters {
-    std::atomic<std::uint64_t> rows{0};
-    std::atomic<std::uint64_t> bytes{0};
-    CopyPacer* pacer = nullptr;  // none: at full speed
-    metrics::Counter* rows_total = nullptr;
-    metrics::Counter* bytes_total = nullptr;
+// Since when the oldest snapshot of a copy is held: as long as it is, the source can't clean up. Any thread.
+class HeldSnapshots {
+  public:
+    using Time = std::chrono::steady_clock::time_point;
+    class Hold {
+      public:
+        explicit Hold(HeldSnapshots& all);
+        ~Hold();
+        Hold(const Hold&) = delete;
+        Hold& operator=(const Hold&) = delete;
+
+      private:
+        HeldSnapshots& all_;
+        std::multiset<Time>::iterator since_;
+    };
+    [[nodiscard]] std::optional<Time> oldest() const;
+
+  private:
+    mutable std::mutex mutex_;
+    std::multiset<Time> since_;
 };
 
-// A piece of a table: pages [first_page, end_page); end_page 0 means to the end, however far that is by now.
-struct CopyChunk {
-    const SourceTable* table = nullptr;
-    std::uint64_t first_page = 0;
-    std::uint64_t end_page = 0;
+struct CopyPlan {
+    std::vector<CopyPiece> pieces;  // that aren't on the target yet
+    std::uint64_t part_pages_max = PieceSizes{}.part_pages_max;
+    std::uint32_t jobs = 1;
+    // Either every piece has a snapshot of its own, and the piece journal of this attempt says which: each sees what `slot_snapshot` saw.
+    std::uint32_t attempt = 0;
+    std::optional<RowSnapshot> slot_snapshot;
+    // Or all have this one, which another connection holds, and nothing is journaled.
+    std::string snapshot;
 };
-
-// Largest first, large tables in several pieces, so that the threads end at about the same time. Pure.
-[[nodiscard]] std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, std::uint64_t chunk_pages_max);
-[[nodiscard]] std::string copy_out_statement(const CopyChunk& chunk);
-[[nodiscard]] std::string copy_in_statement(const CopyChunk& chunk);
 
 // `tick` is called about every 200 ms on the calling thread.
-[[nodiscard]] Result<void> copy_tables(const MoveServers& servers, const std::vector<SourceTable>& tables,
-                                       const std::string& snapshot, std::uint32_t jobs, CopyCounters& counters,
+[[nodiscard]] Result<void> copy_tables(const MoveServers& servers, const CopyPlan& plan, CopyCounters& counters, HeldSnapshots& held,
                                        const std::function<void()>& tick);
 
 }  // namespace pgporter

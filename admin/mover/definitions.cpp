@@ -90,17 +90,13 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, cons
 
 }  // namespace
 
-bool is_key_entry(std::string_view line, const SchemaList& schemas, const std::vector<std::string>& identity_indexes) {
+const IdentityIndex* key_of_entry(std::string_view line, const std::vector<IdentityIndex>& keys) {
     const auto text = entry_text(line);
-    // A constraint of the kind "primary key, unique or exclusion"; checks and foreign keys have descriptors of their
-    // own.
-    if (text.starts_with("CONSTRAINT ")) return true;
-    if (!text.starts_with("INDEX ")) return false;
-    return std::any_of(identity_indexes.begin(), identity_indexes.end(), [&](const std::string& index) {
-        return std::any_of(schemas.names().begin(), schemas.names().end(), [&](const std::string& schema) {
-            return text.starts_with("INDEX " + schema + " " + index + " ");
-        });
+    const auto found = std::find_if(keys.begin(), keys.end(), [&](const IdentityIndex& key) {
+        return text.starts_with("CONSTRAINT " + key.schema + " " + key.table + " " + key.name + " ") ||
+               text.starts_with("INDEX " + key.schema + " " + key.name + " ");
     });
+    return found == keys.end() ? nullptr : &*found;
 }
 
 bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas) {
@@ -150,16 +146,16 @@ Result<int> tool_major_version(const std::string& program, const Interrupt& inte
     return version;
 }
 
-Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const SchemaList& schemas) {
+Result<std::vector<IdentityIndex>> read_identity_indexes(ServerSession& session, const SchemaList& schemas) {
     auto rows = session.exec(
-        "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = "
-        "i.indrelid "
-        "WHERE c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY ($1::text[])) AND i.indisreplident",
+        "SELECT n.nspname, c.relname, x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1::text[]) AND "
+        "CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END",
         {schemas.as_array()});
     if (!rows) return rows.error();
-    std::vector<std::string> names;
-    for (int row = 0; row < rows->count(); ++row) names.push_back(rows->string(row, 0));
-    return names;
+    std::vector<IdentityIndex> keys;
+    for (int row = 0; row < rows->count(); ++row) keys.push_back({rows->string(row, 0), rows->string(row, 1), rows->string(row, 2)});
+    return keys;
 }
 
 Result<Definitions> Definitions::dump(const MoveServers& servers) {
@@ -206,18 +202,27 @@ Result<void> Definitions::restore_before_data(const MoveServers& servers) {
     return restore(servers, archive_, &*entries);
 }
 
-Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
-                                       const std::vector<std::string>& identity_indexes) {
+Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<IdentityIndex>& keys, std::uint32_t jobs) {
     auto entries = list(servers, "--section=post-data");
     if (!entries) return entries.error();
-    keys_.clear();
+    auto target = servers.target();
+    if (!target) return target.error();
+    auto there = read_identity_indexes(**target, servers.schemas());
+    if (!there) return there.error();
+    std::vector<std::string> missing;
     rest_.clear();
-    for (auto& line : *entries) (is_key_entry(line, servers.schemas(), identity_indexes) ? keys_ : rest_).push_back(std::move(line));
-    if (keys_.empty() || tables.empty()) return {};
-    return restore(servers, archive_, &keys_);
+    for (auto& line : *entries) {
+        if (key_of_entry(line, keys) == nullptr) {
+            rest_.push_back(std::move(line));
+        } else if (key_of_entry(line, *there) == nullptr) {
+            missing.push_back(std::move(line));
+        }
+    }
+    if (missing.empty()) return {};
+    return restore(servers, archive_, &missing, std::max<std::uint32_t>(jobs, 1));
 }
 
-Result<void> Definitions::restore_after_data(const MoveServers& servers, std::uint32_t jobs) const {
+Result<void> Definitions::restore_rest(const MoveServers& servers, std::uint32_t jobs) const {
     if (rest_.empty()) return {};
     return restore(servers, archive_, &rest_, std::max<std::uint32_t>(jobs, 1));
 }

@@ -195,6 +195,7 @@ Result<void> Follower::take_begin(const pgoutput::Begin& begin) {
     // Transactions come in the order of their commits: one whose commit lies before the progress row's is in the
     // target.
     skipping_ = begin.final_lsn < applier_->applied();
+    transaction_ = begin.xid;
     return {};
 }
 
@@ -227,31 +228,47 @@ Result<const SourceTable*> Follower::known_table(pgoutput::RelationId id) const 
 Result<void> Follower::take_change(pgoutput::RelationId id, const pgoutput::Message& message) {
     auto table = known_table(id);
     if (!table) return table.error();
-    if ((*table)->tenant_column) return take_shared_change(**table, message);
-    if ((*table)->into_shared) return leave_behind(**table);
-    const bool lenient = lenient_.contains(*table);
+    if (pieces_ == nullptr) return apply_change(**table, message);
+    const auto* update = std::get_if<pgoutput::Update>(&message);
+    switch (pieces_->remainder(**table, message, transaction_)) {
+        case Remainder::all: return apply_change(**table, message);
+        case Remainder::nothing: return {};
+        case Remainder::removal: return apply_change(**table, pgoutput::Delete{id, update->old_kind, update->old_row});
+        case Remainder::arrival:
+            if (is_whole_row(**table, update->row)) return apply_change(**table, pgoutput::Insert{id, update->row});
+            return fail(ErrorKind::conflict, "a row of " + (*table)->plain_name() + " has got another key while it was copied, and the stream doesn't have all of it",
+                        {}, "start the move again");
+        case Remainder::unknown: break;
+    }
+    return fail(ErrorKind::conflict, "a change of " + (*table)->plain_name() + " doesn't fit the table's definition");
+}
+
+Result<void> Follower::apply_change(const SourceTable& table, const pgoutput::Message& message) {
+    if (table.tenant_column) return take_shared_change(table, message);
+    if (table.into_shared) return leave_behind(table);
+    const bool lenient = lenient_.contains(&table);
     if (!lenient) {
-        const auto collected = applier_->collect(**table, message);
+        const auto collected = applier_->collect(table, message);
         if (!collected) return collected.error();
         if (*collected) {
-            count_change(**table, message);
+            count_change(table, message);
             return {};
         }
     }
     std::optional<ApplyStatement> statement;
     if (const auto* insert = std::get_if<pgoutput::Insert>(&message)) {
-        statement = insert_statement(**table, *insert);
+        statement = insert_statement(table, *insert);
     } else if (const auto* update = std::get_if<pgoutput::Update>(&message)) {
-        statement = update_statement(**table, *update);
+        statement = update_statement(table, *update);
     } else if (const auto* deletion = std::get_if<pgoutput::Delete>(&message)) {
-        statement = delete_statement(**table, *deletion);
+        statement = delete_statement(table, *deletion);
     }
     if (!statement) {
         return fail(ErrorKind::conflict,
-                    "a change of " + (*table)->plain_name() + " doesn't fit the table's definition");
+                    "a change of " + table.plain_name() + " doesn't fit the table's definition");
     }
-    count_change(**table, message);
-    return applier_->change(**table, *statement, lenient ? Rows::one_or_none : Rows::one);
+    count_change(table, message);
+    return applier_->change(table, *statement, lenient ? Rows::one_or_none : Rows::one);
 }
 
 void Follower::count_change(const SourceTable& table, const pgoutput::Message& message) {
@@ -335,6 +352,12 @@ Result<void> Follower::take_truncate(const pgoutput::Truncate& truncate) {
         }
         if (recording_) changed_.add_truncated(**table);
         lenient_.erase(*table);
+        const auto ranges = pieces_ == nullptr ? std::vector<KeyRange>{KeyRange{}} : pieces_->to_empty(**table, transaction_);
+        if (ranges.empty() || !ranges.front().is_all()) {
+            for (const auto& range : ranges)
+                PP_TRY(applier_->run("DELETE FROM ONLY " + (*table)->qualified_name() + " WHERE " + range_condition(**table, range)));
+            continue;
+        }
         if ((*table)->into_shared) {
             PP_TRY(applier_->run(empty_statement(**table)));
             continue;

@@ -16,6 +16,7 @@
 #include "admin/mover/apply.hpp"
 #include "admin/mover/changed_rows.hpp"
 #include "admin/mover/id_blocks.hpp"
+#include "admin/mover/piece_map.hpp"
 #include "admin/mover/pgoutput.hpp"
 #include "admin/mover/replication_stream.hpp"
 #include "base/metrics.hpp"
@@ -63,6 +64,8 @@ class Follower {
     // changes before it truncates them can be missing. What isn't explained by that, the comparison finds.
     void be_lenient_with(std::set<const SourceTable*> tables) { lenient_ = std::move(tables); }
     void be_strict() { lenient_.clear(); }
+    // What of the stream is in the copied pieces isn't applied again; it must outlive this. Null: the stream begins where the copy ends.
+    void set_pieces(const PieceMap* pieces) { pieces_ = pieces; }
     // Rows of shared tables that have come in from another tenant, of which the stream didn't tell everything: to be copied
     // again from the source, at a point that both sides are at. Known when the applied changes have been answered.
     using MissingRows = std::map<const SourceTable*, std::unordered_set<std::string>>;
@@ -88,6 +91,7 @@ class Follower {
     [[nodiscard]] Result<void> take_commit(const pgoutput::Commit& commit);
     [[nodiscard]] Result<void> take_relation(const pgoutput::Relation& relation);
     [[nodiscard]] Result<void> take_change(pgoutput::RelationId id, const pgoutput::Message& message);
+    [[nodiscard]] Result<void> apply_change(const SourceTable& table, const pgoutput::Message& message);
     void count_change(const SourceTable& table, const pgoutput::Message& message);
     [[nodiscard]] Result<void> take_shared_change(const SourceTable& table, const pgoutput::Message& message);
     [[nodiscard]] bool is_to_come(const SourceTable& table, const pgoutput::Message& message);
@@ -111,6 +115,7 @@ class Follower {
     std::set<const SourceTable*> lenient_;
     MissingRows missing_;
     const IdBlocks* id_blocks_ = nullptr;
+    const PieceMap* pieces_ = nullptr;
     std::uint64_t left_behind_ = 0;
     bool recording_ = false;
     bool shared_ = false;  // some table has other tenants' rows too
@@ -119,6 +124,7 @@ class Follower {
     bool skipping_ = false;                // it is on the target already
     std::optional<pgoutput::Begin> held_;  // the first transaction behind the barrier
     std::optional<Lsn> barrier_;
+    std::uint32_t transaction_ = 0;  // of the source, being received
     Lsn end_;                  // of the last source transaction received whole
     std::string marker_;       // of the transaction being received
     std::string marker_seen_;  // of the last one with a marker that was received whole

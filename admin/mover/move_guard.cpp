@@ -23,8 +23,8 @@ std::uint64_t bytes_of(const QueryRows& rows, int column) {
 
 }  // namespace
 
-MoveGuard::MoveGuard(const MoveServers& servers, Interrupt& interrupt, metrics::Registry& registry, Reporter reporter)
-    : servers_(&servers), interrupt_(&interrupt), registry_(&registry), reporter_(std::move(reporter)),
+MoveGuard::MoveGuard(const MoveServers& servers, Interrupt& interrupt, const HeldSnapshots& held, metrics::Registry& registry, Reporter reporter)
+    : servers_(&servers), interrupt_(&interrupt), held_(&held), registry_(&registry), reporter_(std::move(reporter)),
       wal_gauge_(&registry.gauge("pgporter_move_source_wal_bytes", "WAL that sources keep for the moves that this instance runs.")),
       behind_gauge_(&registry.gauge("pgporter_moves_falling_behind",
                                     "Moves of this instance whose tenant is written to faster than the changes can be applied.")),
@@ -132,8 +132,9 @@ Result<void> MoveGuard::look_at_target() {
 
 std::string MoveGuard::look_at_snapshot() const {
     const auto bound = servers_->config().mover.snapshot_age_ms_max;
-    if (!snapshot_held_.load() || std::chrono::steady_clock::now() - since_ < bound) return {};
-    return "the copy held its snapshot for longer than mover.snapshot_age_ms_max (" + std::to_string(bound.count()) +
+    const auto oldest = held_->oldest();
+    if (!oldest || std::chrono::steady_clock::now() - *oldest < bound) return {};
+    return "the copy held a snapshot for longer than mover.snapshot_age_ms_max (" + std::to_string(bound.count()) +
            " ms), and so long the source server can't clean up what its tenants delete; raise the bound, copy with more jobs "
            "(mover.copy_jobs), or when the servers are less busy";
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "admin/mover/copy_tables.hpp"
 #include "admin/mover/lag_trend.hpp"
 #include "admin/mover/move_servers.hpp"
 #include "base/metrics.hpp"
@@ -28,11 +29,10 @@ struct GuardReport {
 class MoveGuard {
   public:
     using Reporter = std::function<void(const GuardReport&)>;  // on the guard's thread
-    // Once the slot is made and its snapshot held. `interrupt`: cancelled when a bound is passed.
-    MoveGuard(const MoveServers& servers, Interrupt& interrupt, metrics::Registry& registry, Reporter reporter);
+    // Once the slot is made. `held`: by the copy. `interrupt`: cancelled when a bound is passed.
+    MoveGuard(const MoveServers& servers, Interrupt& interrupt, const HeldSnapshots& held, metrics::Registry& registry, Reporter reporter);
     ~MoveGuard();
 
-    void snapshot_released() { snapshot_held_.store(false); }
     void catching_up(bool is_so) { catching_up_.store(is_so); }
     [[nodiscard]] std::string finding() const;  // why the move must end; empty: it needn't
 
@@ -47,6 +47,7 @@ class MoveGuard {
 
     const MoveServers* servers_;
     Interrupt* interrupt_;
+    const HeldSnapshots* held_;
     metrics::Registry* registry_;
     Reporter reporter_;
     metrics::Gauge* wal_gauge_;
@@ -55,12 +56,10 @@ class MoveGuard {
     Interrupt own_;  // ends the thread's waits
     std::unique_ptr<ServerSession> source_;
     std::unique_ptr<ServerSession> target_;
-    const std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
     LagTrend trend_;
     std::uint64_t looks_ = 0;
     std::uint64_t target_standby_lag_bytes_ = 0;
     bool blind_ = false;  // a server doesn't answer
-    std::atomic<bool> snapshot_held_{true};
     std::atomic<bool> catching_up_{false};
     mutable std::mutex mutex_;
     std::string finding_;

@@ -240,7 +240,10 @@ bool MoveRun::is_admitted() {
 
 void MoveRun::run() {
     if (!is_admitted()) return;
-    auto walked = walk();
+    end_walk(walk());
+}
+
+void MoveRun::end_walk(const Result<void>& walked) {
     if (walked) return finish();
     // A stopped move stays as it is in the journal: the next process takes it up. An operator's cancel is an abort.
     if (interrupt_.stopped()) return close_sessions();
@@ -264,7 +267,17 @@ void MoveRun::recover() {
         rollback_requested_.store(record_.state == MoveState::rolling_back);
         return record_.rollback_refused.empty() ? follow_way_back() : tidy_opened();
     }
-    orphaned_ = record_.state != MoveState::aborting;
+    if (record_.state == MoveState::copy) {
+        const auto taken_up = take_up_copy();
+        if (taken_up) {
+            log::info("move_copy_taken_up", {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}});
+            watch_neighbours();
+            return end_walk(walk_from_copy());
+        }
+        if (interrupt_.stopped()) return close_sessions();
+        log::info("move_copy_left", {{"move", std::to_string(record_.id.value)}, {"reason", taken_up.error().message}});
+    }
+    orphaned_ = record_.state != MoveState::aborting && !interrupt_.cancelled();
     abort(fail(ErrorKind::cancelled, record_.error.empty() ? "the process that ran the move ended" : record_.error));
 }
 
@@ -275,7 +288,11 @@ Result<void> MoveRun::walk() {
     PP_TRY(step_schema());
     PP_TRY(step_gate());
     PP_TRY(step_slot());
-    guard_ = std::make_unique<MoveGuard>(*servers_, interrupt_, observer_->registry,
+    return walk_from_copy();
+}
+
+Result<void> MoveRun::walk_from_copy() {
+    guard_ = std::make_unique<MoveGuard>(*servers_, interrupt_, held_snapshots_, observer_->registry,
                                          [this](const GuardReport& report) { on_guard_report(report); });
     PP_TRY(step_copy());
     PP_TRY(step_index());

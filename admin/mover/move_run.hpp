@@ -71,7 +71,9 @@ class MoveRun {
     [[nodiscard]] bool own(Deadline until = std::nullopt);
     [[nodiscard]] bool keep_owned();  // false: another instance has taken the move over, everything here stops
     [[nodiscard]] Result<void> find_servers();
-    [[nodiscard]] Result<void> walk();
+    [[nodiscard]] Result<void> walk();            // from `preflight` to `flipped`
+    [[nodiscard]] Result<void> walk_from_copy();  // of these, what comes after `slot`
+    void end_walk(const Result<void>& walked);
     [[nodiscard]] Result<void> enter(MoveState to, std::string_view note,
                                      std::chrono::milliseconds patience = std::chrono::seconds(30));
     void set_state(MoveState to);
@@ -113,13 +115,33 @@ class MoveRun {
     [[nodiscard]] Result<void> create_extensions();
     [[nodiscard]] Result<void> step_gate();
     [[nodiscard]] Result<void> step_slot();
-    [[nodiscard]] Result<void> step_copy();
-    [[nodiscard]] std::uint32_t copy_jobs() const;
+    [[nodiscard]] Result<PreflightReport> look_ahead_at_servers();
+    [[nodiscard]] Result<void> learn_tables();
+    [[nodiscard]] Result<void> dump_definitions();
+    [[nodiscard]] Result<void> make_progress_table();
+    [[nodiscard]] Result<void> make_follower();
+    [[nodiscard]] Result<bool> apply_until_now(Durability durability);
     [[nodiscard]] Result<void> step_index();
     [[nodiscard]] Result<void> step_catchup();
     [[nodiscard]] Result<void> refresh_views();
     [[nodiscard]] Result<void> emit_marker(const std::string& content);
     [[nodiscard]] Result<void> reconnect();
+
+    // move_copy.cpp: `copy`
+    [[nodiscard]] Result<void> step_copy();
+    // Tables that others have rows in have their constraints already: they are one piece, of one snapshot.
+    [[nodiscard]] bool copies_by_pieces() const { return !servers_->shared_target(); }
+    [[nodiscard]] std::uint32_t copy_jobs() const;
+    [[nodiscard]] PieceSizes piece_sizes() const;
+    [[nodiscard]] Result<void> note_slot_snapshot();
+    [[nodiscard]] Result<void> copy_at_once();
+    [[nodiscard]] Result<void> copy_by_pieces(bool goes_on);
+    [[nodiscard]] Result<void> end_earlier_attempts();
+    [[nodiscard]] Result<void> copy_missing_pieces();
+    [[nodiscard]] Result<void> even_out_pieces();
+    [[nodiscard]] Result<void> take_up_copy();  // of another instance, or of this one's life before
+    [[nodiscard]] Result<void> find_copy();
+    void tick_of_copy();
 
     // cutover.cpp: `verify` to `flipped`
     [[nodiscard]] Result<void> step_verify();
@@ -204,6 +226,10 @@ class MoveRun {
     std::unique_ptr<PublicationWatch> publication_watch_;  // of shared tables
     Estimate estimate_;  // with mutex_ held
     std::unique_ptr<CopyThrottle> throttle_;  // until the copy has ended
+    HeldSnapshots held_snapshots_;
+    std::string slot_snapshot_;  // what the stream doesn't tell of
+    PieceMap pieces_;
+    bool copy_got_on_ = false;  // the last attempt stored something
     std::unique_ptr<MoveGuard> guard_;  // from the slot to the flip
     bool ended_by_guard_ = false;
     std::atomic<std::uint64_t> standby_lag_bytes_{0};

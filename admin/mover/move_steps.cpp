@@ -38,9 +38,28 @@ std::string publication_statement(const std::string& name, const std::vector<Sou
     return "CREATE PUBLICATION " + quote_ident(name) + list + " WITH (publish_via_partition_root = false)";
 }
 
-Result<void> MoveRun::step_preflight() {
+Result<PreflightReport> MoveRun::look_ahead_at_servers() {
     PP_TRY(servers_->read_shared_schemas());
     auto report = run_preflight(*servers_);
+    if (!report) return report;
+    {
+        const std::lock_guard lock(mutex_);
+        record_.progress.rows_total_estimate = report->rows_estimate;
+        estimate_.set_size(report->bytes);
+    }
+    rollback_refused_.clear();
+    for (const auto& warning : report->warnings) {
+        if (warning.code != no_way_back) continue;
+        rollback_refused_ += (rollback_refused_.empty() ? "" : "; ") + warning.message + " (" + warning.remedy + ")";
+    }
+    auto source = servers_->source();
+    if (!source) return source.error();
+    source_ = std::move(*source);
+    return report;
+}
+
+Result<void> MoveRun::step_preflight() {
+    auto report = look_ahead_at_servers();
     if (!report) return report.error();
     if (servers_->rows() != nullptr) {
         const auto snapshot = ports_.publisher.current();
@@ -48,28 +67,12 @@ Result<void> MoveRun::step_preflight() {
         if (!tenant) return fail(ErrorKind::not_found, "the tenant is no longer in the catalog");
         check_target_entry(ports_.config, *snapshot, *tenant, record_.target, *report);
     }
-    {
-        const std::lock_guard lock(mutex_);
-        record_.progress.rows_total_estimate = report->rows_estimate;
-        estimate_.set_size(report->bytes);
+    if (report->blockers.empty()) return {};
+    std::string list;
+    for (const auto& blocker : report->blockers) {
+        list += (list.empty() ? "" : "; ") + blocker.code + ": " + blocker.object + ": " + blocker.message + " (" + blocker.remedy + ")";
     }
-    if (!report->blockers.empty()) {
-        std::string list;
-        for (const auto& blocker : report->blockers) {
-            list += (list.empty() ? "" : "; ") + blocker.code + ": " + blocker.object + ": " + blocker.message + " (" +
-                    blocker.remedy + ")";
-        }
-        return fail(ErrorKind::conflict,
-                    "preflight found " + std::to_string(report->blockers.size()) + " blockers: " + list);
-    }
-    auto source = servers_->source();
-    if (!source) return source.error();
-    source_ = std::move(*source);
-    for (const auto& warning : report->warnings) {
-        if (warning.code != no_way_back) continue;
-        rollback_refused_ += (rollback_refused_.empty() ? "" : "; ") + warning.message + " (" + warning.remedy + ")";
-    }
-    return {};
+    return fail(ErrorKind::conflict, "preflight found " + std::to_string(report->blockers.size()) + " blockers: " + list);
 }
 
 Result<void> MoveRun::create_target_database() {
@@ -151,9 +154,7 @@ Result<void> MoveRun::create_extensions() {
     return {};
 }
 
-Result<void> MoveRun::step_schema() {
-    PP_TRY(enter(MoveState::schema, "making the tenant's schema in the target database"));
-    // Read before anything is copied, so that whatever changes from now on is noticed.
+Result<void> MoveRun::learn_tables() {
     auto query = signature_query(*source_, servers_->schemas());
     if (!query) return query.error();
     signature_query_ = std::move(*query);
@@ -163,16 +164,24 @@ Result<void> MoveRun::step_schema() {
     auto tables = read_tables(*source_, servers_->schemas());
     if (!tables) return tables.error();
     tables_ = std::move(*tables);
-    if (servers_->shared_target()) return make_room_for_rows();
-    if (servers_->shared_source()) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
-    auto indexes = read_identity_indexes(*source_, servers_->schemas());
-    if (!indexes) return indexes.error();
+    return servers_->shared_source() ? mark_shared_tables(*source_, *servers_->rows(), tables_) : Result<void>{};
+}
 
-    PP_TRY(create_target_database());
-    PP_TRY(create_extensions());
+Result<void> MoveRun::dump_definitions() {
     auto definitions = Definitions::dump(*servers_);
     if (!definitions) return definitions.error();
     definitions_.emplace(std::move(*definitions));
+    return {};
+}
+
+Result<void> MoveRun::step_schema() {
+    PP_TRY(enter(MoveState::schema, "making the tenant's schema in the target database"));
+    // Read before anything is copied, so that whatever changes from now on is noticed.
+    PP_TRY(learn_tables());
+    if (servers_->shared_target()) return make_room_for_rows();
+    PP_TRY(create_target_database());
+    PP_TRY(create_extensions());
+    PP_TRY(dump_definitions());
     if (servers_->rows() == nullptr) {
         PP_TRY(record_artefact(ArtefactKind::target_schema, CleanupWhen::after_abort, record_.target, record_.source.schema));
         if (record_.target.kind == PlacementKind::schema) PP_TRY(create_target_schema());
@@ -181,8 +190,7 @@ Result<void> MoveRun::step_schema() {
     }
     PP_TRY(adopt_shared_schemas());
     PP_TRY(adopt_database_settings());
-    PP_TRY(definitions_->restore_before_data(*servers_));
-    return definitions_->restore_keys(*servers_, tables_, *indexes);
+    return definitions_->restore_before_data(*servers_);
 }
 
 Result<void> MoveRun::step_gate() {
@@ -210,9 +218,11 @@ Result<void> MoveRun::step_slot() {
     PP_TRY(record_artefact(ArtefactKind::publication, CleanupWhen::always, record_.source, name));
     PP_TRY(publish_unless_harmful(*source_, *servers_, publication_statement(name, tables_)));
     PP_TRY(record_artefact(ArtefactKind::replication_slot, CleanupWhen::always, record_.source, name));
-    auto nodes = read_file_nodes(*source_, servers_->schemas());
-    if (!nodes) return nodes.error();
-    file_nodes_ = std::move(*nodes);
+    if (!copies_by_pieces()) {
+        auto nodes = read_file_nodes(*source_, servers_->schemas());
+        if (!nodes) return nodes.error();
+        file_nodes_ = std::move(*nodes);
+    }
     auto stream = servers_->replication();
     if (!stream) return stream.error();
     snapshot_keeper_.emplace(std::move(*stream));
@@ -228,47 +238,16 @@ Result<void> MoveRun::step_slot() {
         return error;
     }
     snapshot_ = slot->snapshot;
-    return {};
-}
-
-std::uint32_t MoveRun::copy_jobs() const {
-    return record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
-}
-
-Result<void> MoveRun::step_copy() {
-    PP_TRY(enter(MoveState::copy, "copying the rows"));
-    throttle_->begin();
-    copied_.pacer = &throttle_->pacer();
-    auto copied = copy_tables(*servers_, servers_->shared_target() ? tables_to_share() : tables_, snapshot_, copy_jobs(), copied_, [this] {
-        throttle_->set_standby_lag(standby_lag_bytes_.load(std::memory_order_relaxed));
-        tick();
-    });
-    copied_.pacer = nullptr;
-    throttle_.reset();
-    {
-        const std::lock_guard lock(mutex_);
-        record_.progress.throttled = 0;
-        record_.progress.throttled_by.clear();
-    }
-    PP_TRY(copied);
-    snapshot_keeper_.reset();
-    guard_->snapshot_released();
-    auto nodes = read_file_nodes(*source_, servers_->schemas());
-    if (!nodes) return nodes.error();
-    for (const auto& table : tables_) {
-        if (!table.partitioned && (*nodes)[table.oid] != file_nodes_[table.oid]) rewritten_.insert(&table);
-    }
-    return {};
+    return copies_by_pieces() ? note_slot_snapshot() : Result<void>{};
 }
 
 Result<void> MoveRun::step_index() {
     PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
     if (servers_->shared_target()) return check_arrived_rows();
-    const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
-    PP_TRY(definitions_->restore_after_data(*servers_, jobs));
+    PP_TRY(definitions_->restore_rest(*servers_, copy_jobs()));
     definitions_.reset();
     PP_TRY(refresh_views());
-    return analyze_tables(*servers_, tables_, jobs, [this] { tick(); });
+    return analyze_tables(*servers_, tables_, copy_jobs(), [this] { tick(); });
 }
 
 // What the stream doesn't carry.
@@ -292,39 +271,50 @@ Result<void> MoveRun::emit_marker(const std::string& content) {
     return {};
 }
 
-Result<void> MoveRun::step_catchup() {
-    PP_TRY(enter(MoveState::catchup, "applying what was written since the copy began"));
-    if (!servers_->shared_target()) {
-        PP_TRY(
-            record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
-        auto target = servers_->target();
-        if (!target) return target.error();
-        PP_TRY(create_progress_table(**target, *servers_, signature_));
-    }
+Result<void> MoveRun::make_progress_table() {
+    PP_TRY(record_artefact(ArtefactKind::progress_table, CleanupWhen::always, record_.target, artefact_name(record_.id)));
+    auto target = servers_->target();
+    if (!target) return target.error();
+    return create_progress_table(**target, *servers_, signature_);
+}
+
+Result<void> MoveRun::make_follower() {
     auto path = operator_search_path(*source_);
     if (!path) return path.error();
     follower_.emplace(*servers_, tables_, std::move(*path), followed_);
     follower_->set_tick([this] { tick(); });
+    return {};
+}
+
+// A marker written now is seen when everything before it has been applied. False: a connection broke, and another is there.
+Result<bool> MoveRun::apply_until_now(Durability durability) {
+    const auto marker = "catchup:" + std::to_string(++markers_);
+    auto round = [&]() -> Result<void> {
+        PP_TRY(emit_marker(marker));
+        PP_TRY(follower_->follow_to_marker(marker, std::nullopt));
+        return follower_->commit(durability, std::nullopt);
+    }();
+    if (!round && round.error().kind == ErrorKind::unavailable) {
+        PP_TRY(reconnect());
+        return false;
+    }
+    if (!round) return round.error();
+    return true;
+}
+
+Result<void> MoveRun::step_catchup() {
+    PP_TRY(enter(MoveState::catchup, "applying what was written since the copy began"));
+    if (!follower_) PP_TRY(make_follower());
     follower_->be_lenient_with(rewritten_);
     if (servers_->shared_target()) follower_->set_id_blocks(&id_blocks_);
     PP_TRY(follower_->connect());
-    // A marker written now is seen when everything before it has been applied; when that takes no time, the target has
-    // caught up.
     guard_->catching_up(true);
     for (;;) {
         const auto began = std::chrono::steady_clock::now();
-        const auto marker = "catchup:" + std::to_string(++markers_);
-        auto round = [&]() -> Result<void> {
-            PP_TRY(emit_marker(marker));
-            PP_TRY(follower_->follow_to_marker(marker, std::nullopt));
-            return follower_->commit(Durability::later, std::nullopt);
-        }();
-        if (!round && round.error().kind == ErrorKind::unavailable) {
-            PP_TRY(reconnect());
-            continue;
-        }
-        PP_TRY(round);
-        if (std::chrono::steady_clock::now() - began < caught_up_within) break;
+        const auto applied = apply_until_now(Durability::later);
+        if (!applied) return applied.error();
+        // When that takes no time, the target has caught up.
+        if (*applied && std::chrono::steady_clock::now() - began < caught_up_within) break;
     }
     guard_->catching_up(false);
     return {};

@@ -45,7 +45,8 @@ WITH RECURSIVE wanted AS MATERIALIZED (
     FROM basic b
 )
 SELECT a.attrelid, a.attname, format_type(a.atttypid, -1), a.atttypid, a.atttypmod,
-       coalesce(a.attnum = ANY (i.indkey), false), a.attidentity = 'a', f.comparable, f.text_only, a.attgenerated <> ''
+       coalesce(a.attnum = ANY (i.indkey), false), a.attidentity = 'a', f.comparable, f.text_only, a.attgenerated <> '',
+       coalesce(a.attnum = i.indkey[0], false)
   FROM wanted a
   JOIN facts f ON f.type = a.atttypid
   LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisvalid AND i.indimmediate
@@ -98,6 +99,7 @@ Result<std::vector<SourceTable>> read_tables(ServerSession& session, const Schem
         column.comparable = columns->flag(row, 7);
         column.text_only = columns->flag(row, 8);
         if (column.key) table.key.push_back(table.columns.size());
+        if (columns->flag(row, 10)) table.key_leader = table.columns.size();
         table.columns.push_back(std::move(column));
     }
     return tables;

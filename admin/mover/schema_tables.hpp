@@ -37,6 +37,7 @@ struct SourceTable {
     std::vector<TableColumn> columns;  // those that hold data, in order: what the stream sends, without generated ones
     std::vector<std::string> generated;  // names of generated columns
     std::vector<std::size_t> key;        // into columns; empty with REPLICA IDENTITY FULL
+    std::optional<std::size_t> key_leader;  // of these the one that the key's index leads with
     bool other_unique = false;           // a unique index or exclusion constraint besides the replica identity
     std::uint64_t pages = 0;
     std::uint64_t bytes = 0;  // with indexes and TOAST

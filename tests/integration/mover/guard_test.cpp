@@ -6,6 +6,7 @@
 
 #include "tests/integration/mover/move_world.hpp"
 #include "tests/integration/mover/writers.hpp"
+#include "tests/support/becomes_true.hpp"
 
 using namespace pgporter;
 using namespace pgporter::test;
@@ -85,11 +86,27 @@ TEST_CASE("a tenant that takes more than the target may give ends the move") {
     }
 }
 
-TEST_CASE("a copy that holds its snapshot for too long ends the move") {
+TEST_CASE("a copy that holds a snapshot for too long ends the move") {
     MoveWorld world;
     world.config().mover.snapshot_age_ms_max = std::chrono::milliseconds(500);
-    const auto record = run_until_hit(world, MoveState::copy, "snapshot_age", [] {});
+    // What can't be stored here stands for what takes long to store.
+    std::unique_ptr<PgConnection> blocker;
+    const auto subscription = world.mover().subscribe([&](const MoveEvent& event) {
+        if (event.type != "state" || event.record.state != MoveState::copy || blocker) return;
+        auto connection = PgConnection::connect_dsn(world.target_server().dsn("acme_own"), Secret{}, "test");
+        REQUIRE(connection.has_value());
+        blocker = std::make_unique<PgConnection>(*std::move(connection));
+        REQUIRE(blocker->exec("BEGIN; LOCK TABLE acme.orders IN ACCESS EXCLUSIVE MODE").has_value());
+    });
+    const auto move = world.mover().start(world.request());
+    REQUIRE(move.has_value());
+    CHECK(becomes_true([&] { return hits(world, "snapshot_age") == 1; }, std::chrono::seconds(30)));
+    blocker.reset();  // what is locked can't be dropped
+    const auto record = world.wait_for(move->id, {MoveState::aborted, MoveState::reversing});
+    world.mover().unsubscribe(subscription);
     CHECK(record.error.find("mover.snapshot_age_ms_max (500 ms)") != std::string::npos);
+    CHECK(world.artefacts() == "");
+    CHECK_FALSE(world.target_exists());
 }
 
 TEST_CASE("a move that falls behind the application says so, and ends at its bound") {

@@ -1,72 +1,28 @@
-// What is decided before servers are asked: copy chunks, entries of an archive's list, sequences, environments, texts
+// What is decided before servers are asked: entries of an archive's list, sequences, environments, texts
 // for the journal.
 #include <doctest/doctest.h>
 
-#include "admin/mover/copy_tables.hpp"
 #include "admin/mover/definitions.hpp"
 #include "admin/mover/move_run.hpp"
 #include "admin/mover/sequences.hpp"
 
 using namespace pgporter;
 
-namespace {
-
-SourceTable table_of(std::string name, std::uint64_t pages, bool partitioned = false) {
-    SourceTable table;
-    table.schema = "acme";
-    table.name = std::move(name);
-    table.pages = pages;
-    table.partitioned = partitioned;
-    table.columns.resize(1);
-    table.columns[0].name = "id";
-    return table;
-}
-
-}  // namespace
-
-TEST_CASE("copy chunks cover every page of every table once, the last without an end, largest first") {
-    const std::vector<SourceTable> tables{table_of("small", 0), table_of("exact", 20), table_of("large", 25),
-                                          table_of("parent", 0, true)};
-    const auto chunks = plan_copy(tables, 10);
-    std::uint64_t covered = 0;
-    std::size_t open = 0;
-    for (const auto& chunk : chunks) {
-        CHECK_FALSE(chunk.table->partitioned);
-        covered += (chunk.end_page == 0 ? chunk.table->pages : chunk.end_page) - chunk.first_page;
-        open += chunk.end_page == 0 ? 1 : 0;
-    }
-    CHECK(covered == 45);
-    CHECK(open == 3);
-    CHECK(chunks.front().end_page - chunks.front().first_page == 10);
-    CHECK(chunks.back().table == &tables[0]);
-}
-
-TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
-    auto table = table_of("t", 100);
-    CHECK(copy_out_statement({&table, 0, 0}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t) TO STDOUT (FORMAT binary)");
-    CHECK(copy_out_statement({&table, 10, 20}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
-          "binary)");
-    CHECK(copy_out_statement({&table, 0, 20}) ==
-          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
-    table.columns[0].text_only = true;
-    CHECK(copy_in_statement({&table, 0, 0}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN");
-}
-
 TEST_CASE("keys are told from the rest of an archive's list") {
-    const std::vector<std::string> identity{"by_name"};
-    const SchemaList acme(std::string("acme"));
-    CHECK(is_key_entry("3345; 2606 16398 CONSTRAINT acme orders orders_pkey app", acme, identity));
-    CHECK(is_key_entry("3350; 1259 16401 INDEX acme by_name app", acme, identity));
-    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX acme by_name_2 app", acme, identity));
-    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX other by_name app", acme, identity));
-    CHECK_FALSE(is_key_entry("3351; 0 0 INDEX ATTACH acme leaf_pkey app", acme, identity));
-    CHECK_FALSE(is_key_entry("3352; 2606 16409 FK CONSTRAINT acme lines lines_fkey app", acme, identity));
-    CHECK_FALSE(is_key_entry("3352; 2620 16409 TRIGGER acme orders touch app", acme, identity));
-    CHECK_FALSE(is_key_entry("3353; 0 0 COMMENT acme CONSTRAINT orders_pkey ON orders app", acme, identity));
-    CHECK_FALSE(is_key_entry("; Archive created at 2024-01-01 CONSTRAINT", acme, identity));
-    CHECK_FALSE(is_key_entry("", acme, identity));
+    const std::vector<IdentityIndex> keys{{"acme", "orders", "orders_pkey"}, {"acme", "names", "by_name"}};
+    CHECK(key_of_entry("3345; 2606 16398 CONSTRAINT acme orders orders_pkey app", keys) == &keys[0]);
+    CHECK(key_of_entry("3350; 1259 16401 INDEX acme by_name app", keys) == &keys[1]);
+    for (const auto* other :
+         {"3345; 2606 16398 CONSTRAINT acme orders orders_unique app", "3345; 2606 16398 CONSTRAINT acme lines orders_pkey app",
+          "3350; 1259 16401 INDEX acme by_name_2 app", "3350; 1259 16401 INDEX other by_name app", "3351; 0 0 INDEX ATTACH acme orders_pkey app",
+          "3352; 2606 16409 FK CONSTRAINT acme orders orders_pkey app", "3352; 2620 16409 TRIGGER acme orders touch app",
+          "3353; 0 0 COMMENT acme CONSTRAINT orders_pkey ON orders app", "; Archive created at 2024-01-01 CONSTRAINT acme orders orders_pkey", ""}) {
+        CAPTURE(other);
+        CHECK(key_of_entry(other, keys) == nullptr);
+    }
+}
+
+TEST_CASE("what is there already, and fences, are left out of what is restored") {
     CHECK(is_left_out("6; 2615 2200 SCHEMA - public pg_database_owner", {"public"}));
     CHECK_FALSE(is_left_out("6; 2615 2200 SCHEMA - public pg_database_owner", {}));
     CHECK_FALSE(is_left_out("3448; 0 0 ACL - SCHEMA public pg_database_owner", {"public"}));

@@ -1,0 +1,256 @@
+// How a copy is cut into pieces, what each of them saw, and which changes of the stream are therefore not to be applied again.
+#include <doctest/doctest.h>
+
+#include "admin/mover/copy_pieces.hpp"
+#include "admin/mover/piece_map.hpp"
+#include "admin/mover/row_snapshot.hpp"
+
+using namespace pgporter;
+
+namespace {
+
+constexpr std::uint32_t int8_oid = 20;
+constexpr std::uint32_t text_oid = 25;
+
+SourceTable table_of(std::string name, std::uint64_t pages, bool partitioned = false) {
+    SourceTable table;
+    table.oid = static_cast<std::uint32_t>(1'000 + pages);
+    table.schema = "acme";
+    table.name = std::move(name);
+    table.pages = pages;
+    table.partitioned = partitioned;
+    table.columns.resize(2);
+    table.columns[0].name = "id";
+    table.columns[0].type_oid = int8_oid;
+    table.columns[0].key = true;
+    table.columns[1].name = "text";
+    table.columns[1].type_oid = text_oid;
+    table.key = {0};
+    table.key_leader = 0;
+    return table;
+}
+
+RowSnapshot snapshot(std::string_view text) {
+    const auto read = RowSnapshot::parse(text);
+    REQUIRE(read.has_value());
+    return *read;
+}
+
+pgoutput::Value text(std::string_view bytes) {
+    return {pgoutput::ValueKind::text, bytes};
+}
+
+pgoutput::Tuple row(std::string_view id) {
+    return {text(id), text("x")};
+}
+
+pgoutput::Message insert(std::string_view id) {
+    return pgoutput::Insert{1, row(id)};
+}
+
+pgoutput::Message update(std::string_view id) {
+    return pgoutput::Update{1, pgoutput::OldRow::none, {}, row(id)};
+}
+
+pgoutput::Message move(std::string_view from, std::string_view to) {
+    return pgoutput::Update{1, pgoutput::OldRow::key, {text(from), {}}, row(to)};
+}
+
+pgoutput::Message removal(std::string_view id) {
+    return pgoutput::Delete{1, pgoutput::OldRow::key, {text(id), {}}};
+}
+
+}  // namespace
+
+TEST_CASE("a snapshot sees what had committed, and nothing else") {
+    const auto seen = snapshot("100:110:103,105");
+    CHECK(seen.sees(3));
+    CHECK(seen.sees(99));
+    CHECK(seen.sees(104));
+    CHECK(seen.sees(109));
+    CHECK_FALSE(seen.sees(103));
+    CHECK_FALSE(seen.sees(105));
+    CHECK_FALSE(seen.sees(110));
+    CHECK_FALSE(seen.sees(5'000'000'000));
+    CHECK(snapshot("7:7:").sees(6));
+    CHECK_FALSE(snapshot("7:7:").sees(7));
+}
+
+TEST_CASE("what isn't a snapshot isn't read as one") {
+    for (const auto* text : {"", "1", "1:2", "1:2:x", "2:1:", "1:5:9", "1:5:0", "1:5:2,", "1:5:2;3", "-1:5:", "1:5: 2", "99999999999999999999:5:"}) {
+        CAPTURE(text);
+        const auto read = RowSnapshot::parse(text);
+        CHECK((!read.has_value() || std::string_view(text) == "1:5:2,"));  // a comma at the end hides nothing
+    }
+}
+
+TEST_CASE("the stream's half of a transaction's number is completed from the snapshot's") {
+    constexpr std::uint64_t epoch = std::uint64_t{3} << 32U;
+    const auto early = snapshot(std::to_string(epoch + 5) + ":" + std::to_string(epoch + 10) + ":" + std::to_string(epoch + 7));
+    CHECK(early.sees_wire(6));
+    CHECK_FALSE(early.sees_wire(7));
+    CHECK_FALSE(early.sees_wire(10));
+    CHECK(early.sees_wire(0xFFFF'FFF0));  // of the epoch before
+    const auto late = snapshot(std::to_string(epoch - 5) + ":" + std::to_string(epoch - 2) + ":");
+    CHECK(late.sees_wire(0xFFFF'FFFD));
+    CHECK_FALSE(late.sees_wire(0xFFFF'FFFE));
+    CHECK_FALSE(late.sees_wire(12));  // of the next epoch
+    CHECK(snapshot("10:10:").sees_wire(9));
+    CHECK_FALSE(snapshot("10:10:").sees_wire(11));
+}
+
+TEST_CASE("a snapshot must have seen what the slot has: who has committed but isn't visible yet is found") {
+    const auto slot = snapshot("100:110:103");
+    CHECK_FALSE(snapshot("103:120:103,111").lacks_of(slot).has_value());
+    CHECK_FALSE(snapshot("115:120:").lacks_of(slot).has_value());
+    CHECK(snapshot("103:120:103,105").lacks_of(slot) == 105);
+    CHECK(snapshot("90:105:").lacks_of(slot).has_value());
+}
+
+TEST_CASE("parts cover every page of every table once, the last without an end, largest first") {
+    const std::vector<SourceTable> tables{table_of("small", 0), table_of("exact", 20), table_of("large", 25), table_of("parent", 0, true)};
+    const auto pieces = plan_pieces(tables, {}, {.part_pages_max = 10, .piece_pages_max = 1'000, .jobs = 4});
+    std::uint64_t covered = 0;
+    std::size_t open = 0;
+    std::uint32_t number = 0;
+    for (const auto& piece : pieces) {
+        CHECK(piece.number == ++number);
+        for (const auto& part : parts_of(piece, 10, true)) {
+            CHECK(part.frozen == !piece.in_parts);
+            CHECK_FALSE(part.table->partitioned);
+            covered += (part.end_page == 0 ? part.table->pages : part.end_page) - part.first_page;
+            open += part.end_page == 0 ? 1 : 0;
+        }
+    }
+    CHECK(covered == 45);
+    CHECK(open == 3);
+    CHECK(pieces.front().tables.front() == &tables[2]);
+    CHECK(pieces.front().in_parts);
+    CHECK(pieces.back().tables.front() == &tables[0]);
+    CHECK_FALSE(pieces.back().in_parts);
+}
+
+TEST_CASE("a table that doesn't take longer than the others together is left in one part") {
+    const std::vector<SourceTable> tables{table_of("a", 100), table_of("b", 101)};
+    for (const auto& piece : plan_pieces(tables, {}, {.part_pages_max = 10, .piece_pages_max = 1'000, .jobs = 2})) CHECK_FALSE(piece.in_parts);
+    for (const auto& piece : plan_pieces(tables, {}, {.part_pages_max = 10, .piece_pages_max = 1'000, .jobs = 4})) CHECK(piece.in_parts);
+}
+
+TEST_CASE("small tables share a piece, but no job has all of them") {
+    std::vector<SourceTable> tables;
+    for (int i = 0; i < 1'000; ++i) tables.push_back(table_of("t" + std::to_string(i), 3));
+    const auto pieces = plan_pieces(tables, {}, {.part_pages_max = 8'192, .piece_pages_max = 131'072, .jobs = 4});
+    CHECK(pieces.size() >= 16);
+    CHECK(pieces.size() <= 20);
+    std::size_t all = 0;
+    for (const auto& piece : pieces) all += piece.tables.size();
+    CHECK(all == 1'000);
+}
+
+TEST_CASE("a large table with an integer key is cut by ranges of it, without a gap and open at both ends") {
+    const std::vector<SourceTable> tables{table_of("large", 1'000)};
+    const PieceSizes sizes{.part_pages_max = 50, .piece_pages_max = 400};
+    CHECK(ranges_of(tables[0], sizes) == 10);
+    std::vector<std::int64_t> histogram;
+    for (std::int64_t i = 0; i <= 100; ++i) histogram.push_back(i * 10 - 200);
+    SplitBounds bounds;
+    bounds[&tables[0]] = bounds_from(histogram, ranges_of(tables[0], sizes));
+    CHECK(bounds[&tables[0]] == std::vector<std::int64_t>{-100, 0, 100, 200, 300, 400, 500, 600, 700});
+    const auto pieces = plan_pieces(tables, bounds, sizes);
+    REQUIRE(pieces.size() == 10);
+    for (std::int64_t key : {std::int64_t{INT64_MIN}, std::int64_t{-100}, std::int64_t{-99}, std::int64_t{0}, std::int64_t{701}, std::int64_t{INT64_MAX}}) {
+        std::size_t holding = 0;
+        for (const auto& piece : pieces) holding += piece.range.contains(key) ? 1 : 0;
+        CHECK(holding == 1);
+    }
+    CHECK_FALSE(pieces.front().range.above.has_value());
+    CHECK_FALSE(pieces.back().range.up_to.has_value());
+    CHECK_FALSE(pieces.front().in_parts);
+    CHECK_FALSE(parts_of(pieces.front(), 50, true).front().frozen);
+    CHECK(copy_out_statement(parts_of(pieces[1], 50, true).front()) ==
+          "COPY (SELECT \"id\", \"text\" FROM ONLY \"acme\".\"large\" AS t WHERE \"id\" > -100 AND \"id\" <= 0) TO STDOUT (FORMAT binary)");
+}
+
+TEST_CASE("bounds are as many as the histogram can tell apart") {
+    CHECK(bounds_from({}, 4).empty());
+    CHECK(bounds_from({5}, 4).empty());
+    CHECK(bounds_from({1, 2}, 10).size() <= 2);
+    CHECK(bounds_from({INT64_MIN, INT64_MAX}, 2).size() == 1);
+    CHECK(bounds_from({0, 100}, 4) == std::vector<std::int64_t>{25, 50, 75});
+}
+
+TEST_CASE("tables that can't be split by their key") {
+    auto table = table_of("t", 1'000);
+    CHECK(split_column(table) == 0);
+    table.columns[0].type_oid = text_oid;
+    CHECK_FALSE(split_column(table).has_value());
+    table.columns[0].type_oid = int8_oid;
+    table.tenant_column = 1;
+    CHECK_FALSE(split_column(table).has_value());
+    table.tenant_column.reset();
+    table.key_leader.reset();
+    CHECK_FALSE(split_column(table).has_value());
+}
+
+TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
+    auto table = table_of("t", 100);
+    table.columns.resize(1);
+    CHECK(copy_out_statement({&table, {}, 0, 0}) == "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t) TO STDOUT (FORMAT binary)");
+    CHECK(copy_out_statement({&table, {}, 10, 20}) ==
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
+          "binary)");
+    CHECK(copy_out_statement({&table, {}, 0, 20}) ==
+          "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
+    table.columns[0].text_only = true;
+    CHECK(copy_in_statement({&table, {}, 0, 0}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN");
+    CHECK(copy_in_statement({&table, {}, 0, 0, true}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN (FREEZE)");
+    CHECK(lock_statement({1, {&table, &table}, {}}) == "LOCK TABLE ONLY \"acme\".\"t\", ONLY \"acme\".\"t\" IN ACCESS SHARE MODE");
+}
+
+TEST_CASE("a change that a piece has seen isn't applied again") {
+    const auto table = table_of("t", 1);
+    PieceMap pieces;
+    pieces.add({1, {&table}, {}}, snapshot("100:110:103"));
+    for (const auto& change : {insert("5"), update("5"), move("5", "6"), removal("5")}) {
+        CHECK(pieces.remainder(table, change, 99) == Remainder::nothing);
+        CHECK(pieces.remainder(table, change, 103) == Remainder::all);
+        CHECK(pieces.remainder(table, change, 110) == Remainder::all);
+    }
+    const auto other = table_of("other", 2);
+    CHECK(pieces.remainder(other, insert("5"), 99) == Remainder::unknown);
+    CHECK(pieces.remainder(table, pgoutput::Begin{}, 99) == Remainder::unknown);
+}
+
+TEST_CASE("of a table in pieces the piece of the row counts, and a row that moves between two is in both, in one, or in none") {
+    const auto table = table_of("t", 1);
+    PieceMap pieces;
+    // Not in their order: that is how they are sorted when they are of different sizes.
+    pieces.add({2, {&table}, {.above = 0, .up_to = 100}}, snapshot("120:120:"));
+    pieces.add({1, {&table}, {.up_to = 0}}, snapshot("100:100:"));
+    pieces.add({3, {&table}, {.above = 100}}, snapshot("140:140:"));
+    for (const auto* low : {"-5", "0"}) CHECK(pieces.remainder(table, insert(low), 110) == Remainder::all);
+    for (const auto* middle : {"1", "100"}) CHECK(pieces.remainder(table, update(middle), 110) == Remainder::nothing);
+    for (const auto* middle : {"1", "100"}) CHECK(pieces.remainder(table, removal(middle), 130) == Remainder::all);
+    CHECK(pieces.remainder(table, removal("101"), 130) == Remainder::nothing);
+
+    CHECK(pieces.remainder(table, move("-5", "50"), 90) == Remainder::nothing);
+    CHECK(pieces.remainder(table, move("-5", "50"), 110) == Remainder::removal);
+    CHECK(pieces.remainder(table, move("50", "-5"), 110) == Remainder::arrival);
+    CHECK(pieces.remainder(table, move("50", "-5"), 120) == Remainder::all);
+    CHECK(pieces.remainder(table, move("20", "50"), 110) == Remainder::nothing);
+    CHECK(pieces.remainder(table, insert("many"), 110) == Remainder::unknown);
+    CHECK(pieces.remainder(table, pgoutput::Insert{1, {{pgoutput::ValueKind::null, {}}, {}}}, 110) == Remainder::unknown);
+}
+
+TEST_CASE("a truncation empties the pieces that were copied before it") {
+    const auto table = table_of("t", 1);
+    PieceMap pieces;
+    pieces.add({1, {&table}, {.up_to = 0}}, snapshot("100:100:"));
+    pieces.add({2, {&table}, {.above = 0}}, snapshot("120:120:"));
+    CHECK(pieces.to_empty(table, 90).empty());
+    REQUIRE(pieces.to_empty(table, 110).size() == 1);
+    CHECK(pieces.to_empty(table, 110).front().up_to == 0);
+    CHECK(range_condition(table, pieces.to_empty(table, 110).front()) == "\"id\" <= 0");
+    REQUIRE(pieces.to_empty(table, 130).size() == 1);
+    CHECK(pieces.to_empty(table, 130).front().is_all());
+}
