@@ -140,7 +140,7 @@ struct MoverConfig {          // mover
     std::uint32_t pause_verify_rows_max = 2000;     // rows that may be left to verify inside the pause
     std::uint32_t source_wal_mib_max = 8'192;       // log that a source keeps for a move; beyond, the move ends
     std::uint32_t target_mib_max = 0;               // what a tenant may take on the target; 0: no bound
-    Milliseconds snapshot_age_ms_max{14'400'000};   // the copy may hold its snapshot for so long
+    Milliseconds snapshot_age_ms_max{14'400'000};   // the copy may hold a snapshot for so long
     Milliseconds catchup_window_ms{60'000};         // a lag that doesn't shrink over this is said
     double neighbour_latency_ratio_max = 1.5;       // of the clusters' p99 latency to that before the copy; 0: it isn't looked at
     std::uint32_t throttled_percent_min = 5;        // of its full speed, that a copy keeps in any case

@@ -35,6 +35,7 @@ class PiecesWorld : public MoveWorld {
   public:
     explicit PiecesWorld(bool two_servers = false) : MoveWorld(two_servers) {
         config().mover.copy_piece_mib = 1;
+        config().mover.restarts_max = 3;
         on_source(large_tables);
     }
 
