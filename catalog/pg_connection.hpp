@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -75,7 +76,7 @@ class PgConnection {
 
     PgConnection() = default;  // not connected
     PgConnection(PgConnection&& other) noexcept
-        : connection_(std::exchange(other.connection_, nullptr)), answer_timeout_(other.answer_timeout_) {}
+        : connection_(std::exchange(other.connection_, nullptr)), answer_timeout_(other.answer_timeout_), prepared_(std::move(other.prepared_)) {}
     PgConnection& operator=(PgConnection&& other) noexcept;
     ~PgConnection() { close(); }
 
@@ -83,6 +84,10 @@ class PgConnection {
     [[nodiscard]] Result<PgResult> exec(const std::string& sql);
     // One statement, extended protocol, parameters as text ($1 ...).
     [[nodiscard]] Result<PgResult> exec_params(const std::string& sql, const PgParams& params);
+    // The same for a text that is used again and again: the server reads it once, and plans it a few times. prepare() has it read
+    // beforehand.
+    [[nodiscard]] Result<PgResult> exec_prepared(const std::string& sql, const PgParams& params);
+    [[nodiscard]] Result<void> prepare(const std::string& sql);
 
     // Waits until bytes from the server can be read, or `wait` has passed (false). A negative fd: not used; else
     // becoming readable, it ends the wait as well.
@@ -116,6 +121,7 @@ class PgConnection {
 
     PGconn* connection_ = nullptr;
     std::chrono::milliseconds answer_timeout_{0};
+    std::map<std::string, std::string> prepared_;  // the text's name on the server
 };
 
 // "acme" -> "acme" in double quotes, quotes doubled: always safe, also for reserved words.

@@ -37,4 +37,7 @@ class CatalogStore::Impl {
     std::map<MoveId, std::string> last_steps_;
 };
 
+// So that the flip's statements have been read when it comes; `back`: a rollback's.
+[[nodiscard]] Result<void> prepare_flip(PgConnection& sql, bool back);
+
 }  // namespace pgporter

@@ -179,7 +179,10 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     auto transaction = StoreTransaction::begin(impl_->connection, Mode::read_write);
     if (!transaction) return transaction.error();
     auto& sql = transaction->sql();
-    const auto changed = sql.exec_params(
+    // Said before the pause: in it, clients wait for every statement that has yet to be read.
+    const bool back = to == MoveState::rolling_back;
+    if (back || to == MoveState::hold) PP_TRY(prepare_flip(sql, back));
+    const auto changed = sql.exec_prepared(
         "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
         "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
         "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
@@ -194,8 +197,8 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
         return fail(ErrorKind::conflict,
                     "move " + id_text(move) + " is " + row->string(0, 0) + ", not " + std::string(to_text(from)));
     }
-    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
-                           {id_text(move), std::string(to_text(to)), std::string(note), *token}));
+    PP_TRY(sql.exec_prepared("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
+                             {id_text(move), std::string(to_text(to)), std::string(note), *token}));
     if (to == MoveState::rolling_back) impl_->remember_step(move, *token);
     if (is_finished(to)) impl_->forget_steps(move);
     const auto committed = transaction->commit();

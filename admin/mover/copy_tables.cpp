@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::uint64_t chunk_pages = 8'192;           // 64 MB of the usual 8 kB pages
 constexpr std::size_t unsent_bytes_max = 256 * 1'024;  // to the target, before we wait for it
+constexpr std::size_t batch_bytes_max = 32 * 1'024;    // one message to the target: the protocol doesn't ask for one a row
 
 // What the copying threads share. The first failure ends them all.
 class CopyWork {
@@ -72,16 +73,27 @@ Result<CopyPair> open_pair(const MoveServers& servers, const std::string& snapsh
     return pair;
 }
 
+Result<void> put(CopyPair& pair, std::string& batch) {
+    if (batch.empty()) return {};
+    if (PQputCopyData(pair.target->raw(), batch.data(), static_cast<int>(batch.size())) != 1) {
+        return fail(ErrorKind::unavailable, "the copy to the target broke", PQerrorMessage(pair.target->raw()));
+    }
+    batch.clear();
+    return {};
+}
+
 // Rows from one connection to the other until the source says it was all.
 Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork& work) {
     std::uint64_t rows = 0;
     std::size_t unsent = 0;
+    std::string batch;
     for (;;) {
         char* raw = nullptr;
         const int length = PQgetCopyData(pair.source->raw(), &raw, 1);
         if (length == 0) {
             // Nothing here now: what was read goes out before we wait, so that the target never waits for a slow
             // source.
+            PP_TRY(put(pair, batch));
             PP_TRY(pair.target->flush(std::nullopt));
             unsent = 0;
             if (work.failed()) return fail(ErrorKind::cancelled, "another copy failed");
@@ -92,13 +104,15 @@ Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork
             }
             continue;
         }
-        if (length == -1) return rows;
+        if (length == -1) {
+            PP_TRY(put(pair, batch));
+            return rows;
+        }
         if (length < 0)
             return fail(ErrorKind::unavailable, "the copy from the source broke", PQerrorMessage(pair.source->raw()));
         const std::unique_ptr<char, decltype(&PQfreemem)> row(raw, &PQfreemem);
-        if (PQputCopyData(pair.target->raw(), raw, length) != 1) {
-            return fail(ErrorKind::unavailable, "the copy to the target broke", PQerrorMessage(pair.target->raw()));
-        }
+        batch.append(raw, static_cast<std::size_t>(length));
+        if (batch.size() >= batch_bytes_max) PP_TRY(put(pair, batch));
         ++rows;
         counters.rows.fetch_add(1, std::memory_order_relaxed);
         counters.bytes.fetch_add(static_cast<std::uint64_t>(length), std::memory_order_relaxed);
@@ -111,7 +125,19 @@ Result<std::uint64_t> pump_rows(CopyPair& pair, CopyCounters& counters, CopyWork
     }
 }
 
+// PostgreSQL freezes rows only in a table that the same transaction has emptied. It must have been empty before, too: whatever else is in
+// it, and whoever was mistaken, nothing is lost here.
+Result<void> begin_frozen(ServerSession& target, const SourceTable& table) {
+    PP_TRY(target.exec("BEGIN; LOCK TABLE ONLY " + table.qualified_name() + " IN ACCESS EXCLUSIVE MODE"));
+    auto found = target.exec("SELECT FROM ONLY " + table.qualified_name() + " LIMIT 1");
+    if (!found) return found.error();
+    if (!found->empty()) return fail(ErrorKind::conflict, "the target's table isn't empty");
+    PP_TRY(target.exec("TRUNCATE ONLY " + table.qualified_name()));
+    return {};
+}
+
 Result<void> copy_chunk(CopyPair& pair, const CopyChunk& chunk, CopyCounters& counters, CopyWork& work) {
+    if (chunk.frozen) PP_TRY(begin_frozen(*pair.target, *chunk.table));
     PP_TRY(pair.target->exec(copy_in_statement(chunk)));
     PP_TRY(pair.source->exec(copy_out_statement(chunk)));
     auto pumped = pump_rows(pair, counters, work);
@@ -130,6 +156,7 @@ Result<void> copy_chunk(CopyPair& pair, const CopyChunk& chunk, CopyCounters& co
     PP_TRY(pair.target->flush(std::nullopt));
     auto done = pair.target->receive();
     if (!done) return done.error();
+    if (chunk.frozen) PP_TRY(pair.target->exec("COMMIT"));
     // The binary form has a header and a trailer that look like rows on the way; the target's count is the truth.
     const auto stored = done->affected();
     counters.rows.fetch_add(stored - *pumped, std::memory_order_relaxed);
@@ -151,13 +178,16 @@ Result<void> run_worker(CopyPair& pair, CopyCounters& counters, CopyWork& work) 
 
 }  // namespace
 
-std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, std::uint64_t chunk_pages_max) {
+std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, TargetTables target, std::uint64_t chunk_pages_max, std::size_t jobs) {
+    std::uint64_t all_pages = 0;
+    for (const auto& table : tables) all_pages += table.pages;
+    const auto whole_pages_max = std::max<std::uint64_t>(chunk_pages_max, all_pages / std::max<std::size_t>(jobs, 1) * 3 / 2);
     std::vector<CopyChunk> chunks;
     for (const auto& table : tables) {
         if (table.partitioned || table.columns.empty()) continue;
         // A tenant's rows in a large shared table are found by the index; piece by piece would read all of it.
-        if (table.tenant_index) {
-            chunks.push_back({&table, 0, 0});
+        if (table.tenant_index || table.pages <= whole_pages_max) {
+            chunks.push_back({&table, 0, 0, target == TargetTables::own});
             continue;
         }
         std::uint64_t first = 0;
@@ -190,14 +220,15 @@ std::string copy_out_statement(const CopyChunk& chunk) {
 std::string copy_in_statement(const CopyChunk& chunk) {
     std::string columns;
     for (const auto& column : chunk.table->columns) columns += (columns.empty() ? "" : ", ") + quote_ident(column.name);
-    return "COPY " + chunk.table->qualified_name() + " (" + columns + ") FROM STDIN" +
-           (chunk.table->binary_copy() ? " (FORMAT binary)" : "");
+    const char* options = chunk.table->binary_copy() ? (chunk.frozen ? " (FORMAT binary, FREEZE)" : " (FORMAT binary)")
+                                                     : (chunk.frozen ? " (FREEZE)" : "");
+    return "COPY " + chunk.table->qualified_name() + " (" + columns + ") FROM STDIN" + options;
 }
 
 Result<void> copy_tables(const MoveServers& servers, const std::vector<SourceTable>& tables,
-                         const std::string& snapshot, std::uint32_t jobs, CopyCounters& counters,
+                         TargetTables target, const std::string& snapshot, std::uint32_t jobs, CopyCounters& counters,
                          const std::function<void()>& tick) {
-    auto chunks = plan_copy(tables, chunk_pages);
+    auto chunks = plan_copy(tables, target, chunk_pages, jobs);
     const auto workers =
         std::min<std::size_t>(std::max<std::uint32_t>(jobs, 1), std::max<std::size_t>(chunks.size(), 1));
     // All pairs import the snapshot before any copies: it ends with the connection that exported it.

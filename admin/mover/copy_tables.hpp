@@ -27,16 +27,23 @@ struct CopyChunk {
     const SourceTable* table = nullptr;
     std::uint64_t first_page = 0;
     std::uint64_t end_page = 0;
+    // All of a table that is the move's own: its rows are stored as everybody's, and nobody who reads them has to find out, and to
+    // write down, that they are committed.
+    bool frozen = false;
 };
 
-// Largest first, large tables in several pieces, so that the threads end at about the same time. Pure.
-[[nodiscard]] std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, std::uint64_t chunk_pages_max);
+enum class TargetTables { own, shared };  // made by this move, empty; or others have rows there
+
+// Largest first. Tables that would keep one thread busy long after the others have ended are copied in pieces; not more, because
+// threads that fill one table wait for each other whenever it grows. Pure.
+[[nodiscard]] std::vector<CopyChunk> plan_copy(const std::vector<SourceTable>& tables, TargetTables target,
+                                               std::uint64_t chunk_pages_max, std::size_t jobs);
 [[nodiscard]] std::string copy_out_statement(const CopyChunk& chunk);
 [[nodiscard]] std::string copy_in_statement(const CopyChunk& chunk);
 
 // `tick` is called about every 200 ms on the calling thread.
 [[nodiscard]] Result<void> copy_tables(const MoveServers& servers, const std::vector<SourceTable>& tables,
-                                       const std::string& snapshot, std::uint32_t jobs, CopyCounters& counters,
+                                       TargetTables target, const std::string& snapshot, std::uint32_t jobs, CopyCounters& counters,
                                        const std::function<void()>& tick);
 
 }  // namespace pgporter

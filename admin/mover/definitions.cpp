@@ -90,19 +90,6 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, cons
 
 }  // namespace
 
-bool is_key_entry(std::string_view line, const SchemaList& schemas, const std::vector<std::string>& identity_indexes) {
-    const auto text = entry_text(line);
-    // A constraint of the kind "primary key, unique or exclusion"; checks and foreign keys have descriptors of their
-    // own.
-    if (text.starts_with("CONSTRAINT ")) return true;
-    if (!text.starts_with("INDEX ")) return false;
-    return std::any_of(identity_indexes.begin(), identity_indexes.end(), [&](const std::string& index) {
-        return std::any_of(schemas.names().begin(), schemas.names().end(), [&](const std::string& schema) {
-            return text.starts_with("INDEX " + schema + " " + index + " ");
-        });
-    });
-}
-
 bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas) {
     const auto text = entry_text(line);
     const auto is_there = [&](const std::string& schema) { return text.starts_with("SCHEMA - " + schema + " "); };
@@ -150,18 +137,6 @@ Result<int> tool_major_version(const std::string& program, const Interrupt& inte
     return version;
 }
 
-Result<std::vector<std::string>> read_identity_indexes(ServerSession& session, const SchemaList& schemas) {
-    auto rows = session.exec(
-        "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = "
-        "i.indrelid "
-        "WHERE c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY ($1::text[])) AND i.indisreplident",
-        {schemas.as_array()});
-    if (!rows) return rows.error();
-    std::vector<std::string> names;
-    for (int row = 0; row < rows->count(); ++row) names.push_back(rows->string(row, 0));
-    return names;
-}
-
 Result<Definitions> Definitions::dump(const MoveServers& servers) {
     auto archive = MemoryFile::create("pgporter_definitions");
     if (!archive) return archive.error();
@@ -206,20 +181,11 @@ Result<void> Definitions::restore_before_data(const MoveServers& servers) {
     return restore(servers, archive_, &*entries);
 }
 
-Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
-                                       const std::vector<std::string>& identity_indexes) {
+Result<void> Definitions::restore_after_data(const MoveServers& servers, std::uint32_t jobs) const {
     auto entries = list(servers, "--section=post-data");
     if (!entries) return entries.error();
-    keys_.clear();
-    rest_.clear();
-    for (auto& line : *entries) (is_key_entry(line, servers.schemas(), identity_indexes) ? keys_ : rest_).push_back(std::move(line));
-    if (keys_.empty() || tables.empty()) return {};
-    return restore(servers, archive_, &keys_);
-}
-
-Result<void> Definitions::restore_after_data(const MoveServers& servers, std::uint32_t jobs) const {
-    if (rest_.empty()) return {};
-    return restore(servers, archive_, &rest_, std::max<std::uint32_t>(jobs, 1));
+    if (entries->empty()) return {};
+    return restore(servers, archive_, &*entries, std::max<std::uint32_t>(jobs, 1));
 }
 
 }  // namespace pgporter

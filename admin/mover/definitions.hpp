@@ -1,6 +1,6 @@
-// Definitions: the tenant's schema as pg_dump describes it, restored in three parts: before the data, the keys (before
-// the data too, so that the stream finds its rows), and the rest after the data. The dump lives in memory. Owned by the
-// move's thread.
+// Definitions: the tenant's schema as pg_dump describes it, restored in two parts: before the data, and after it keys,
+// indexes and constraints (the stream, which finds its rows by the keys, comes later still). The dump lives in memory.
+// Owned by the move's thread.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,6 @@ class Definitions {
     [[nodiscard]] static Result<Definitions> dump(const MoveServers& servers);
 
     [[nodiscard]] Result<void> restore_before_data(const MoveServers& servers);
-    [[nodiscard]] Result<void> restore_keys(const MoveServers& servers, const std::vector<SourceTable>& tables,
-                                            const std::vector<std::string>& identity_indexes);
     // By several connections at once; not in one transaction.
     [[nodiscard]] Result<void> restore_after_data(const MoveServers& servers, std::uint32_t jobs) const;
 
@@ -29,21 +27,11 @@ class Definitions {
     std::vector<std::string> target_schemas_;  // there before the definitions
     explicit Definitions(MemoryFile archive) : archive_(std::move(archive)) {}
     MemoryFile archive_;
-    std::vector<std::string> keys_;  // entries of the archive's list that restore_keys took
-    std::vector<std::string> rest_;  // those it left
 };
 
-// One line of `pg_restore --list`: is it a key (a primary key or unique constraint, or one of the named indexes of this
-// schema)? Comments, ACLs and attachments that belong to an entry stay with the rest: they are restored when everything
-// is there.
-[[nodiscard]] bool is_key_entry(std::string_view line, const SchemaList& schemas,
-                                const std::vector<std::string>& identity_indexes);
-// What is not to be restored: schemas that the target has already (public, those of extensions), and the fences of moves.
+// One line of `pg_restore --list`: is it what isn't to be restored, a schema that the target has already (public, those of
+// extensions), or a move's fence?
 [[nodiscard]] bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas);
-
-// Names of the indexes that tables of this schema have as REPLICA IDENTITY USING INDEX.
-[[nodiscard]] Result<std::vector<std::string>> read_identity_indexes(ServerSession& session,
-                                                                              const SchemaList& schemas);
 
 // The major version of pg_dump or pg_restore, as the program itself says.
 [[nodiscard]] Result<int> tool_major_version(const std::string& program, const Interrupt& interrupt);

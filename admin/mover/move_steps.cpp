@@ -164,8 +164,6 @@ Result<void> MoveRun::step_schema() {
     tables_ = std::move(*tables);
     if (servers_->shared_target()) return make_room_for_rows();
     if (servers_->shared_source()) PP_TRY(mark_shared_tables(*source_, *servers_->rows(), tables_));
-    auto indexes = read_identity_indexes(*source_, servers_->schemas());
-    if (!indexes) return indexes.error();
 
     PP_TRY(create_target_database());
     PP_TRY(create_extensions());
@@ -180,8 +178,7 @@ Result<void> MoveRun::step_schema() {
     }
     PP_TRY(adopt_shared_schemas());
     PP_TRY(adopt_database_settings());
-    PP_TRY(definitions_->restore_before_data(*servers_));
-    return definitions_->restore_keys(*servers_, tables_, *indexes);
+    return definitions_->restore_before_data(*servers_);
 }
 
 Result<void> MoveRun::step_gate() {
@@ -228,7 +225,8 @@ Result<void> MoveRun::step_slot() {
 Result<void> MoveRun::step_copy() {
     PP_TRY(enter(MoveState::copy, "copying the rows"));
     const auto jobs = record_.request.copy_jobs != 0 ? record_.request.copy_jobs : ports_.config.mover.copy_jobs;
-    PP_TRY(copy_tables(*servers_, servers_->shared_target() ? tables_to_share() : tables_, snapshot_, jobs, copied_, [this] { tick(); }));
+    const auto target = servers_->shared_target() ? TargetTables::shared : TargetTables::own;
+    PP_TRY(copy_tables(*servers_, servers_->shared_target() ? tables_to_share() : tables_, target, snapshot_, jobs, copied_, [this] { tick(); }));
     snapshot_keeper_.reset();
     auto nodes = read_file_nodes(*source_, servers_->schemas());
     if (!nodes) return nodes.error();

@@ -27,7 +27,7 @@ SourceTable table_of(std::string name, std::uint64_t pages, bool partitioned = f
 TEST_CASE("copy chunks cover every page of every table once, the last without an end, largest first") {
     const std::vector<SourceTable> tables{table_of("small", 0), table_of("exact", 20), table_of("large", 25),
                                           table_of("parent", 0, true)};
-    const auto chunks = plan_copy(tables, 10);
+    const auto chunks = plan_copy(tables, TargetTables::own, 10, 4);
     std::uint64_t covered = 0;
     std::size_t open = 0;
     for (const auto& chunk : chunks) {
@@ -39,6 +39,14 @@ TEST_CASE("copy chunks cover every page of every table once, the last without an
     CHECK(open == 3);
     CHECK(chunks.front().end_page - chunks.front().first_page == 10);
     CHECK(chunks.back().table == &tables[0]);
+    // Two threads have enough of whole tables.
+    CHECK(plan_copy(tables, TargetTables::own, 10, 2).size() == 3);
+    CHECK(plan_copy(tables, TargetTables::own, 10, 1).size() == 3);
+    const std::vector<SourceTable> uneven{table_of("dominant", 90), table_of("small", 10)};
+    CHECK(plan_copy(uneven, TargetTables::own, 10, 2).size() == 10);
+    // Frozen: what is copied at once into a table that nobody else has rows in.
+    for (const auto& chunk : plan_copy(uneven, TargetTables::own, 10, 2)) CHECK(chunk.frozen == (chunk.table == &uneven[1]));
+    for (const auto& chunk : plan_copy(tables, TargetTables::shared, 10, 2)) CHECK_FALSE(chunk.frozen);
 }
 
 TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
@@ -50,23 +58,14 @@ TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
           "binary)");
     CHECK(copy_out_statement({&table, 0, 20}) ==
           "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid < '(20,0)') TO STDOUT (FORMAT binary)");
+    CHECK(copy_in_statement({&table, 0, 20}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN (FORMAT binary)");
+    CHECK(copy_in_statement({&table, 0, 0, true}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN (FORMAT binary, FREEZE)");
     table.columns[0].text_only = true;
-    CHECK(copy_in_statement({&table, 0, 0}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN");
+    CHECK(copy_in_statement({&table, 0, 0, true}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN (FREEZE)");
+    CHECK(copy_in_statement({&table, 0, 20}) == "COPY \"acme\".\"t\" (\"id\") FROM STDIN");
 }
 
-TEST_CASE("keys are told from the rest of an archive's list") {
-    const std::vector<std::string> identity{"by_name"};
-    const SchemaList acme(std::string("acme"));
-    CHECK(is_key_entry("3345; 2606 16398 CONSTRAINT acme orders orders_pkey app", acme, identity));
-    CHECK(is_key_entry("3350; 1259 16401 INDEX acme by_name app", acme, identity));
-    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX acme by_name_2 app", acme, identity));
-    CHECK_FALSE(is_key_entry("3350; 1259 16401 INDEX other by_name app", acme, identity));
-    CHECK_FALSE(is_key_entry("3351; 0 0 INDEX ATTACH acme leaf_pkey app", acme, identity));
-    CHECK_FALSE(is_key_entry("3352; 2606 16409 FK CONSTRAINT acme lines lines_fkey app", acme, identity));
-    CHECK_FALSE(is_key_entry("3352; 2620 16409 TRIGGER acme orders touch app", acme, identity));
-    CHECK_FALSE(is_key_entry("3353; 0 0 COMMENT acme CONSTRAINT orders_pkey ON orders app", acme, identity));
-    CHECK_FALSE(is_key_entry("; Archive created at 2024-01-01 CONSTRAINT", acme, identity));
-    CHECK_FALSE(is_key_entry("", acme, identity));
+TEST_CASE("what is there already, and fences, are left out of an archive's list") {
     CHECK(is_left_out("6; 2615 2200 SCHEMA - public pg_database_owner", {"public"}));
     CHECK_FALSE(is_left_out("6; 2615 2200 SCHEMA - public pg_database_owner", {}));
     CHECK_FALSE(is_left_out("3448; 0 0 ACL - SCHEMA public pg_database_owner", {"public"}));
