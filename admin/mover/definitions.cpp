@@ -7,7 +7,8 @@
 namespace pgporter {
 namespace {
 
-constexpr const char* memory_of_one_index = "256MB";  // what a build of 2 GB sorts needs, and little beside a server's buffers
+constexpr const char* memory_of_one_index = "128MB";  // what a build of 1 GB sorts needs, and little beside a server's buffers
+constexpr std::uint32_t builds_per_job = 2;           // each build ends with a wait for the disk; another one uses it
 
 std::vector<std::string_view> lines_of(std::string_view text) {
     std::vector<std::string_view> lines;
@@ -185,7 +186,7 @@ Result<void> Definitions::restore_after_data(const MoveServers& servers, std::ui
     auto entries = list(servers, "--section=post-data");
     if (!entries) return entries.error();
     if (entries->empty()) return {};
-    return restore(servers, archive_, &*entries, std::max<std::uint32_t>(jobs, 1));
+    return restore(servers, archive_, &*entries, std::max<std::uint32_t>(jobs, 1) * builds_per_job);
 }
 
 }  // namespace pgporter
