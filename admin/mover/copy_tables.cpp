@@ -213,8 +213,10 @@ std::string copy_out_statement(const CopyChunk& chunk) {
         where +=
             (where.empty() ? " WHERE" : " AND") + std::string(" ctid < '(") + std::to_string(chunk.end_page) + ",0)'";
     }
-    return "COPY (SELECT " + columns + " FROM ONLY " + chunk.table->qualified_name() + " AS t" + where + ") TO STDOUT" +
-           (chunk.table->binary_copy() ? " (FORMAT binary)" : "");
+    const std::string format = chunk.table->binary_copy() ? " (FORMAT binary)" : "";
+    // Of a table as it is, without a query: the server spends less on each row.
+    if (where.empty()) return "COPY " + chunk.table->qualified_name() + " (" + columns + ") TO STDOUT" + format;
+    return "COPY (SELECT " + columns + " FROM ONLY " + chunk.table->qualified_name() + " AS t" + where + ") TO STDOUT" + format;
 }
 
 std::string copy_in_statement(const CopyChunk& chunk) {
