@@ -231,24 +231,23 @@ Result<PgResult> PgConnection::exec_params(const std::string& sql, const PgParam
     return collect();
 }
 
-Result<void> PgConnection::prepare(const std::string& sql) {
+Result<void> PgConnection::prepare(const PgStatement& statement) {
     if (!is_open()) return fail(ErrorKind::unavailable, "the connection to PostgreSQL is closed");
-    if (prepared_.contains(sql)) return {};
-    const auto name = "s" + std::to_string(prepared_.size() + 1);
+    if (prepared_.contains(statement.name)) return {};
     PQsetnonblocking(connection_, 1);
-    if (PQsendPrepare(connection_, name.c_str(), sql.c_str(), 0, nullptr) != 1) return last_error();
+    if (PQsendPrepare(connection_, statement.name.c_str(), statement.text.c_str(), 0, nullptr) != 1) return last_error();
     PP_TRY(collect());
-    prepared_.emplace(sql, name);
+    prepared_.insert(statement.name);
     return {};
 }
 
-Result<PgResult> PgConnection::exec_prepared(const std::string& sql, const PgParams& params) {
-    PP_TRY(prepare(sql));
+Result<PgResult> PgConnection::exec_prepared(const PgStatement& statement, const PgParams& params) {
+    PP_TRY(prepare(statement));
     std::vector<const char*> values;
     values.reserve(params.size());
     for (const auto& param : params) values.push_back(param ? param->c_str() : nullptr);
     PQsetnonblocking(connection_, 1);
-    const int sent = PQsendQueryPrepared(connection_, prepared_[sql].c_str(), static_cast<int>(values.size()), values.data(),
+    const int sent = PQsendQueryPrepared(connection_, statement.name.c_str(), static_cast<int>(values.size()), values.data(),
                                          nullptr, nullptr, /*resultFormat=*/0);
     if (sent != 1) return last_error();
     return collect();

@@ -18,6 +18,19 @@ std::string id_text(MoveId move) {
     return std::to_string(move.value);
 }
 
+PgStatement advance_move() {
+    return {"advance_move",
+            "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
+            "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
+            "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
+            "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
+            "WHERE id = $1::bigint AND state = $2"};
+}
+
+PgStatement note_step() {
+    return {"note_step", "INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)"};
+}
+
 Error no_such_move(MoveId move) {
     return fail(ErrorKind::not_found, "move " + id_text(move) + " doesn't exist");
 }
@@ -183,12 +196,7 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     const bool back = to == MoveState::rolling_back;
     if (back || to == MoveState::hold) PP_TRY(prepare_flip(sql, back));
     const auto changed = sql.exec_prepared(
-        "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
-        "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
-        "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
-        "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
-        "WHERE id = $1::bigint AND state = $2",
-        {id_text(move), std::string(to_text(from)), std::string(to_text(to)), std::string(note)});
+        advance_move(), {id_text(move), std::string(to_text(from)), std::string(to_text(to)), std::string(note)});
     if (!changed) return changed.error();
     if (changed->affected() == 0) {
         const auto row = sql.exec_params("SELECT state FROM pgporter.moves WHERE id = $1::bigint", {id_text(move)});
@@ -197,8 +205,7 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
         return fail(ErrorKind::conflict,
                     "move " + id_text(move) + " is " + row->string(0, 0) + ", not " + std::string(to_text(from)));
     }
-    PP_TRY(sql.exec_prepared("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
-                             {id_text(move), std::string(to_text(to)), std::string(note), *token}));
+    PP_TRY(sql.exec_prepared(note_step(), {id_text(move), std::string(to_text(to)), std::string(note), *token}));
     if (to == MoveState::rolling_back) impl_->remember_step(move, *token);
     if (is_finished(to)) impl_->forget_steps(move);
     const auto committed = transaction->commit();
