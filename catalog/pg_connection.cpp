@@ -202,11 +202,13 @@ PgConnection& PgConnection::operator=(PgConnection&& other) noexcept {
         close();
         connection_ = std::exchange(other.connection_, nullptr);
         answer_timeout_ = other.answer_timeout_;
+        prepared_ = std::move(other.prepared_);
     }
     return *this;
 }
 
 void PgConnection::close() noexcept {
+    prepared_.clear();
     if (connection_ != nullptr) PQfinish(std::exchange(connection_, nullptr));
 }
 
@@ -225,6 +227,28 @@ Result<PgResult> PgConnection::exec_params(const std::string& sql, const PgParam
     PQsetnonblocking(connection_, 1);
     const int sent = PQsendQueryParams(connection_, sql.c_str(), static_cast<int>(values.size()), nullptr,
                                        values.data(), nullptr, nullptr, /*resultFormat=*/0);
+    if (sent != 1) return last_error();
+    return collect();
+}
+
+Result<void> PgConnection::prepare(const PgStatement& statement) {
+    if (!is_open()) return fail(ErrorKind::unavailable, "the connection to PostgreSQL is closed");
+    if (prepared_.contains(statement.name)) return {};
+    PQsetnonblocking(connection_, 1);
+    if (PQsendPrepare(connection_, statement.name.c_str(), statement.text.c_str(), 0, nullptr) != 1) return last_error();
+    PP_TRY(collect());
+    prepared_.insert(statement.name);
+    return {};
+}
+
+Result<PgResult> PgConnection::exec_prepared(const PgStatement& statement, const PgParams& params) {
+    PP_TRY(prepare(statement));
+    std::vector<const char*> values;
+    values.reserve(params.size());
+    for (const auto& param : params) values.push_back(param ? param->c_str() : nullptr);
+    PQsetnonblocking(connection_, 1);
+    const int sent = PQsendQueryPrepared(connection_, statement.name.c_str(), static_cast<int>(values.size()), values.data(),
+                                         nullptr, nullptr, /*resultFormat=*/0);
     if (sent != 1) return last_error();
     return collect();
 }

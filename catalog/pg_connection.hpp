@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +64,12 @@ struct PgConnectOptions {
     std::vector<std::pair<std::string, std::string>> settings;  // run-time parameters, set once connected
 };
 
+// A text with parameters, and the name by which a server that has read it knows it: one text for one name.
+struct PgStatement {
+    std::string name;
+    std::string text;
+};
+
 using PgParams = std::vector<std::optional<std::string>>;  // nullopt: NULL
 
 class PgConnection {
@@ -75,7 +82,7 @@ class PgConnection {
 
     PgConnection() = default;  // not connected
     PgConnection(PgConnection&& other) noexcept
-        : connection_(std::exchange(other.connection_, nullptr)), answer_timeout_(other.answer_timeout_) {}
+        : connection_(std::exchange(other.connection_, nullptr)), answer_timeout_(other.answer_timeout_), prepared_(std::move(other.prepared_)) {}
     PgConnection& operator=(PgConnection&& other) noexcept;
     ~PgConnection() { close(); }
 
@@ -83,6 +90,10 @@ class PgConnection {
     [[nodiscard]] Result<PgResult> exec(const std::string& sql);
     // One statement, extended protocol, parameters as text ($1 ...).
     [[nodiscard]] Result<PgResult> exec_params(const std::string& sql, const PgParams& params);
+    // The same for a text that is used again and again: the server reads it once, and plans it a few times. prepare() has it read
+    // beforehand.
+    [[nodiscard]] Result<PgResult> exec_prepared(const PgStatement& statement, const PgParams& params);
+    [[nodiscard]] Result<void> prepare(const PgStatement& statement);
 
     // Waits until bytes from the server can be read, or `wait` has passed (false). A negative fd: not used; else
     // becoming readable, it ends the wait as well.
@@ -116,6 +127,7 @@ class PgConnection {
 
     PGconn* connection_ = nullptr;
     std::chrono::milliseconds answer_timeout_{0};
+    std::set<std::string> prepared_;  // names that the server knows
 };
 
 // "acme" -> "acme" in double quotes, quotes doubled: always safe, also for reserved words.

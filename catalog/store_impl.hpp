@@ -50,5 +50,7 @@ struct MoveStep {
 
 // limit: so many moves wait or are at work already.
 [[nodiscard]] Result<void> check_room_in_queue(PgConnection& sql, std::uint32_t unfinished_max);
+// So that the flip's statements have been read when it comes; `back`: a rollback's.
+[[nodiscard]] Result<void> prepare_flip(PgConnection& sql, bool back);
 
 }  // namespace pgporter

@@ -18,6 +18,19 @@ std::string id_text(MoveId move) {
     return std::to_string(move.value);
 }
 
+PgStatement advance_move() {
+    return {"advance_move",
+            "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
+            "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
+            "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
+            "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
+            "WHERE id = $1::bigint AND state = $2"};
+}
+
+PgStatement note_step() {
+    return {"note_step", "INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)"};
+}
+
 Error no_such_move(MoveId move) {
     return fail(ErrorKind::not_found, "move " + id_text(move) + " doesn't exist");
 }
@@ -146,13 +159,7 @@ class AdvisoryOwnership final : public MoveOwnership {
 
 Result<void> write_step(PgConnection& sql, const MoveStep& step) {
     const std::string to(to_text(step.to));
-    const auto changed = sql.exec_params(
-        "UPDATE pgporter.moves SET state = $3, updated_at = clock_timestamp(), "
-        "error = CASE WHEN $3 = 'aborting' THEN $4 ELSE error END, "
-        "rollback_refused = CASE WHEN $3 = 'opened' THEN $4 ELSE rollback_refused END, "
-        "finished_at = CASE WHEN $3 IN ('completed', 'rolled_back', 'aborted') THEN clock_timestamp() END "
-        "WHERE id = $1::bigint AND state = $2",
-        {id_text(step.move), std::string(to_text(step.from)), to, std::string(step.note)});
+    const auto changed = sql.exec_prepared(advance_move(), {id_text(step.move), std::string(to_text(step.from)), to, std::string(step.note)});
     if (!changed) return changed.error();
     if (changed->affected() == 0) {
         const auto row = sql.exec_params("SELECT state FROM pgporter.moves WHERE id = $1::bigint", {id_text(step.move)});
@@ -161,8 +168,7 @@ Result<void> write_step(PgConnection& sql, const MoveStep& step) {
         return fail(ErrorKind::conflict,
                     "move " + id_text(step.move) + " is " + row->string(0, 0) + ", not " + std::string(to_text(step.from)));
     }
-    PP_TRY(sql.exec_params("INSERT INTO pgporter.move_steps (move, state, note, token) VALUES ($1::bigint, $2, $3, $4)",
-                           {id_text(step.move), to, std::string(step.note), step.token}));
+    PP_TRY(sql.exec_prepared(note_step(), {id_text(step.move), to, std::string(step.note), step.token}));
     return {};
 }
 
@@ -203,6 +209,9 @@ Result<void> CatalogStore::advance(MoveId move, MoveState from, MoveState to, st
     if (!transaction) return transaction.error();
     auto& sql = transaction->sql();
     PP_TRY(write_step(sql, {move, from, to, note, *token}));
+    // Said before the pause: in it, clients wait for every statement that has yet to be read.
+    const bool back = to == MoveState::rolling_back;
+    if (back || to == MoveState::hold) PP_TRY(prepare_flip(sql, back));
     if (to == MoveState::rolling_back) impl_->remember_step(move, *token);
     if (is_finished(to)) impl_->forget_steps(move);
     const auto committed = transaction->commit();

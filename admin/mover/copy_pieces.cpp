@@ -140,8 +140,10 @@ std::string copy_out_statement(const CopyPart& part) {
     add_condition(where, range_condition(*part.table, part.range));
     if (part.first_page > 0) add_condition(where, "ctid >= '(" + std::to_string(part.first_page) + ",0)'");
     if (part.end_page > 0) add_condition(where, "ctid < '(" + std::to_string(part.end_page) + ",0)'");
-    return "COPY (SELECT " + column_list(*part.table) + " FROM ONLY " + part.table->qualified_name() + " AS t" + where + ") TO STDOUT" +
-           (part.table->binary_copy() ? " (FORMAT binary)" : "");
+    const std::string format = part.table->binary_copy() ? " (FORMAT binary)" : "";
+    // Of a table as it is, without a query: the server spends less on each row.
+    if (where.empty()) return "COPY " + part.table->qualified_name() + " (" + column_list(*part.table) + ") TO STDOUT" + format;
+    return "COPY (SELECT " + column_list(*part.table) + " FROM ONLY " + part.table->qualified_name() + " AS t" + where + ") TO STDOUT" + format;
 }
 
 std::string copy_in_statement(const CopyPart& part) {

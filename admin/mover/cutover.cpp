@@ -2,7 +2,7 @@
 // shielded from cancel and stop; every wait there ends before the gate would open by itself. A rollback is the same with
 // the servers facing the way back: "source" is where the tenant lives, "target" where it goes.
 //
-//   prepare (connections, plans, sequences, last comparisons) > journal: hold > gate.hold > journal: fenced > drained >
+//   prepare (connections, plans, sequences, last comparisons) > journal: hold, fenced > gate.hold > drained >
 //   fence > marker in the stream > target commit with journal: drained > comparison of the last rows > journal.flip >
 //   publish > release
 //
@@ -21,6 +21,7 @@ constexpr int shrinking_rounds_max = 3;
 constexpr std::uint64_t few_rows = 50;
 constexpr std::chrono::milliseconds give_way_pause_max{10'000};
 constexpr std::chrono::milliseconds warm_max{2'000};
+constexpr std::chrono::milliseconds clients_first{100};
 
 // What another try may cure.
 bool may_pass(const Error& error) {
@@ -243,6 +244,9 @@ Result<void> MoveRun::hold_and_flip() {
     Pause pause;
     pause.marker = "fence:" + std::to_string(++markers_);
     PP_TRY(enter_phase(MoveState::hold, "holding new transactions", std::chrono::seconds(2)));
+    // From now on the fence may be on, says the journal: before the gate is held, so that nobody waits for the catalog's disk.
+    const auto told = enter_phase(MoveState::fenced, "waiting for running transactions, then fencing the source", std::chrono::seconds(1));
+    if (!told) return back_out(pause, told.error());
     pause.began = pause.phase_began = std::chrono::steady_clock::now();
     // Four fifths: what remains is for backing out before the gate opens by itself.
     pause.deadline = pause.began + ports_.config.mover.hold_ms_max * 4 / 5;
@@ -278,16 +282,14 @@ Result<void> MoveRun::hold_and_flip() {
                                 {"pause_ms", std::to_string(seconds * 1'000)},
                                 {"phases_us", pause.phases}});
     if (!in_time) log::warning("move_hold_expired", {{"move", std::to_string(record_.id.value)}});
+    // Who has waited goes first: all that is left to do writes to the same disks. A stop is heard later.
+    static_cast<void>(interrupt_.sleep(clients_first));
     tick();
     save_progress();
     return {};
 }
 
 Result<void> MoveRun::drain_and_fence(Pause& pause) {
-    // Written while the last transactions end; from now on the fence may be on.
-    PP_TRY(enter_phase(MoveState::fenced, "waiting for running transactions, then fencing the source",
-                       std::chrono::seconds(1)));
-    pause.end_phase("journal");
     const auto status = ports_.gate.wait_drained(pause.hold, ports_.config.mover.drain_ms_max);
     if (!status.drained) return fail(ErrorKind::timeout, why_not_drained(status));
     pause.end_phase("drain");

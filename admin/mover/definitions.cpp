@@ -7,7 +7,8 @@
 namespace pgporter {
 namespace {
 
-constexpr const char* memory_of_one_index = "256MB";  // what a build of 2 GB sorts needs, and little beside a server's buffers
+constexpr const char* memory_of_one_index = "128MB";  // what a build of 1 GB sorts needs, and little beside a server's buffers
+constexpr std::uint32_t builds_per_job = 2;           // each build ends with a wait for the disk; another one uses it
 
 std::vector<std::string_view> lines_of(std::string_view text) {
     std::vector<std::string_view> lines;
@@ -90,13 +91,22 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, cons
 
 }  // namespace
 
-const IdentityIndex* key_of_entry(std::string_view line, const std::vector<IdentityIndex>& keys) {
-    const auto text = entry_text(line);
-    const auto found = std::find_if(keys.begin(), keys.end(), [&](const IdentityIndex& key) {
-        return text.starts_with("CONSTRAINT " + key.schema + " " + key.table + " " + key.name + " ") ||
-               text.starts_with("INDEX " + key.schema + " " + key.name + " ");
-    });
-    return found == keys.end() ? nullptr : &*found;
+IndexEntries::IndexEntries(const std::vector<TableIndex>& indexes) {
+    for (const auto& index : indexes) {
+        texts_.insert("CONSTRAINT " + index.schema + " " + index.table + " " + index.name);
+        texts_.insert("INDEX " + index.schema + " " + index.name);
+    }
+}
+
+bool IndexEntries::makes_one(std::string_view line) const {
+    auto text = entry_text(line);
+    if (!text.starts_with("CONSTRAINT ") && !text.starts_with("INDEX ")) return false;
+    // Its end is the owner's name, and any name may have blanks.
+    for (auto blank = text.rfind(' '); blank != std::string_view::npos; blank = text.rfind(' ')) {
+        text = text.substr(0, blank);
+        if (texts_.contains(std::string(text))) return true;
+    }
+    return false;
 }
 
 bool is_left_out(std::string_view line, const std::vector<std::string>& target_schemas) {
@@ -146,16 +156,18 @@ Result<int> tool_major_version(const std::string& program, const Interrupt& inte
     return version;
 }
 
-Result<std::vector<IdentityIndex>> read_identity_indexes(ServerSession& session, const SchemaList& schemas) {
+Result<std::vector<TableIndex>> read_indexes(ServerSession& session, const SchemaList& schemas) {
     auto rows = session.exec(
-        "SELECT n.nspname, c.relname, x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid "
-        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1::text[]) AND "
-        "CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END",
+        "SELECT n.nspname, c.relname, x.relname, CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END, "
+        "i.indisunique OR i.indisexclusion FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY ($1::text[])",
         {schemas.as_array()});
     if (!rows) return rows.error();
-    std::vector<IdentityIndex> keys;
-    for (int row = 0; row < rows->count(); ++row) keys.push_back({rows->string(row, 0), rows->string(row, 1), rows->string(row, 2)});
-    return keys;
+    std::vector<TableIndex> indexes;
+    for (int row = 0; row < rows->count(); ++row) {
+        indexes.push_back({rows->string(row, 0), rows->string(row, 1), rows->string(row, 2), rows->flag(row, 3), rows->flag(row, 4)});
+    }
+    return indexes;
 }
 
 Result<Definitions> Definitions::dump(const MoveServers& servers) {
@@ -202,29 +214,31 @@ Result<void> Definitions::restore_before_data(const MoveServers& servers) {
     return restore(servers, archive_, &*entries);
 }
 
-Result<void> Definitions::restore_keys(const MoveServers& servers, const std::vector<IdentityIndex>& keys, std::uint32_t jobs) {
+Result<void> Definitions::restore_indexes(const MoveServers& servers, const std::vector<TableIndex>& indexes, std::uint32_t jobs) {
     auto entries = list(servers, "--section=post-data");
     if (!entries) return entries.error();
     auto target = servers.target();
     if (!target) return target.error();
-    auto there = read_identity_indexes(**target, servers.schemas());
+    auto there = read_indexes(**target, servers.schemas());
     if (!there) return there.error();
+    const IndexEntries wanted(indexes);
+    const IndexEntries made(*there);
     std::vector<std::string> missing;
     rest_.clear();
     for (auto& line : *entries) {
-        if (key_of_entry(line, keys) == nullptr) {
+        if (!wanted.makes_one(line)) {
             rest_.push_back(std::move(line));
-        } else if (key_of_entry(line, *there) == nullptr) {
+        } else if (!made.makes_one(line)) {
             missing.push_back(std::move(line));
         }
     }
     if (missing.empty()) return {};
-    return restore(servers, archive_, &missing, std::max<std::uint32_t>(jobs, 1));
+    return restore(servers, archive_, &missing, std::max<std::uint32_t>(jobs, 1) * builds_per_job);
 }
 
 Result<void> Definitions::restore_rest(const MoveServers& servers, std::uint32_t jobs) const {
     if (rest_.empty()) return {};
-    return restore(servers, archive_, &rest_, std::max<std::uint32_t>(jobs, 1));
+    return restore(servers, archive_, &rest_, std::max<std::uint32_t>(jobs, 1) * builds_per_job);
 }
 
 }  // namespace pgporter

@@ -1,5 +1,5 @@
 // The state `copy`: piece by piece, gone on with where it was when a server was away or the instance ended; or, into tables that others have
-// rows in too, whose constraints are there already, all of it in one snapshot.
+// rows in too, whose constraints are there already, all of it in one snapshot. And of `index` what makes the pieces one.
 #include "admin/mover/apply.hpp"
 #include "admin/mover/cleanup.hpp"
 #include "admin/mover/move_run.hpp"
@@ -39,7 +39,7 @@ Result<void> MoveRun::note_slot_snapshot() {
 }
 
 Result<void> MoveRun::step_copy() {
-    const bool goes_on = record_.state == MoveState::copy;
+    const bool goes_on = record_.state == MoveState::copy || record_.state == MoveState::index;
     if (!goes_on) PP_TRY(enter(MoveState::copy, "copying the rows"));
     throttle_->begin();
     copied_.pacer = &throttle_->pacer();
@@ -51,8 +51,7 @@ Result<void> MoveRun::step_copy() {
         record_.progress.throttled = 0;
         record_.progress.throttled_by.clear();
     }
-    PP_TRY(copied);
-    return copies_by_pieces() ? even_out_pieces() : Result<void>{};
+    return copied;
 }
 
 void MoveRun::tick_of_copy() {
@@ -153,19 +152,27 @@ Result<void> MoveRun::copy_missing_pieces() {
     auto pieces = read_pieces(**target, *servers_, tables_);
     if (!pieces) return pieces.error();
     pieces_ = PieceMap();
+    split_tables_.clear();
     for (const auto& piece : *pieces) {
         if (!piece.snapshot) return fail(ErrorKind::internal, "a piece of the copy is missing");
+        if (!piece.piece.range.is_all()) split_tables_.insert(piece.piece.tables.front()->qualified_name());
         pieces_.add(piece.piece, *piece.snapshot);
     }
     return {};
 }
 
-// The pieces are of different moments. Before constraints are made that hold only in one, the stream makes them of one.
+// What may be there before the pieces are of one moment: in a table that was read in several, two rows may have what only one can have.
+Result<void> MoveRun::build_indexes() {
+    auto all = read_indexes(*source_, servers_->schemas());
+    if (!all) return all.error();
+    std::erase_if(*all, [this](const TableIndex& index) {
+        return index.exclusive && !index.identity && split_tables_.contains(qualified(index.schema, index.table));
+    });
+    return definitions_->restore_indexes(*servers_, *all, copy_jobs());
+}
+
+// Before constraints are made that hold only in one moment, the stream makes the pieces of one.
 Result<void> MoveRun::even_out_pieces() {
-    note("building the keys");
-    auto keys = read_identity_indexes(*source_, servers_->schemas());
-    if (!keys) return keys.error();
-    PP_TRY(definitions_->restore_keys(*servers_, *keys, copy_jobs()));
     note("applying what was written while the rows were copied");
     PP_TRY(make_follower());
     follower_->set_pieces(&pieces_);
@@ -184,7 +191,14 @@ Result<void> MoveRun::even_out_pieces() {
     return {};
 }
 
-// Nothing but the copy is worth going on with: what comes before takes seconds, and what comes after it can't be told apart from half of it.
+// Half of the constraints and triggers can't be told apart from all of them.
+Result<void> MoveRun::end_resumable_part() {
+    auto target = servers_->target();
+    if (!target) return target.error();
+    return close_piece_journal(**target, *servers_);
+}
+
+// Nothing but copy and indexes are worth going on with: what comes before takes seconds.
 Result<void> MoveRun::take_up_copy() {
     const auto deadline = after(reconnect_for);
     for (std::chrono::milliseconds pause{100};; pause = std::min(pause * 2, std::chrono::milliseconds(2'000))) {
@@ -200,9 +214,9 @@ Result<void> MoveRun::find_copy() {
     if (!copies_by_pieces()) return fail(ErrorKind::conflict, "its rows go into shared tables");
     auto target = servers_->target();
     if (!target) return target.error();
-    auto begun = has_piece_journal(**target, *servers_);
-    if (!begun) return begun.error();
-    if (!*begun) return fail(ErrorKind::not_found, "no row has been copied");
+    auto open = has_open_piece_journal(**target, *servers_);
+    if (!open) return open.error();
+    if (!*open) return fail(ErrorKind::not_found, "no row has been copied yet, or constraints are being made already");
     // Locks of a copy that still runs somewhere would be in the way.
     PP_TRY(end_other_sessions(**target, *servers_));
     auto report = look_ahead_at_servers();

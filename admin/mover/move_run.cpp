@@ -267,7 +267,7 @@ void MoveRun::recover() {
         rollback_requested_.store(record_.state == MoveState::rolling_back);
         return record_.rollback_refused.empty() ? follow_way_back() : tidy_opened();
     }
-    if (record_.state == MoveState::copy) {
+    if (record_.state == MoveState::copy || record_.state == MoveState::index) {
         const auto taken_up = take_up_copy();
         if (taken_up) {
             log::info("move_copy_taken_up", {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}});

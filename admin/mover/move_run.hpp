@@ -127,7 +127,7 @@ class MoveRun {
     [[nodiscard]] Result<void> emit_marker(const std::string& content);
     [[nodiscard]] Result<void> reconnect();
 
-    // move_copy.cpp: `copy`
+    // move_copy.cpp: `copy`, and the first half of `index`
     [[nodiscard]] Result<void> step_copy();
     // Tables that others have rows in have their constraints already: they are one piece, of one snapshot.
     [[nodiscard]] bool copies_by_pieces() const { return !servers_->shared_target(); }
@@ -138,7 +138,9 @@ class MoveRun {
     [[nodiscard]] Result<void> copy_by_pieces(bool goes_on);
     [[nodiscard]] Result<void> end_earlier_attempts();
     [[nodiscard]] Result<void> copy_missing_pieces();
+    [[nodiscard]] Result<void> build_indexes();
     [[nodiscard]] Result<void> even_out_pieces();
+    [[nodiscard]] Result<void> end_resumable_part();
     [[nodiscard]] Result<void> take_up_copy();  // of another instance, or of this one's life before
     [[nodiscard]] Result<void> find_copy();
     void tick_of_copy();
@@ -229,6 +231,7 @@ class MoveRun {
     HeldSnapshots held_snapshots_;
     std::string slot_snapshot_;  // what the stream doesn't tell of
     PieceMap pieces_;
+    std::set<std::string> split_tables_;  // qualified names
     bool copy_got_on_ = false;  // the last attempt stored something
     std::unique_ptr<MoveGuard> guard_;  // from the slot to the flip
     bool ended_by_guard_ = false;

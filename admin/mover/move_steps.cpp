@@ -242,8 +242,11 @@ Result<void> MoveRun::step_slot() {
 }
 
 Result<void> MoveRun::step_index() {
-    PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
+    if (record_.state != MoveState::index) PP_TRY(enter(MoveState::index, "building indexes, constraints and statistics on the target"));
     if (servers_->shared_target()) return check_arrived_rows();
+    PP_TRY(build_indexes());
+    PP_TRY(even_out_pieces());
+    PP_TRY(end_resumable_part());
     PP_TRY(definitions_->restore_rest(*servers_, copy_jobs()));
     definitions_.reset();
     PP_TRY(refresh_views());

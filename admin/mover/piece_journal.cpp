@@ -46,17 +46,26 @@ Result<void> create_piece_journal(ServerSession& target, const MoveServers& serv
                 number_or_null(piece.range.up_to) + (piece.in_parts ? ", true)" : ", false)");
     }
     PP_TRY(target.exec("BEGIN; CREATE TABLE " + schema +
-                       ".copying (attempt int NOT NULL, fruitless int NOT NULL, slot_snapshot text NOT NULL); INSERT INTO " + schema +
+                       ".copying (attempt int NOT NULL, fruitless int NOT NULL, slot_snapshot text NOT NULL, closed bool NOT NULL DEFAULT false); INSERT INTO " + schema +
                        ".copying VALUES (0, 0, " + quote_literal(slot_snapshot) + "); CREATE TABLE " + schema +
                        ".pieces (number int PRIMARY KEY, tables oid[] NOT NULL, above bigint, up_to bigint, in_parts bool NOT NULL, attempt int, snapshot text, rows bigint, bytes bigint)" +
                        rows + "; COMMIT"));
     return {};
 }
 
-Result<bool> has_piece_journal(ServerSession& target, const MoveServers& servers) {
-    auto exists = target.exec("SELECT pg_catalog.to_regclass($1) IS NOT NULL", {quote_ident(servers.artefact()) + ".copying"});
+Result<bool> has_open_piece_journal(ServerSession& target, const MoveServers& servers) {
+    const auto copying = quote_ident(servers.artefact()) + ".copying";
+    auto exists = target.exec("SELECT pg_catalog.to_regclass($1) IS NOT NULL", {copying});
     if (!exists) return exists.error();
-    return exists->flag(0, 0);
+    if (!exists->flag(0, 0)) return false;
+    auto open = target.exec("SELECT FROM " + copying + " WHERE NOT closed");
+    if (!open) return open.error();
+    return !open->empty();
+}
+
+Result<void> close_piece_journal(ServerSession& target, const MoveServers& servers) {
+    PP_TRY(target.exec("UPDATE " + quote_ident(servers.artefact()) + ".copying SET closed = true"));
+    return {};
 }
 
 Result<std::vector<JournaledPiece>> read_pieces(ServerSession& target, const MoveServers& servers, const std::vector<SourceTable>& tables) {

@@ -28,8 +28,9 @@ struct CopyAttempt {
     std::vector<JournaledPiece> pieces;
 };
 
-// The piece journal stands beside the progress table.
-[[nodiscard]] Result<bool> has_piece_journal(ServerSession& target, const MoveServers& servers);
+// It stands beside the progress table. Open: what it tells of can be gone on with.
+[[nodiscard]] Result<bool> has_open_piece_journal(ServerSession& target, const MoveServers& servers);
+[[nodiscard]] Result<void> close_piece_journal(ServerSession& target, const MoveServers& servers);
 
 [[nodiscard]] Result<void> create_piece_journal(ServerSession& target, const MoveServers& servers, const std::vector<CopyPiece>& pieces,
                                                 const std::string& slot_snapshot);

@@ -47,17 +47,18 @@ def cycles(arguments, folder, running, report):
     others, other_errors, _ = neighbours.stop()
     stored = run_sql(world.source, "SELECT count(*), (SELECT sum(balance)::bigint FROM busy.account) FROM busy.ledger", "app")[0]
     # The flip is written shortly before its answer comes: the pause ends a little after it.
-    waits = {way: [max(load.within(samples, at - pause - BEFORE, at + AFTER), default=0.0) for at, pause in flips[way]] for way in flips}
-    quiet = [seconds * 1000 for start, seconds in samples if start < began]
-    report.figures["cycles"] = {"pauses_ms": pauses, "client_waits_ms": waits, "errors": errors[:20], "promote_seconds": took,
+    longest = [max(load.met(samples, at - pause - BEFORE, at + AFTER), key=lambda sample: sample[1], default=(0, 0, 0, 0, 0))
+               for way in flips for at, pause in flips[way]]
+    waits = [sample[1] * 1000 for sample in longest]
+    quiet = [sample[1] * 1000 for sample in samples if sample[0] < began]
+    report.figures["cycles"] = {"pauses_ms": pauses, "client_waits_ms": waits, "longest": longest, "errors": errors[:20], "promote_seconds": took,
                                 "gave_way": attempts, "transactions": len(samples)}
     both = pauses["promote"] + pauses["rollback"]
-    waited = waits["promote"] + waits["rollback"]
     kept = stored == (written, written)
     report.add("cycles", f"failed of {len(samples)} transactions in {arguments.cycles} cycles", len(errors) + len(other_errors), "", demand="0",
                met=not errors and not other_errors)
     report.add("cycles", f"writes acknowledged {written}, stored {stored[0]}, summed {stored[1]}", "", "", demand="equal", met=kept)
-    for name, values in (("mover's pause", both), ("longest wait of a client", waited)):
+    for name, values in (("mover's pause", both), ("longest transaction of a client", waits)):
         for percent, bound in ((50, 10), (99, 40)):
             value = percentile(values, percent)
             report.add("cycles", f"{name}, p{percent}", f"{value:.1f}", "ms", f"{min(values):.1f}..{max(values):.1f} (n {len(values)})",
@@ -70,8 +71,10 @@ def cycles(arguments, folder, running, report):
         report.add("cycles", f"parts of the pause, {way}, medians", ", ".join(parts), "ms")
     for way in pauses:
         report.add_spread("cycles", f"mover's pause, {way}", pauses[way], "ms")
+    parts = zip(("first answer", "writes", "commit"), (statistics.median(values) * 1000 for values in list(zip(*longest))[2:]))
+    report.add("cycles", "parts of the longest transaction, medians", ", ".join(f"{name} {value:.1f}" for name, value in parts), "ms")
     report.add("cycles", "client latency before the first move, p50 / p99", f"{percentile(quiet, 50):.1f} / {percentile(quiet, 99):.1f}", "ms")
-    next_door = [seconds * 1000 for start, seconds in others if start >= began]
+    next_door = [sample[1] * 1000 for sample in others if sample[0] >= began]
     report.add("cycles", "neighbour's latency during the cycles, p99", f"{percentile(next_door, 99):.1f}", "ms")
     report.add_spread("cycles", "promote from request to flip", took, "s", ".2f")
     report.add("cycles", "attempts that gave way", attempts, "", f"in {ended - began:.0f} s")
@@ -94,7 +97,7 @@ def neighbours(arguments, folder, running, report):
         samples, errors, _ = clients.stop()
         steps = world.steps(move)
         world.cancel(move)
-        quiet = [seconds * 1000 for start, seconds in samples if 1 < start - samples[0][0] and start < steps["planned"]]
+        quiet = [sample[1] * 1000 for sample in samples if 1 < sample[0] - samples[0][0] and sample[0] < steps["planned"]]
         during = load.within(samples, steps["copy"], steps["index"])
         if errors:
             report.add("neighbours", "failed", len(errors), "", demand="0", met=False)

@@ -39,11 +39,14 @@ def one_client(where, number, per_second, stopping, answers):
             began, clock = time.time(), time.monotonic()
             cursor.execute("SELECT balance FROM account WHERE id = %s", (account,))
             cursor.fetchone()
+            answered = time.monotonic()
             if count % 2:
                 cursor.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (account,))
                 cursor.execute("INSERT INTO ledger (id, account) VALUES (%s, %s)", (f"{number}-{count}", account))
+            written_at = time.monotonic()
             connection.commit()
-            samples.append((began, time.monotonic() - clock))
+            ended = time.monotonic()
+            samples.append((began, ended - clock, answered - clock, written_at - answered, ended - written_at))
             written += count % 2
         except psycopg2.Error as error:
             errors.append(f"{error.pgcode}: {error}".strip())
@@ -65,7 +68,7 @@ class Load:
             client.start()
 
     def stop(self):
-        """(began, seconds) of every transaction in order, errors, and how many wrote."""
+        """(began, seconds; of these until the first answer, for the writes, for the commit) of every transaction in order, errors, and how many wrote."""
         self.stopping.set()
         samples, errors, written = [], [], 0
         for _ in self.clients:
@@ -78,6 +81,11 @@ class Load:
         return sorted(samples), errors, written
 
 
+def met(samples, begin, end):
+    """Those that were under way between two times."""
+    return [sample for sample in samples if sample[0] < end and sample[0] + sample[1] > begin]
+
+
 def within(samples, begin, end):
     """Durations in ms of those that were under way between two times."""
-    return [seconds * 1000 for began, seconds in samples if began < end and began + seconds > begin]
+    return [sample[1] * 1000 for sample in met(samples, begin, end)]

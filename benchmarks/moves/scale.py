@@ -50,9 +50,11 @@ def tables(arguments, folder, running, report):
 def schemas(arguments, folder, running, report):
     world = World(folder, arguments.binary, running, settings={"max_locks_per_transaction": "2048"})
     names = [f"s{i}" for i in range(arguments.schemas)]
-    for name in names:
-        run_sql(world.source, f"CREATE SCHEMA {name} AUTHORIZATION app; SET ROLE app; " + table_set(name, 0, 5) + "; " + "; ".join(
-            f"INSERT INTO {name}.t{i} SELECT g, 'row ' || g, g % 7 FROM generate_series(1, 50) g" for i in range(5)), "app")
+    for first in range(0, len(names), 50):
+        run_sql(world.source, "SET synchronous_commit = off; " + "; ".join(
+            f"CREATE SCHEMA {name} AUTHORIZATION app; SET ROLE app; " + table_set(name, 0, 5) + "; " + "; ".join(
+                f"INSERT INTO {name}.t{i} SELECT g, 'row ' || g, g % 7 FROM generate_series(1, 50) g" for i in range(5)) + "; RESET ROLE"
+            for name in names[first:first + 50]), "app")
     world.add_tenants(names)
     report.figures["schemas"] = [
         timed_move(world, names[number], report, "schemas", f"one of {arguments.schemas} schemas of 5 tables")

@@ -41,9 +41,9 @@ def step_into(state):
     if state == 'planned':
         return [b'INSERT INTO pgporter.moves', b'COMMIT']
     if state == 'flipped':
-        return [b"WHEN 'drained' THEN 'flipped'", b'COMMIT']
+        return [rb'note_flip\x00', rb'[\x07\x0c]flipped', b'COMMIT']  # there, or back
     text = state.encode()
-    return [b'UPDATE pgporter.moves SET state = ', b'[a-z]' + struct.pack('!i', len(text)).replace(b'\0', b'\\x00') + text, b'COMMIT']
+    return [rb'advance_move\x00', b'[a-z]' + struct.pack('!i', len(text)).replace(b'\0', b'\\x00') + text, b'COMMIT']
 
 
 class Instance(fixture.Pgporter):

@@ -63,10 +63,22 @@ class CrashOfMover(unittest.TestCase):
         self.acting('source', [b'CREATE PUBLICATION'], 'slot', 'lose')
 
     def test_copy_with_rows_on_their_way(self):
-        self.acting('target', [b'COPY [^\\0]*filling', b'0cc175b9|md5|[0-9a-f]{64}'], 'copy')
+        self.acting('target', [b'COPY [^\\0]*filling', b'0cc175b9|md5|[0-9a-f]{64}'], 'copy', end=fault_world.MOVED)
 
     @fault_world.long_only
-    def test_index_in_the_middle(self):
+    def test_copy_stored_and_not_told(self):
+        self.acting('target', [b'COPY [^\\0]*filling', b'.pieces SET attempt', b'COMMIT'], 'copy', 'lose', fault_world.MOVED)
+
+    @fault_world.long_only
+    def test_index_with_keys_half_built(self):
+        self.acting('target', [b'PRIMARY KEY', b'PRIMARY KEY'], 'index', end=fault_world.MOVED)
+
+    @fault_world.long_only
+    def test_index_while_the_pieces_are_made_one(self):
+        self.acting('target', [b'PRIMARY KEY', b'INSERT INTO [^\\0]*(ledger|batches|orders)'], 'index', end=fault_world.MOVED)
+
+    @fault_world.long_only
+    def test_index_in_the_middle_of_the_constraints(self):
         self.acting('target', [b'FOREIGN KEY|ANALYZE'], 'index')
 
     def test_catchup_in_a_target_transaction(self):
@@ -89,10 +101,12 @@ def add_test(state, end):
     setattr(CrashOfMover, test.__name__, test if is_quick else fault_world.long_only(test))
 
 
-for name in fault_world.STATES_BEFORE_FLIP[1:]:
-    add_test(name, 'aborted')
-# One that waits in line has made nothing: it begins when pgporter is back.
-for name in ('planned', 'flipped', 'opened', 'reversing'):
+# One that waits in line has made nothing: it begins when pgporter is back. One whose rows are there goes on.
+GOES_ON = ('planned', 'index')
+for name in fault_world.STATES_BEFORE_FLIP:
+    if name not in GOES_ON:
+        add_test(name, 'aborted')
+for name in GOES_ON + ('flipped', 'opened', 'reversing'):
     add_test(name, fault_world.MOVED)
 
 

@@ -181,7 +181,7 @@ class Instances(unittest.TestCase):
 
     @fault_world.long_only
     def test_takeover_in_copy(self):
-        self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), 'aborted')
+        self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), fault_world.MOVED)
 
     @fault_world.long_only
     def test_takeover_in_hold(self):
@@ -200,7 +200,7 @@ class Instances(unittest.TestCase):
 
     @fault_world.long_only
     def test_takeover_of_a_stopped_owner_in_copy(self):
-        self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), 'aborted', silently=True)
+        self.takeover(world.switch.trap('target', b'COPY [^\\0]*filling', b'[0-9a-f]{64}'), fault_world.MOVED, silently=True)
 
     @fault_world.long_only
     def test_takeover_of_a_stopped_owner_in_fenced(self):

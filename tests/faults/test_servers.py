@@ -46,7 +46,7 @@ class Servers(unittest.TestCase):
         world.kill_server('source')
         world.switch.heal()
         world.source.start()
-        case.end(self, 'aborted')
+        case.end(self, fault_world.MOVED)
 
     @long_only
     def test_copy_the_target_is_killed(self):
@@ -55,7 +55,7 @@ class Servers(unittest.TestCase):
         world.switch.heal()
         case.history.go_on(20)  # the tenant works, whatever the target does
         world.target.start()
-        case.end(self, 'aborted', no_failures=['instance1'])
+        case.end(self, fault_world.MOVED, no_failures=['instance1'])
 
     @long_only
     def test_copy_the_catalog_is_killed(self):

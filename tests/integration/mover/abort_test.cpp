@@ -61,6 +61,18 @@ TEST_CASE("a move cancelled in any state leaves nothing, and no client notices")
     CHECK(writers.judge() == "");
 }
 
+TEST_CASE("rows of somebody else in a table of the target that is about to be filled are neither copied over nor emptied away") {
+    MoveWorld world;
+    WhenState slipped_in(world, MoveState::copy, [&](MoveId) { world.on_target("INSERT INTO acme.scratch (v) VALUES (1)"); });
+    std::string kept;
+    WhenState undoing(world, MoveState::aborting, [&](MoveId) { kept = world.on_target("SELECT count(*) FROM acme.scratch WHERE v = 1"); });
+    const auto record = world.run(world.request(), MoveState::aborted);
+    CHECK(slipped_in.done());
+    CHECK(record.error.find("copying acme.scratch: the target's table isn't empty") != std::string::npos);
+    CHECK(kept == "1");
+    check_nothing_happened(world);
+}
+
 TEST_CASE("a move whose process ended is undone by the next one") {
     MoveWorld world;
     for (const auto state : {MoveState::preflight, MoveState::schema, MoveState::slot, MoveState::copy,

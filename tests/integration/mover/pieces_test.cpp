@@ -232,10 +232,10 @@ TEST_CASE("a copy whose log is gone isn't gone on with, and one that never gets 
         world.config().mover.restarts_max = 2;
         world.on_target("UPDATE pgporter_move_" + std::to_string(move.value) + ".copying SET fruitless = 2, attempt = 9");
         world.restart_mover();
+        world.release();
         world.mover().recover();
         const auto record = world.wait_for(move, {MoveState::aborted, MoveState::reversing});
         CHECK(record.error.find("mover.restarts_max") != std::string::npos);
-        world.release();
     }
     CHECK(world.mover().find(move)->state == MoveState::aborted);
 }

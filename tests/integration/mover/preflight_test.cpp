@@ -159,5 +159,7 @@ TEST_CASE("requests that make no sense") {
     REQUIRE(world.mover().cancel(first->id).has_value());
     world.wait_for(first->id, {MoveState::aborted});
     CHECK(world.mover().cancel(first->id).error().kind == ErrorKind::conflict);
-    CHECK(world.mover().cutover(first->id).error().kind == ErrorKind::conflict);
+    const auto refused = world.mover().cutover(first->id).error();
+    INFO(refused.message << " " << refused.detail);
+    CHECK(refused.kind == ErrorKind::conflict);
 }

@@ -195,7 +195,7 @@ TEST_CASE("tables that can't be split by their key") {
 TEST_CASE("copy statements: pages by ctid, binary unless a column forbids it") {
     auto table = table_of("t", 100);
     table.columns.resize(1);
-    CHECK(copy_out_statement({&table, {}, 0, 0}) == "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t) TO STDOUT (FORMAT binary)");
+    CHECK(copy_out_statement({&table, {}, 0, 0}) == "COPY \"acme\".\"t\" (\"id\") TO STDOUT (FORMAT binary)");
     CHECK(copy_out_statement({&table, {}, 10, 20}) ==
           "COPY (SELECT \"id\" FROM ONLY \"acme\".\"t\" AS t WHERE ctid >= '(10,0)' AND ctid < '(20,0)') TO STDOUT (FORMAT "
           "binary)");

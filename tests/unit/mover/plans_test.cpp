@@ -8,17 +8,20 @@
 
 using namespace pgporter;
 
-TEST_CASE("keys are told from the rest of an archive's list") {
-    const std::vector<IdentityIndex> keys{{"acme", "orders", "orders_pkey"}, {"acme", "names", "by_name"}};
-    CHECK(key_of_entry("3345; 2606 16398 CONSTRAINT acme orders orders_pkey app", keys) == &keys[0]);
-    CHECK(key_of_entry("3350; 1259 16401 INDEX acme by_name app", keys) == &keys[1]);
+TEST_CASE("indexes are told from the rest of an archive's list") {
+    const IndexEntries entries({{"acme", "orders", "orders_pkey", true, true}, {"acme", "names", "by_name", false, false}, {"acme", "a b", "c d", false, false}});
+    for (const auto* made : {"3345; 2606 16398 CONSTRAINT acme orders orders_pkey app", "3350; 1259 16401 INDEX acme by_name app",
+                             "3345; 2606 16398 CONSTRAINT acme orders orders_pkey an owner", "3345; 2606 16398 CONSTRAINT acme a b c d an owner"}) {
+        CAPTURE(made);
+        CHECK(entries.makes_one(made));
+    }
     for (const auto* other :
          {"3345; 2606 16398 CONSTRAINT acme orders orders_unique app", "3345; 2606 16398 CONSTRAINT acme lines orders_pkey app",
           "3350; 1259 16401 INDEX acme by_name_2 app", "3350; 1259 16401 INDEX other by_name app", "3351; 0 0 INDEX ATTACH acme orders_pkey app",
           "3352; 2606 16409 FK CONSTRAINT acme orders orders_pkey app", "3352; 2620 16409 TRIGGER acme orders touch app",
           "3353; 0 0 COMMENT acme CONSTRAINT orders_pkey ON orders app", "; Archive created at 2024-01-01 CONSTRAINT acme orders orders_pkey", ""}) {
         CAPTURE(other);
-        CHECK(key_of_entry(other, keys) == nullptr);
+        CHECK_FALSE(entries.makes_one(other));
     }
 }
 
