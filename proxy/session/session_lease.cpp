@@ -547,7 +547,8 @@ void Session::on_server_lost(ServerConnection& server) {
         end(EndReason::server_lost, nullptr);
         return;
     }
-    const Error error = client_error::server_lost();
+    const bool was_silent = server.loss() == ServerConnection::Loss::silent;
+    const Error error = was_silent ? client_error::server_silent(server.options().silent_ms_max.count()) : client_error::server_lost();
     end(EndReason::server_lost, &error);
 }
 
