@@ -58,6 +58,8 @@ class ConnectPace {
         if (!failure_) return nullptr;
         return is_final_ || now - down_since_ >= bounds_.outage_wait_max ? &*failure_ : nullptr;
     }
+    // Why the server takes no connections; null: as far as is known it does.
+    [[nodiscard]] const Error* failure() const { return failure_ ? &*failure_ : nullptr; }
     [[nodiscard]] SteadyTime next_try() const { return next_try_; }
     [[nodiscard]] std::size_t trying() const { return trying_; }
 

@@ -150,6 +150,12 @@ void Pool::dispatch() {
     tell_of_outage();
 }
 
+const Error* Pool::trouble() {
+    if (!all_.empty()) return nullptr;
+    const Error* own = own_pace_.failure();
+    return own != nullptr ? own : set_.connects_of(key_.address).pace.failure();
+}
+
 // With a working connection at hand, or one on its way, the waiters are still served in their turn.
 void Pool::tell_of_outage() {
     if (waiting_ == 0 || opening_ != 0 || !all_.empty()) return;
@@ -410,7 +416,14 @@ void PoolSet::sweep() {
         at->second->look_for_silence(now);
         at = at->second->is_unused() && at->second.use_count() == 1 ? pools_.erase(at) : std::next(at);
     }
-    if (!pools_.empty()) sweep_deadline_.arm(Milliseconds(1000), [this] { sweep(); });
+    // What is remembered of a cluster that nobody has tried for long is of no use any more; it may even have another address now.
+    for (auto at = connects_.begin(); at != connects_.end();) {
+        ClusterConnects& connects = at->second;
+        const bool is_unused = connects.pace.trying() == 0 && connects.blocked.empty() && now - connects.pace.next_try() > std::chrono::minutes(1);
+        if (is_unused && connects.pace.is_down()) metrics_.outages.add(-1);
+        at = is_unused ? connects_.erase(at) : std::next(at);
+    }
+    if (!pools_.empty() || !connects_.empty()) sweep_deadline_.arm(Milliseconds(1000), [this] { sweep(); });
 }
 
 bool PoolSet::close_one_idle_of(const std::string& cluster, const std::string& database, const Pool* except) {

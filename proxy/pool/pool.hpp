@@ -94,6 +94,7 @@ class Pool {
     void close_expired(SteadyTime now);           // idle too long, or too old
     void close_all_idle();
     void look_for_silence(SteadyTime now);        // every second: lent connections whose host is gone
+    [[nodiscard]] const Error* trouble();         // why it has no server connection; null: because all are in use
     void dispatch();                              // waiters are served, or a connection is opened for them, as far as that may be
     void open_spare(std::size_t wanted);          // so that `wanted` connections are there or on their way
     [[nodiscard]] std::size_t ready_count() const { return all_.size(); }

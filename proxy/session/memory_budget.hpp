@@ -72,6 +72,8 @@ class MemoryShare {
         if (bytes_ != 0) account_.budget->add(*account_.tenant, -std::exchange(bytes_, 0));
     }
 
+    [[nodiscard]] std::int64_t bytes() const { return bytes_; }
+
   private:
     MemoryAccount account_;
     std::int64_t bytes_ = 0;

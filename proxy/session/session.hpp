@@ -255,6 +255,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void finish_partial();
     [[nodiscard]] bool gather(std::string_view piece);
     void refuse_gathered(std::string_view& input);
+    [[nodiscard]] bool has_room_for_operations();
     [[nodiscard]] bool bound_next_read();
     void to_server(std::string_view bytes);
     bool flush_to_server();
@@ -553,6 +554,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Partial partial_ = Partial::none;
     std::string gathered_;
     MemoryShare gathered_share_;
+    MemoryShare operations_share_;
+    std::size_t operations_counted_ = 0;
+    MemoryShare own_share_;      // own_, and what is made of it
     MemoryShare unsent_share_;   // what the server connection couldn't take yet
     MemoryShare unnamed_share_;  // unnamed_definition_
     std::string reply_;            // a reply that came in pieces

@@ -208,6 +208,8 @@ void Session::end_lease() {
     idle_deadline_.disarm();
     end_times();
     operations_.clear();
+    operations_share_.release();
+    operations_counted_ = 0;
     unsettled_names_.clear();
     unsettled_statements_.clear();
     portals_.clear();
@@ -381,7 +383,10 @@ Task<Result<ServerPtr>> Session::wait_in_pool() {
         waiter.server.reset();
     }
     if (!waited) {
-        if (waiter.end == PoolWaiter::End::timed_out) metrics.wait_timeouts.inc();
+        if (waiter.end == PoolWaiter::End::timed_out) {
+            metrics.wait_timeouts.inc();
+            if (const Error* why = pool->trouble()) co_return *why;
+        }
         co_return waited.error();
     }
     co_return waiter.server;  // null: look again where to go

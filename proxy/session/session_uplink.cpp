@@ -18,6 +18,8 @@ constexpr std::uint32_t gathered_query_bytes_max = 262'144;
 // Portal and statement name of a Bind.
 constexpr std::size_t bind_names_bytes_max = 16'384;
 constexpr std::uint32_t small_message_bytes_max = 65'536;
+// What is to be undone should a request fail is counted by so many.
+constexpr std::size_t operations_step = 1'024;
 
 std::uint32_t be32(const char* bytes) {
     const auto* p = reinterpret_cast<const unsigned char*>(bytes);
@@ -147,6 +149,12 @@ Session::Step Session::process(std::string_view& input) {
 Session::Step Session::process_all(std::string_view& input) {
     while (true) {
         if (end_reason_ != EndReason::none) return Step::ended;
+        if (operations_.size() >= operations_counted_ + operations_step && !has_room_for_operations()) {
+            worker_.shared().memory.count_refusal();
+            const Error error = client_error::out_of_memory();
+            end(EndReason::limit, &error);
+            return Step::ended;
+        }
         if (terminating_) return terminate();
         const bool has_more = !input.empty() || has_ready_partial();
         if (has_more && server_ && must_wait()) return Step::wait_for_replies;
@@ -175,6 +183,14 @@ Session::Step Session::process_all(std::string_view& input) {
         if (step != Step::done) return step;
     }
     return Step::done;
+}
+
+// Of a pipeline whose answers are long in coming; few sessions ever have so many.
+bool Session::has_room_for_operations() {
+    const MemoryAccount account = memory_account();
+    operations_counted_ = operations_.size();
+    operations_share_.resize(account, operations_counted_ * (sizeof(Operation) + 64));
+    return account.has_room(0);
 }
 
 // A message was read that could not be handled at once: it goes on without further input.

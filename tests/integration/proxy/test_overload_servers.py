@@ -189,7 +189,8 @@ class Slow(Base):
     def test_logins_that_are_never_answered(self):
         """Some tries hang, one after the other; whoever needs that server is told in time, and it isn't flooded."""
         fake = self.far(lambda peer, fake: peer.recv(1 << 20) and time.sleep(60))
-        results = []
+        results, outages = [], proxy.metric('pgporter_server_outages')
+        errors = proxy.metric('pgporter_outage_errors_total')
 
         def ask():
             began = time.monotonic()
@@ -204,11 +205,11 @@ class Slow(Base):
         self.assertEqual(len(results), 40)
         self.assertLess(max(took for _, took in results), 3 * CONNECT_MS / 1000 + 5)
         self.assertLessEqual(fake.accepted, CONNECTS + 5)
-        self.assertEqual(proxy.metric('pgporter_server_outages'), 1)
-        self.assertGreaterEqual(proxy.metric('pgporter_outage_errors_total'), 40)
+        self.assertEqual(proxy.metric('pgporter_server_outages'), outages + 1)
+        self.assertEqual(proxy.metric('pgporter_outage_errors_total'), errors + 40)
 
     def test_a_long_outage(self):
-        """50 clients that ask again at once, all the time, of a server that closes every connection: it sees few of them."""
+        """Clients that ask again at once, all the time, of a server that closes every connection: it sees few of them."""
         fake = self.far(lambda peer, fake: None)
         wait_for(lambda: tools.sqlstate_of(lambda: proxy.wire('hooli', timeout=30)) == '08006', 'the outage is told of', 2 * OUTAGE_WAIT_MS / 1000)
         stop, states, tries = threading.Event(), set(), [0]
@@ -232,7 +233,6 @@ class Slow(Base):
         self.assertLessEqual(fake.accepted - before, 2 + 5 * took)  # server_retry_ms_max is 500 ms, less the jitter
         use()
         wait_for(lambda: self.works('hooli'), 'served again, without a restart', 10)
-        wait_for(lambda: proxy.metric('pgporter_server_connections') is not None, 'metrics')
 
     def test_queries(self):
         """All its server connections are busy: others of the cluster wait, for wait_ms_max at most; those of other clusters don't."""
