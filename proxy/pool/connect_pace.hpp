@@ -52,6 +52,9 @@ class ConnectPace {
     // It ended in a way that tells nothing of the server.
     void gave_up() { --trying_; }
 
+    // What stood in the way may be otherwise now.
+    void forget_failure() { failure_.reset(); }
+
     [[nodiscard]] bool is_down() const { return failure_.has_value(); }
     // What whoever waits is told now; null: nothing, he should wait.
     [[nodiscard]] const Error* verdict(SteadyTime now) const {

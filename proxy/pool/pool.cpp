@@ -47,6 +47,14 @@ void Pool::count_prologue() {
     set_.metrics().prologues.inc();
 }
 
+void Pool::set_credential(ServerCredential credential) {
+    const auto& before = credential_.scram_keys;
+    const auto& now = credential.scram_keys;
+    const bool is_other = now != before && (!now || !before || now->client_key != before->client_key);
+    if (is_other) own_pace_.forget_failure();  // the server may have refused the one before
+    credential_ = std::move(credential);
+}
+
 ServerPtr Pool::try_take(SessionId session) {
     if (waiting_ != 0) return nullptr;  // those who came before go first
     while (!idle_.empty()) {

@@ -76,7 +76,7 @@ class Pool {
     void on_server_closed(ServerConnection& server);
     void on_cancel_done(const ServerPtr& server);
 
-    void set_credential(ServerCredential credential) { credential_ = std::move(credential); }
+    void set_credential(ServerCredential credential);
     [[nodiscard]] bool has_credential() const { return credential_.password || credential_.scram_keys; }
     void set_caps(BudgetCaps caps) { caps_ = caps; }
     [[nodiscard]] const BudgetCaps& caps() const { return caps_; }

@@ -144,8 +144,10 @@ Acceptor::Place Acceptor::place_for(int fd) const {
 
 void Acceptor::hand_over(int fd) {
     close_on_exec(fd);
-    const Place place = memory_reserve::is_short() ? Place::closed : place_for(fd);
-    if (place != Place::free) shared_.session_metrics.descriptor_refusals.inc();
+    const bool has_memory = !memory_reserve::is_short();
+    const Place place = has_memory ? place_for(fd) : Place::closed;
+    if (!has_memory) shared_.memory.count_refusal();
+    if (has_memory && place != Place::free) shared_.session_metrics.descriptor_refusals.inc();
     if (place == Place::closed) {
         ::close(fd);
         return;

@@ -72,3 +72,14 @@ TEST_CASE("who waits is told when the outage is old enough, or nothing better is
     pace.failed(clock.now, refused, in_the_middle, true);
     CHECK(pace.verdict(clock.now) != nullptr);
 }
+
+TEST_CASE("what is forgotten stands in nobody's way") {
+    Clock clock;
+    ConnectPace pace({8, Milliseconds(1'000), Milliseconds(0)});
+    pace.began();
+    pace.failed(clock.now, refused, in_the_middle, true);
+    CHECK_FALSE(pace.may_try(clock.now));
+    pace.forget_failure();
+    CHECK(pace.may_try(clock.now));
+    CHECK(pace.failure() == nullptr);
+}
