@@ -166,7 +166,7 @@ Session::Step Session::parse_named(std::string_view name, std::string_view defin
 
 // Sends the Parse under the server's name, after closing the statements that have to make room.
 void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told) {
-    constexpr std::size_t kept_bytes_max = 65'536;
+    constexpr std::size_t kept_bytes_max = 16'384;
     const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
     StatementCache& cache = server_->statements();
     cache.add(statement->number, worker_.statements().next_parse(), kept);

@@ -166,6 +166,8 @@ class Memory(unittest.TestCase):
         cls.proxy.stop()
 
     def setUp(self):
+        # What the tests before have prepared on server connections is kept with them.
+        server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
         wait_for(lambda: self.proxy.metric('pgporter_buffered_bytes') < MIB, 'nothing is buffered')
         self.before = tools.resident_bytes(self.proxy.process.pid)
 
