@@ -266,10 +266,11 @@ void Pool::on_connect_failed(const Error& error, SteadyTime began) {
     PoolSet::ClusterConnects& connects = set_.connects_of(key_.address);
     const bool was_down = connects.pace.is_down();
     if (is_of_whole_cluster(error)) {
-        // A server that restarts refuses at once; one that says nothing at all for the whole time isn't about to come up.
+        // A server that restarts refuses at once; one that says nothing at all for the whole time isn't about to come up, and no TLS isn't
+        // a matter of time.
         const bool was_unanswered = now - began >= set_.config().limits.server_connect_ms_max * 9 / 10;
         own_pace_.gave_up();
-        connects.pace.failed(now, error, set_.jitter(), was_unanswered);
+        connects.pace.failed(now, error, set_.jitter(), was_unanswered || error.kind == ErrorKind::invalid);
     } else {
         own_pace_.failed(now, error, set_.jitter(), true);
         connects.pace.succeeded();  // it has answered

@@ -68,7 +68,7 @@ Task<Result<void>> ServerConnection::negotiate_tls() {
         if (!ready) co_return server_failure(options_, "the server closed the connection before TLS was agreed on");
     }
     if (answer != 'S') {
-        co_return fail(ErrorKind::unavailable, "the server of cluster \"" + address.cluster + "\" doesn't offer TLS", {},
+        co_return fail(ErrorKind::invalid, "the server of cluster \"" + address.cluster + "\" doesn't offer TLS", {},
                        "turn ssl on there, or set tls: disable for this cluster", "08001");
     }
     const bool verify = address.tls == ServerTls::verify_ca || address.tls == ServerTls::verify_full;
@@ -76,7 +76,7 @@ Task<Result<void>> ServerConnection::negotiate_tls() {
     if (!context) co_return context.error();
     Result<void> done = co_await stream_->connect_tls(*context, address.host, address.tls == ServerTls::verify_full);
     if (!done) {
-        co_return fail(ErrorKind::unavailable, "no TLS connection to the server of cluster \"" + address.cluster + "\"",
+        co_return fail(ErrorKind::invalid, "no TLS connection to the server of cluster \"" + address.cluster + "\"",
                        done.error().detail, "see the cluster's tls and tls_ca_file, and the server's certificate", "08001");
     }
     co_return Result<void>{};
