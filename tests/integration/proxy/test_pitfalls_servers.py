@@ -22,7 +22,8 @@ def setUpModule():
         one.make_roles()
     server.make_world()
     second.make_world('app', ('umbrella',))
-    proxy = fixture.Pgporter(workspace, catalog_server, limits={'wait_ms_max': 3000, 'server_connect_ms_max': 1500, 'cancels_max': 20})
+    proxy = fixture.Pgporter(workspace, catalog_server, limits={'wait_ms_max': 3000, 'server_connect_ms_max': 1500, 'cancels_max': 20,
+                                                                    'server_outage_wait_ms_max': 300})
     proxy.config['home'] = {'cluster': 'main', 'database': 'app'}
     proxy.start()
     proxy.apply(document())
