@@ -34,6 +34,7 @@ def setUpModule():
         'server_outage_wait_ms_max': OUTAGE_WAIT_MS, 'server_connects_max': CONNECTS, 'server_retry_ms_max': 500})
     proxy.start()
     use()
+    server.sql('CHECKPOINT')  # the servers of tests commit asynchronously, and an immediate stop would undo what was made last
 
 
 def use(**ports):

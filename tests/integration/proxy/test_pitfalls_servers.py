@@ -28,6 +28,8 @@ def setUpModule():
     proxy.start()
     proxy.apply(document())
     tools.Base.server, tools.Base.proxy = server, proxy
+    for one in (server, second):
+        one.sql('CHECKPOINT')  # they commit asynchronously, and an immediate stop would undo what was made last
 
 
 def document():
