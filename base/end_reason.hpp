@@ -9,7 +9,8 @@ enum class EndReason {
     none,                // still going on
     client_terminated,   // Terminate message, or closed between transactions
     client_lost,         // closed or failed in the middle of something
-    client_too_slow,     // didn't read its reply for limits.client_write_ms_max
+    client_too_slow,     // didn't read its reply for limits.client_write_ms_max, or left a message half sent for limits.client_read_ms_max
+    client_silent,       // its host is gone: limits.client_silent_ms_max
     protocol_violation,  // the client broke the protocol
     login_failed,        // wrong password, unknown user or tenant, refused
     login_timeout,
@@ -29,6 +30,7 @@ enum class EndSide { client, server, proxy };
         case EndReason::client_terminated: return "client_terminated";
         case EndReason::client_lost: return "client_lost";
         case EndReason::client_too_slow: return "client_too_slow";
+        case EndReason::client_silent: return "client_silent";
         case EndReason::protocol_violation: return "protocol_violation";
         case EndReason::login_failed: return "login_failed";
         case EndReason::login_timeout: return "login_timeout";
@@ -47,6 +49,7 @@ enum class EndSide { client, server, proxy };
         case EndReason::client_terminated:
         case EndReason::client_lost:
         case EndReason::client_too_slow:
+        case EndReason::client_silent:
         case EndReason::protocol_violation: return EndSide::client;
         case EndReason::server_lost:
         case EndReason::server_unavailable: return EndSide::server;

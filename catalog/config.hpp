@@ -189,6 +189,15 @@ struct LimitsConfig {  // limits
     Milliseconds auth_failure_window_ms{60'000};
     std::uint32_t auth_failure_addresses_max = 10'000;  // addresses with failures that are remembered
     Milliseconds shutdown_ms_max{10'000};            // SIGTERM: transactions may finish for this long
+    // Overload and silent peers (docs/operations.md).
+    Milliseconds client_read_ms_max{60'000};         // a client that stops in the middle of a message
+    Milliseconds client_silent_ms_max{120'000};      // a client whose host doesn't even answer TCP; 0: as the operating system has it
+    Milliseconds server_silent_ms_max{120'000};      // a server, likewise
+    std::uint32_t server_connects_max = 16;          // logins at once at one cluster, of each thread
+    Milliseconds server_retry_ms_max{1'000};         // the longest pause between tries at a cluster that takes no connections
+    Milliseconds server_outage_wait_ms_max{3'000};   // so long transactions wait for such a cluster; then they are told at once
+    std::uint32_t descriptors_reserved = 100;        // file descriptors that no client connection gets, besides those for server connections
+    std::uint32_t buffered_mib_max = 0;              // messages and statements kept, of all sessions; 0: half of the memory that there is
 };
 
 struct Config {

@@ -288,6 +288,17 @@ void read_mover(YamlMapping& top, Config& config) {
     mapping->finish();
 }
 
+void read_overload_limits(YamlMapping& mapping, LimitsConfig& limits) {
+    mapping.milliseconds("client_read_ms_max", limits.client_read_ms_max, 10, day_ms);
+    mapping.milliseconds("client_silent_ms_max", limits.client_silent_ms_max, 0, day_ms);
+    mapping.milliseconds("server_silent_ms_max", limits.server_silent_ms_max, 0, day_ms);
+    mapping.number("server_connects_max", limits.server_connects_max, 1, 10'000);
+    mapping.milliseconds("server_retry_ms_max", limits.server_retry_ms_max, 10, 600'000);
+    mapping.milliseconds("server_outage_wait_ms_max", limits.server_outage_wait_ms_max, 0, day_ms);
+    mapping.number("descriptors_reserved", limits.descriptors_reserved, 0, 1'000'000);
+    mapping.number("buffered_mib_max", limits.buffered_mib_max, 0, 1'048'576);
+}
+
 void read_limits(YamlMapping& top, Config& config) {
     auto mapping = top.mapping("limits");
     if (!mapping) return;
@@ -316,6 +327,7 @@ void read_limits(YamlMapping& top, Config& config) {
     mapping->milliseconds("cancel_ms_max", limits.cancel_ms_max, 10, 600'000);
     mapping->number("cancels_max", limits.cancels_max, 1, 100'000);
     read_login_limits(*mapping, limits);
+    read_overload_limits(*mapping, limits);
     mapping->milliseconds("shutdown_ms_max", limits.shutdown_ms_max, 0, day_ms);
     mapping->finish();
 }

@@ -4,18 +4,21 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <csignal>
 #include <thread>
 
 #include "admin/api/http_server.hpp"
 #include "admin/mover/mover.hpp"
 #include "base/log.hpp"
+#include "base/memory_reserve.hpp"
 #include "base/metrics.hpp"
 #include "catalog/config_loader.hpp"
 #include "catalog/follower.hpp"
 #include "catalog/instances.hpp"
 #include "catalog/snapshot.hpp"
 #include "catalog/store.hpp"
+#include "proxy/net/process_limits.hpp"
 #include "proxy/session/acceptor.hpp"
 #include "proxy/session/gate_impl.hpp"
 #include "proxy/session/worker.hpp"
@@ -69,6 +72,7 @@ class DataPath {
     }
     void start(SnapshotPublisher& publisher) {
         publisher.subscribe([this](const SnapshotPtr& snapshot) {
+            note_server_connections(*snapshot);
             for (const auto& worker : shared_.workers) {
                 worker->thread().post([raw = worker.get(), snapshot] { raw->set_snapshot(snapshot); });
             }
@@ -118,6 +122,20 @@ class DataPath {
     [[nodiscard]] DataPathShared& shared() { return shared_; }
 
   private:
+    // One publication at a time.
+    void note_server_connections(const Snapshot& snapshot) {
+        std::uint64_t sum = 0;
+        for (const Cluster& cluster : snapshot.clusters()) sum += cluster.server_connections_max;
+        const auto servers = static_cast<std::uint32_t>(std::min<std::uint64_t>(sum, UINT32_MAX));
+        if (shared_.server_connections_max.exchange(servers) == servers) return;
+        const LimitsConfig& limits = shared_.config.limits;
+        const std::uint64_t needed = std::uint64_t{limits.sessions_max} + limits.logins_max + limits.descriptors_reserved + sum;
+        const std::uint64_t there = descriptors_max();
+        if (needed <= there) return;
+        log::warning("too_few_descriptors", {{"limit", std::to_string(there)},
+                                             {"needed", std::to_string(needed)},
+                                             {"hint", "raise the limit on open files (LimitNOFILE), or lower limits.sessions_max"}});
+    }
     void wait_for_sessions(std::chrono::steady_clock::time_point deadline) {
         while (shared_.sessions.load() + shared_.logins.load() != 0 && std::chrono::steady_clock::now() < deadline) {
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -137,6 +155,7 @@ int wait_for_stop(DataPath& data_path) {
         const int signal_number = sigtimedwait(&signals, nullptr, &look_at_certificates_every);
         if (signal_number == SIGINT || signal_number == SIGTERM) return signal_number;
         data_path.reload_certificates(signal_number == SIGHUP);
+        if (memory_reserve::is_short()) log::warning("memory_is_short", {{"is_over", memory_reserve::refill() ? "yes" : "no"}});
     }
 }
 
@@ -152,6 +171,9 @@ Result<void> serve(const std::string& config_file) {
     Result<Config> config = load_config(config_file);
     if (!config) return config.error();
     set_up_log(config->log_level);
+    raise_descriptors_max();
+    constexpr std::size_t memory_reserve_bytes = 16U << 20;
+    memory_reserve::install(memory_reserve_bytes);
 
     metrics::Registry registry;
     SnapshotPublisher publisher;

@@ -40,6 +40,7 @@ class WriteBuffer {
         co_return flushed;
     }
     [[nodiscard]] bool is_empty() const { return pending_.empty(); }
+    [[nodiscard]] std::size_t size() const { return pending_.size(); }
     [[nodiscard]] bool is_flushing() const { return flushing_; }
 
   private:

@@ -25,6 +25,8 @@ class LeaseHolder {
     virtual void on_client_flushed(ServerConnection& server) = 0;
     // A NotificationResponse came while a query of our own was running on the holder's connection.
     virtual void on_notification(std::string_view body) = 0;
+    // An allocation failed while something was done for the holder: it ends.
+    virtual void on_out_of_memory() = 0;
     // The connection is gone. The holder has lost its lease.
     virtual void on_server_lost(ServerConnection& server) = 0;
 };

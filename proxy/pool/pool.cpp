@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <new>
+#include <utility>
 
 #include "base/assert.hpp"
 #include "base/log.hpp"
@@ -10,8 +12,13 @@
 namespace pgporter {
 namespace {
 
-// Logins at once per pool: a restarted server isn't met by a thundering herd.
+// Logins at once of one pool: the others of its cluster have their part of limits.server_connects_max.
 constexpr std::size_t opening_max = 8;
+
+// The server can't be reached, is going down or isn't up yet: so for every user and database of the cluster.
+bool is_of_whole_cluster(const Error& error) {
+    return error.sqlstate.empty() || error.sqlstate.starts_with("08") || error.sqlstate.starts_with("57P");
+}
 
 }  // namespace
 
@@ -23,10 +30,15 @@ PoolMetrics::PoolMetrics(metrics::Registry& registry)
       prologues(registry.counter("pgporter_prologues_total", "Contexts established on server connections.")),
       connects(registry.counter("pgporter_server_connects_total", "Server connections opened.")),
       connect_failures(registry.counter("pgporter_server_connect_failures_total", "Server connections that could not be opened.")),
-      wait_timeouts(registry.counter("pgporter_wait_timeouts_total", "Transactions that waited longer than limits.wait_ms_max.")) {}
+      wait_timeouts(registry.counter("pgporter_wait_timeouts_total", "Transactions that waited longer than limits.wait_ms_max.")),
+      outages(registry.gauge("pgporter_server_outages", "Clusters that take no connections, counted by each thread that has found it so.")),
+      outage_errors(registry.counter("pgporter_outage_errors_total", "Transactions and logins that were told so.")),
+      silent_servers(registry.counter("pgporter_server_connections_silent_total",
+                                      "Server connections given up after limits.server_silent_ms_max.")) {}
 
 Pool::Pool(PoolSet& set, PoolKey key, BudgetCaps caps)
-    : set_(set), key_(std::move(key)), latency_(set.metrics().latency.of(key_.address.cluster)), caps_(caps) {}
+    : set_(set), key_(std::move(key)), latency_(set.metrics().latency.of(key_.address.cluster)), caps_(caps),
+      own_pace_({opening_max, set.config().limits.server_retry_ms_max, Milliseconds(0)}) {}
 
 Pool::~Pool() {
     *alive_ = nullptr;
@@ -34,6 +46,14 @@ Pool::~Pool() {
 
 void Pool::count_prologue() {
     set_.metrics().prologues.inc();
+}
+
+void Pool::set_credential(ServerCredential credential) {
+    const auto& before = credential_.scram_keys;
+    const auto& now = credential.scram_keys;
+    const bool is_other = now != before && (!now || !before || now->client_key != before->client_key);
+    if (is_other) own_pace_.forget_failure();  // the server may have refused the one before
+    credential_ = std::move(credential);
 }
 
 ServerPtr Pool::try_take(SessionId session) {
@@ -134,8 +154,26 @@ void Pool::dispatch() {
         serve(*next_waiter(), std::move(server));
     }
     while (opening_ < std::min(opening_max, waiting_ + spare_wanted_)) {
-        if (!open_one()) break;
+        if (!own_pace_.may_try(std::chrono::steady_clock::now()) || !set_.may_connect(*this) || !open_one()) break;
     }
+    tell_of_outage();
+}
+
+const Error* Pool::trouble() {
+    if (!all_.empty()) return nullptr;
+    const Error* own = own_pace_.failure();
+    return own != nullptr ? own : set_.connects_of(key_.address).pace.failure();
+}
+
+// With a working connection at hand, or one on its way, the waiters are still served in their turn.
+void Pool::tell_of_outage() {
+    if (waiting_ == 0 || opening_ != 0 || !all_.empty()) return;
+    const auto now = std::chrono::steady_clock::now();
+    const Error* verdict = own_pace_.verdict(now);
+    if (verdict == nullptr) verdict = set_.connects_of(key_.address).pace.verdict(now);
+    if (verdict == nullptr) return;
+    set_.metrics().outage_errors.inc(waiting_);
+    fail_waiters(*verdict);
 }
 
 bool Pool::open_one() {
@@ -165,44 +203,84 @@ bool Pool::open_one() {
     }
     starving_ = false;
     ++opening_;
+    own_pace_.began();
+    set_.connects_of(key_.address).pace.began();
     if (spare_wanted_ > 0) --spare_wanted_;
     asio::co_spawn(set_.thread().executor(), open_connection(alive_, this), asio::detached);
     return true;
 }
 
+Task<Result<ServerPtr>> Pool::open_server(PoolSet& set, ServerOptions options) {
+    try {
+        Result<ServerPtr> opened = co_await ServerConnection::open(set.thread(), std::move(options));
+        co_return opened;
+    } catch (const std::bad_alloc&) {
+    }
+    co_return fail(ErrorKind::limit, "pgporter is out of memory for another server connection", {}, {}, "53200");
+}
+
 Task<> Pool::open_connection(std::shared_ptr<Pool*> alive, Pool* self) {
     PoolSet& set = self->set_;
     const BudgetKey budget_key{self->key_.address.cluster, self->key_.database};
+    const LimitsConfig& limits = set.config().limits;
     ServerOptions options{self->key_.address, self->key_.database, self->key_.user, self->credential_,
-                          set.config().limits.server_connect_ms_max, set.config().limits.prologue_ms_max,
-                          set.config().limits.server_statements_max};
-    Result<ServerPtr> opened = co_await ServerConnection::open(set.thread(), std::move(options));
+                          limits.server_connect_ms_max, limits.prologue_ms_max, limits.server_statements_max};
+    options.silent_ms_max = limits.server_silent_ms_max;
+    const auto began = std::chrono::steady_clock::now();
+    PoolSet::ClusterConnects& connects = set.connects_of(self->key_.address);
+    Result<ServerPtr> opened = co_await open_server(set, std::move(options));
     if (*alive == nullptr) {  // only at shutdown: unused pools have nothing under way
         set.budget().give_back(budget_key);
+        connects.pace.gave_up();
         co_return;
     }
     --self->opening_;
     if (!opened) {
-        set.metrics().connect_failures.inc();
         set.budget().give_back(budget_key);
-        log::warning("server_connect_failed", {{"cluster", self->key_.address.cluster},
-                                               {"database", self->key_.database},
-                                               {"user", self->key_.user},
-                                               {"reason", opened.error().message},
-                                               {"detail", opened.error().detail}});
-        // With a working connection at hand the waiters are still served in their turn.
-        if (self->all_.empty()) self->fail_waiters(opened.error());
-        co_return;
+        self->on_connect_failed(opened.error(), began);
+    } else {
+        const bool was_down = connects.pace.is_down();
+        connects.pace.succeeded();
+        self->own_pace_.succeeded();
+        set.note_down(connects, was_down);
+        set.metrics().connects.inc();
+        set.metrics().server_connections.add(1);
+        self->fresh_parameters_ = (*opened)->reported();
+        self->doubtful_.clear();
+        self->all_.push_back(*opened);
+        (*opened)->run(self);
+        (*opened)->idle_since = std::chrono::steady_clock::now();
+        self->idle_.push_back(*opened);
     }
-    set.metrics().connects.inc();
-    set.metrics().server_connections.add(1);
-    self->fresh_parameters_ = (*opened)->reported();
-    self->doubtful_.clear();
-    self->all_.push_back(*opened);
-    (*opened)->run(self);
-    (*opened)->idle_since = std::chrono::steady_clock::now();
-    self->idle_.push_back(*opened);
     self->dispatch();
+    set.wake_blocked(connects);
+}
+
+void Pool::on_connect_failed(const Error& error, SteadyTime began) {
+    set_.metrics().connect_failures.inc();
+    log::warning("server_connect_failed", {{"cluster", key_.address.cluster},
+                                           {"database", key_.database},
+                                           {"user", key_.user},
+                                           {"reason", error.message},
+                                           {"detail", error.detail}});
+    const auto now = std::chrono::steady_clock::now();
+    PoolSet::ClusterConnects& connects = set_.connects_of(key_.address);
+    const bool was_down = connects.pace.is_down();
+    if (is_of_whole_cluster(error)) {
+        // A server that restarts refuses at once; one that says nothing at all for the whole time isn't about to come up, and no TLS isn't
+        // a matter of time.
+        const bool was_unanswered = now - began >= set_.config().limits.server_connect_ms_max * 9 / 10;
+        own_pace_.gave_up();
+        connects.pace.failed(now, error, set_.jitter(), was_unanswered || error.kind == ErrorKind::invalid);
+    } else {
+        own_pace_.failed(now, error, set_.jitter(), true);
+        connects.pace.succeeded();  // it has answered
+    }
+    set_.note_down(connects, was_down);
+}
+
+void Pool::look_for_silence(SteadyTime now) {
+    for (const ServerPtr& server : all_) server->look_for_silence(now);
 }
 
 void Pool::doubt_fresh(std::string_view name, std::string_view value) {
@@ -254,6 +332,7 @@ void Pool::on_cancel_done(const ServerPtr& server) {
 void Pool::on_server_closed(ServerConnection& server) {
     const auto is_it = [&](const ServerPtr& other) { return other.get() == &server; };
     std::erase_if(idle_, is_it);
+    if (server.loss() == ServerConnection::Loss::silent) set_.metrics().silent_servers.inc();
     const auto erased = std::erase_if(all_, is_it);
     PP_ASSERT(erased == 1);
     set_.metrics().server_connections.add(-1);
@@ -304,14 +383,57 @@ std::shared_ptr<Pool> PoolSet::find_or_create(const PoolKey& key, const BudgetCa
     return at->second;
 }
 
+PoolSet::ClusterConnects& PoolSet::connects_of(const ServerAddress& address) {
+    return connects_.try_emplace(address, config_.limits, thread_.wheel()).first->second;
+}
+
+bool PoolSet::may_connect(Pool& pool) {
+    ClusterConnects& connects = connects_of(pool.key_.address);
+    const auto now = std::chrono::steady_clock::now();
+    if (connects.pace.may_try(now)) return true;
+    if (!std::exchange(pool.is_blocked_, true)) connects.blocked.push_back(pool.alive_);
+    // While something is tried its end wakes them.
+    if (connects.pace.trying() == 0 && !connects.next_try.is_armed()) {
+        const auto pause = std::chrono::ceil<Milliseconds>(connects.pace.next_try() - now);
+        connects.next_try.arm(std::max(pause, Milliseconds(1)), [this, &connects] { wake_blocked(connects); });
+    }
+    return false;
+}
+
+// Another one is the first each time.
+void PoolSet::wake_blocked(ClusterConnects& connects) {
+    auto blocked = std::exchange(connects.blocked, {});
+    if (blocked.size() > 1) std::rotate(blocked.begin(), blocked.begin() + 1, blocked.end());
+    for (const auto& alive : blocked) {
+        if (*alive != nullptr) (*alive)->is_blocked_ = false;
+    }
+    for (const auto& alive : blocked) {
+        if (*alive != nullptr) (*alive)->dispatch();
+    }
+}
+
+void PoolSet::note_down(ClusterConnects& connects, bool was_down) {
+    if (was_down == connects.pace.is_down()) return;
+    metrics_.outages.add(was_down ? -1 : 1);
+    if (was_down) connects.next_try.disarm();
+}
+
 void PoolSet::sweep() {
     const auto now = std::chrono::steady_clock::now();
     if (on_sweep) on_sweep(now);
     for (auto at = pools_.begin(); at != pools_.end();) {
         at->second->close_expired(now);
+        at->second->look_for_silence(now);
         at = at->second->is_unused() && at->second.use_count() == 1 ? pools_.erase(at) : std::next(at);
     }
-    if (!pools_.empty()) sweep_deadline_.arm(Milliseconds(1000), [this] { sweep(); });
+    // What is remembered of a cluster that nobody has tried for long is of no use any more; it may even have another address now.
+    for (auto at = connects_.begin(); at != connects_.end();) {
+        ClusterConnects& connects = at->second;
+        const bool is_unused = connects.pace.trying() == 0 && connects.blocked.empty() && now - connects.pace.next_try() > std::chrono::minutes(1);
+        if (is_unused && connects.pace.is_down()) metrics_.outages.add(-1);
+        at = is_unused ? connects_.erase(at) : std::next(at);
+    }
+    if (!pools_.empty() || !connects_.empty()) sweep_deadline_.arm(Milliseconds(1000), [this] { sweep(); });
 }
 
 bool PoolSet::close_one_idle_of(const std::string& cluster, const std::string& database, const Pool* except) {

@@ -9,12 +9,14 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "base/metrics.hpp"
 #include "catalog/config.hpp"
 #include "proxy/net/event.hpp"
+#include "proxy/pool/connect_pace.hpp"
 #include "proxy/pool/latency_probe.hpp"
 #include "proxy/pool/server_budget.hpp"
 #include "proxy/pool/server_connection.hpp"
@@ -37,6 +39,9 @@ struct PoolMetrics {
     metrics::Counter& connects;
     metrics::Counter& connect_failures;
     metrics::Counter& wait_timeouts;
+    metrics::Gauge& outages;
+    metrics::Counter& outage_errors;
+    metrics::Counter& silent_servers;
     LatencyProbes latency;
     explicit PoolMetrics(metrics::Registry& registry);
 };
@@ -73,7 +78,7 @@ class Pool {
     void on_server_closed(ServerConnection& server);
     void on_cancel_done(const ServerPtr& server);
 
-    void set_credential(ServerCredential credential) { credential_ = std::move(credential); }
+    void set_credential(ServerCredential credential);
     [[nodiscard]] bool has_credential() const { return credential_.password || credential_.scram_keys; }
     void set_caps(BudgetCaps caps) { caps_ = caps; }
     [[nodiscard]] const BudgetCaps& caps() const { return caps_; }
@@ -91,18 +96,24 @@ class Pool {
     bool close_one_idle();                        // the least recently used; false: none is idle
     void close_expired(SteadyTime now);           // idle too long, or too old
     void close_all_idle();
+    void look_for_silence(SteadyTime now);        // every second: lent connections whose host is gone
+    [[nodiscard]] const Error* trouble();         // why it has no server connection; null: because all are in use
+    void dispatch();                              // waiters are served, or a connection is opened for them, as far as that may be
     void open_spare(std::size_t wanted);          // so that `wanted` connections are there or on their way
     [[nodiscard]] std::size_t ready_count() const { return all_.size(); }
     [[nodiscard]] std::size_t opening_count() const { return opening_ + spare_wanted_; }
 
   private:
-    void dispatch();
+    friend class PoolSet;
     void serve(PoolWaiter& waiter, ServerPtr server);
     PoolWaiter* next_waiter();
     void finish(PoolWaiter& waiter, PoolWaiter::End end);
     bool open_one();
     void fail_waiters(const Error& error);
+    void tell_of_outage();
+    void on_connect_failed(const Error& error, SteadyTime began);
     static Task<> open_connection(std::shared_ptr<Pool*> alive, Pool* self);
+    static Task<Result<ServerPtr>> open_server(PoolSet& set, ServerOptions options);
 
     PoolSet& set_;
     PoolKey key_;
@@ -118,6 +129,8 @@ class Pool {
     std::size_t spare_wanted_ = 0;
     std::uint32_t served_while_starving_ = 0;
     bool starving_ = false;
+    ConnectPace own_pace_;           // what the server refuses to this user or for this database
+    bool is_blocked_ = false;        // stands in its cluster's row: dispatch() is called when trying again makes sense
     std::shared_ptr<const Settings> fresh_parameters_;
     std::shared_ptr<const Settings> settled_by_;
     std::vector<std::string> doubtful_;  // names in fresh_parameters_
@@ -146,13 +159,30 @@ class PoolSet {
     [[nodiscard]] PoolMetrics& metrics() { return metrics_; }
 
   private:
-    void sweep();  // every second: expired connections, unused pools
+    friend class Pool;
+    // How fast this thread connects to one cluster, and which pools wait for their turn at that.
+    struct ClusterConnects {
+        ClusterConnects(const LimitsConfig& limits, DeadlineWheel& wheel)
+            : pace({limits.server_connects_max, limits.server_retry_ms_max, limits.server_outage_wait_ms_max}), next_try(wheel) {}
+        ConnectPace pace;
+        std::deque<std::shared_ptr<Pool*>> blocked;
+        Deadline next_try;
+    };
+    ClusterConnects& connects_of(const ServerAddress& address);
+    // False: the pool's dispatch() is called when it should ask again.
+    [[nodiscard]] bool may_connect(Pool& pool);
+    void wake_blocked(ClusterConnects& connects);
+    void note_down(ClusterConnects& connects, bool was_down);
+    [[nodiscard]] double jitter() { return std::uniform_real_distribution<double>(0, 1)(random_); }
+    void sweep();  // every second: expired connections, unused pools, silent servers
 
     IoThread& thread_;
     const Config& config_;
     ServerBudget& budget_;
     PoolMetrics& metrics_;
     std::map<PoolKey, std::shared_ptr<Pool>> pools_;
+    std::map<ServerAddress, ClusterConnects> connects_;
+    std::minstd_rand random_{std::random_device{}()};
     Deadline sweep_deadline_;
 };
 

@@ -23,18 +23,10 @@ Error cannot_connect(const ServerAddress& address, const boost::system::error_co
                 "see that the server runs and that the cluster's host and port are right", "08001");
 }
 
-// Queries are small and latency matters; a dead peer must be noticed within minutes even while we only read.
+// Queries are small and latency matters.
 void tune(Socket& socket) {
     const int on = 1;
-    const int idle_seconds = 60;
-    const int interval_seconds = 15;
-    const int probes = 4;
-    const int fd = socket.native_handle();
-    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_seconds, sizeof idle_seconds);
-    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_seconds, sizeof interval_seconds);
-    ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 using Endpoints = std::vector<asio::ip::tcp::endpoint>;

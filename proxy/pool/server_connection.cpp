@@ -1,6 +1,8 @@
 #include "proxy/pool/server_connection.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <new>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
@@ -30,7 +32,9 @@ ServerConnection::ServerConnection(IoThread& thread, ServerOptions options, Sock
       stream_(std::make_unique<Stream>(std::move(socket))),
       deadline_(thread.wheel()),
       statements_(options_.statements_max),
-      opened_at_(std::chrono::steady_clock::now()) {}
+      opened_at_(std::chrono::steady_clock::now()) {
+    ask_idle_peer(stream_->socket().native_handle(), options_.silent_ms_max);
+}
 
 ServerConnection::~ServerConnection() = default;
 
@@ -64,7 +68,7 @@ Task<Result<void>> ServerConnection::negotiate_tls() {
         if (!ready) co_return server_failure(options_, "the server closed the connection before TLS was agreed on");
     }
     if (answer != 'S') {
-        co_return fail(ErrorKind::unavailable, "the server of cluster \"" + address.cluster + "\" doesn't offer TLS", {},
+        co_return fail(ErrorKind::invalid, "the server of cluster \"" + address.cluster + "\" doesn't offer TLS", {},
                        "turn ssl on there, or set tls: disable for this cluster", "08001");
     }
     const bool verify = address.tls == ServerTls::verify_ca || address.tls == ServerTls::verify_full;
@@ -72,7 +76,7 @@ Task<Result<void>> ServerConnection::negotiate_tls() {
     if (!context) co_return context.error();
     Result<void> done = co_await stream_->connect_tls(*context, address.host, address.tls == ServerTls::verify_full);
     if (!done) {
-        co_return fail(ErrorKind::unavailable, "no TLS connection to the server of cluster \"" + address.cluster + "\"",
+        co_return fail(ErrorKind::invalid, "no TLS connection to the server of cluster \"" + address.cluster + "\"",
                        done.error().detail, "see the cluster's tls and tls_ca_file, and the server's certificate", "08001");
     }
     co_return Result<void>{};
@@ -123,34 +127,44 @@ void ServerConnection::run(Pool* pool) {
 }
 
 Task<> ServerConnection::downlink(ServerPtr self) {
-    while (self->state_ != State::closing) {
-        const IoResult result = self->stream_->read_some(self->thread_.read_buffer(), IoThread::read_bytes);
+    try {
+        co_await self->read_to_the_end();
+    } catch (const std::bad_alloc&) {  // ends what needed the memory, and nothing else
+        self->loss_ = Loss::out_of_memory;
+        if (const auto holder = self->holder_) holder->on_out_of_memory();
+    }
+    self->lost();
+}
+
+Task<> ServerConnection::read_to_the_end() {
+    while (state_ != State::closing) {
+        const IoResult result = stream_->read_some(thread_.read_buffer(), IoThread::read_bytes);
         if (result.status == IoStatus::ok) {
-            std::string_view input(self->thread_.read_buffer(), result.bytes);
-            if (!self->on_bytes(input)) break;
-            const std::shared_ptr<LeaseHolder> holder = self->holder_;
+            std::string_view input(thread_.read_buffer(), result.bytes);
+            if (!on_bytes(input)) break;
+            const std::shared_ptr<LeaseHolder> holder = holder_;
             if (holder && holder->is_client_blocked()) {
                 co_await holder->flush_client();
-                if (self->holder_ == holder) holder->on_client_flushed(*self);
+                if (holder_ == holder) holder->on_client_flushed(*this);
             }
-            if (self->holder_ == holder && holder && holder->must_slow_down()) co_await holder->slow_down();
-            if (result.bytes == IoThread::read_bytes || self->stream_->has_buffered_input()) {
+            if (holder_ == holder && holder && holder->must_slow_down()) co_await holder->slow_down();
+            if (result.bytes == IoThread::read_bytes || stream_->has_buffered_input()) {
                 // There is more; the others' turn comes first, or one long result would stop them all.
-                [[maybe_unused]] const auto turn = co_await asio::post(self->thread_.executor(), as_result);
+                [[maybe_unused]] const auto turn = co_await asio::post(thread_.executor(), as_result);
                 continue;
             }
         } else if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
+            if (result.status == IoStatus::failed && errno == ETIMEDOUT) loss_ = Loss::silent;  // what ask_idle_peer() has asked for
             break;
         }
         bool ready = false;
         if (result.status == IoStatus::want_write) {
-            ready = co_await self->stream_->writable();
+            ready = co_await stream_->writable();
         } else {
-            ready = co_await self->stream_->readable();
+            ready = co_await stream_->readable();
         }
         if (!ready) break;
     }
-    self->lost();
 }
 
 bool ServerConnection::on_bytes(std::string_view& input) {
@@ -429,6 +443,13 @@ void ServerConnection::close() {
     }
     state_ = State::closing;
     stream_->close();
+}
+
+void ServerConnection::look_for_silence(SteadyTime now) {
+    if (state_ != State::leased || !stream_->is_open()) return;
+    if (!silence_.is_silent(stream_->socket().native_handle(), now, options_.silent_ms_max)) return;
+    loss_ = Loss::silent;
+    close();  // its downlink tells the holder
 }
 
 std::unique_ptr<Stream> ServerConnection::release_stream() {

@@ -15,6 +15,7 @@
 #include "proxy/net/deadline_wheel.hpp"
 #include "proxy/net/event.hpp"
 #include "proxy/net/io_thread.hpp"
+#include "proxy/net/silence.hpp"
 #include "proxy/net/stream.hpp"
 #include "proxy/net/write_buffer.hpp"
 #include "proxy/pool/context.hpp"
@@ -45,12 +46,15 @@ struct ServerOptions {
     Milliseconds prologue_ms_max{5000};
     std::size_t statements_max = 500;
     Settings startup_parameters;  // besides user, database and client_encoding, which they may replace
+    Milliseconds silent_ms_max{0};
 };
 
 class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   public:
     // idle: in the pool. leased: lent. closing: no more.
     enum class State { idle, leased, closing };
+    // How it ended, as far as its holder should be told something else than that.
+    enum class Loss { closed, silent, out_of_memory };
 
     // Connects and logs in. The error's sqlstate is the server's own where it gave one.
     static Task<Result<ServerPtr>> open(IoThread& thread, ServerOptions options);
@@ -79,12 +83,16 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     void lend(std::shared_ptr<LeaseHolder> holder);
     void take_back();  // the holder is done; the Pool decides what follows
     void close();
+    // To be called every second while it is lent: closes it when the server's host is gone.
+    void look_for_silence(SteadyTime now);
+    [[nodiscard]] Loss loss() const { return loss_; }
     // For a connection that was opened but never run: whoever takes the stream owns what is on it.
     [[nodiscard]] std::unique_ptr<Stream> release_stream();
 
     // For the holder.
     [[nodiscard]] bool send(std::string_view bytes) { return out_.write(*stream_, bytes); }
     [[nodiscard]] bool is_send_blocked() const { return !out_.is_empty(); }
+    [[nodiscard]] std::size_t unsent_bytes() const { return out_.size(); }
     [[nodiscard]] Task<bool> flush() { return out_.flush(*stream_); }
     [[nodiscard]] FrameReader& frames() { return frames_; }
     [[nodiscard]] StatementCache& statements() { return statements_; }
@@ -134,6 +142,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] Task<Result<void>> negotiate_tls();
     [[nodiscard]] Task<Result<QueryAnswer>> run_own_query(std::string request, Milliseconds ms_max, int queries = 1);
     [[nodiscard]] static Task<> downlink(ServerPtr self);
+    [[nodiscard]] Task<> read_to_the_end();
     [[nodiscard]] bool is_default(std::string_view name, std::string_view value) const;
     [[nodiscard]] Context without_defaults(const Context& context) const;
     void learn_defaults(const Context& set, const TextRow& row);
@@ -166,6 +175,8 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     bool establishing_ = false;
     bool untouched_ = true;      // nobody has used it since login: nothing to reset
     bool needs_discard_all_ = false;
+    Loss loss_ = Loss::closed;
+    SilenceWatch silence_;
     SteadyTime opened_at_;
 };
 

@@ -9,8 +9,13 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 
+#include <algorithm>
+#include <new>
+
 #include "base/close_on_exec.hpp"
 #include "base/log.hpp"
+#include "base/memory_reserve.hpp"
+#include "proxy/net/process_limits.hpp"
 
 namespace pgporter {
 namespace {
@@ -114,16 +119,41 @@ Task<> Acceptor::accept_loop(std::shared_ptr<Acceptor> self) {
         }
         if (self->stopped_) break;
         // Out of descriptors or memory: accepting again at once would only burn the processor.
-        log::warning("accept_failed", {{"reason", error.message()}});
+        self->note_failure(error.message());
         self->pause_.expires_after(std::chrono::milliseconds(100));
         [[maybe_unused]] const auto [cancelled] = co_await self->pause_.async_wait(as_result);
     }
 }
 
+void Acceptor::note_failure(const std::string& reason) {
+    shared_.session_metrics.accept_failures.inc();
+    const auto now = std::chrono::steady_clock::now();
+    if (failure_logged_at_ != SteadyTime{} && now - failure_logged_at_ < std::chrono::seconds(10)) return;
+    failure_logged_at_ = now;
+    log::warning("accept_failed", {{"reason", reason}});
+}
+
+// The kernel gives the lowest number that is free: it tells how many are in use. What server connections may still need isn't the clients'.
+Acceptor::Place Acceptor::place_for(int fd) const {
+    const auto all = static_cast<std::int64_t>(std::min<std::uint64_t>(descriptors_max(), INT64_MAX));
+    const std::int64_t for_servers = std::int64_t{shared_.server_connections_max.load()} - shared_.pool_metrics.server_connections.value();
+    const std::int64_t reserved = std::min(std::max<std::int64_t>(0, for_servers) + shared_.config.limits.descriptors_reserved, all / 2);
+    if (fd < all - reserved) return Place::free;
+    return fd < all - reserved + reserved / 4 ? Place::told_no : Place::closed;
+}
+
 void Acceptor::hand_over(int fd) {
     close_on_exec(fd);
+    const bool has_memory = !memory_reserve::is_short();
+    const Place place = has_memory ? place_for(fd) : Place::closed;
+    if (!has_memory) shared_.memory.count_refusal();
+    if (has_memory && place != Place::free) shared_.session_metrics.descriptor_refusals.inc();
+    if (place == Place::closed) {
+        ::close(fd);
+        return;
+    }
     Worker* worker = shared_.workers[next_worker_++ % shared_.workers.size()].get();
-    worker->thread().post([worker, fd, listener = listener_] {
+    worker->thread().post([worker, fd, listener = listener_, is_one_too_many = place == Place::told_no] {
         sockaddr_storage address{};
         socklen_t size = sizeof address;
         ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
@@ -135,7 +165,11 @@ void Acceptor::hand_over(int fd) {
             ::close(fd);
             return;
         }
-        Session::start(*worker, std::move(socket), listener);
+        try {
+            Session::start(*worker, std::move(socket), listener, is_one_too_many);
+        } catch (const std::bad_alloc&) {  // the client sees its connection closed
+            log::warning("session_failed", {{"reason", "out of memory"}});
+        }
     });
 }
 

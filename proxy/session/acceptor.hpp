@@ -29,7 +29,10 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     Result<void> listen_tcp();
     Result<void> listen_local();
     static Task<> accept_loop(std::shared_ptr<Acceptor> self);
+    enum class Place { free, told_no, closed };  // told_no: it is let in to hear that there is none
+    [[nodiscard]] Place place_for(int fd) const;
     void hand_over(int fd);
+    void note_failure(const std::string& reason);
 
     DataPathShared& shared_;
     std::shared_ptr<const Listener> listener_;
@@ -37,6 +40,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     std::unique_ptr<LocalSocketFile> local_;  // null: TCP
     Timer pause_;  // after an accept that failed for lack of descriptors
     std::size_t next_worker_ = 0;
+    SteadyTime failure_logged_at_{};
     std::uint16_t port_ = 0;
     bool stopped_ = false;
 };

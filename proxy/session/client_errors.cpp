@@ -122,6 +122,22 @@ Error server_lost() {
     return fail(ErrorKind::unavailable, "the server closed the connection unexpectedly",
                 "the transaction's outcome is unknown if it was being committed", "connect again", "08006");
 }
+Error server_silent(long ms) {
+    return fail(ErrorKind::unavailable, "the server's host has not answered for " + std::to_string(ms) + " ms, its connection was given up",
+                "the transaction's outcome is unknown if it was being committed", "connect again; see limits.server_silent_ms_max", "08006");
+}
+Error message_timeout(long ms) {
+    return fail(ErrorKind::timeout, "terminating connection: the rest of a message did not come within " + std::to_string(ms) + " ms", {},
+                "see limits.client_read_ms_max", "08006");
+}
+Error out_of_memory() {
+    return fail(ErrorKind::limit, "pgporter is out of memory for messages and prepared statements", {},
+                "try again; close statements that are no longer needed, or see limits.buffered_mib_max", "53200");
+}
+Error out_of_descriptors() {
+    return fail(ErrorKind::limit, "sorry, too many clients already", "pgporter has no file descriptor left for another client",
+                "see limits.sessions_max and the operating system's limit on open files", "53300");
+}
 Error statement_too_long(std::size_t bytes_max) {
     return fail(ErrorKind::limit, "a named prepared statement may have at most " + std::to_string(bytes_max) + " bytes", {},
                 "use the unnamed statement, or see limits.statement_bytes_max", "54000");

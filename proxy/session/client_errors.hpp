@@ -35,6 +35,10 @@ namespace pgporter::client_error {
 [[nodiscard]] Error cancelled();
 [[nodiscard]] Error shutting_down();
 [[nodiscard]] Error server_lost();
+[[nodiscard]] Error server_silent(long ms);
+[[nodiscard]] Error message_timeout(long ms);
+[[nodiscard]] Error out_of_memory();
+[[nodiscard]] Error out_of_descriptors();
 [[nodiscard]] Error statement_too_long(std::size_t bytes_max);
 [[nodiscard]] Error too_many_statements(std::size_t statements_max);
 [[nodiscard]] Error idle_in_transaction(long ms);

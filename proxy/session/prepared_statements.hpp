@@ -11,6 +11,7 @@
 
 #include "catalog/snapshot.hpp"
 #include "proxy/pool/statement_cache.hpp"
+#include "proxy/session/memory_budget.hpp"
 #include "proxy/session/session_dialect.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "router/session_statement.hpp"
@@ -27,6 +28,7 @@ struct Statement {
     std::string owner;        // see StatementRegistry
     std::string spelling;     // the dialect's key, if the text depends on the dialect
     bool has_own_shape = true;  // its description is a matter of tables, so that it may differ from one place or time to another
+    MemoryShare share;          // the text, here and as the registry's key
     mutable DescriptionPtr last_description;  // as some server connection had it last: equal ones are one value in memory
 };
 using StatementPtr = std::shared_ptr<const Statement>;
@@ -73,7 +75,7 @@ inline constexpr std::uint32_t first_unnamed_tag = 0x8000'0000U;
 class StatementRegistry {
   public:
     // `owner` keeps tenants apart: equal texts of two of them are two statements. Its first line is the tenant.
-    StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}) {
+    StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}, MemoryAccount account = {}) {
         const std::string_view sql = definition.substr(0, definition.find('\0'));
         const std::string spelling = spoken.key.empty() || !depends_on_dialect(sql) ? std::string() : spoken.key;
         std::string key(owner);
@@ -85,6 +87,7 @@ class StatementRegistry {
         auto& slot = statements_[key];
         if (auto known = slot.lock()) return known;
         auto made = std::make_shared<Statement>();
+        made->share = MemoryShare(account, bytes_of(definition));
         made->number = ++last_number_;
         made->server_name = std::string(server_statement_prefix) + std::to_string(made->number);
         made->definition = definition;
@@ -101,6 +104,8 @@ class StatementRegistry {
     // prepares from now on sees the new one, so its statement is a new one.
     void renew(const std::string& tenant) { ++renewals_[tenant]; }
     [[nodiscard]] std::size_t size() const { return statements_.size(); }
+    // What a statement takes, about.
+    [[nodiscard]] static std::size_t bytes_of(std::string_view definition) { return 2 * definition.size() + 512; }
     [[nodiscard]] ParseSerial next_parse() { return ++last_parse_; }
 
   private:
@@ -126,6 +131,7 @@ class StatementRegistry {
 struct NamedStatement {
     StatementPtr statement;
     Told told;
+    MemoryShare share = {};
 };
 using StatementNames = ByName<NamedStatement>;
 

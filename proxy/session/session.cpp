@@ -1,18 +1,23 @@
 #include "proxy/session/session.hpp"
 
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
+#include <new>
+
 #include "base/log.hpp"
+#include "proxy/net/silence.hpp"
 #include "proxy/wire/messages.hpp"
 
 namespace pgporter {
 
-void Session::start(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener) {
+void Session::start(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener, bool is_one_too_many) {
     auto session = std::make_shared<Session>(worker, std::move(socket), std::move(listener));
+    session->is_one_too_many_ = is_one_too_many;
     worker.add(session);
     asio::co_spawn(worker.thread().executor(), run(session), [session](std::exception_ptr failure) {
         if (!failure) return;
@@ -23,6 +28,7 @@ void Session::start(Worker& worker, Socket socket, std::shared_ptr<const Listene
             log::error("session_failed", {{"session", std::to_string(session->id().value)}, {"reason", e.what()}});
         }
         session->end(EndReason::client_lost, nullptr);
+        session->client_.close();  // also where end() itself has failed
         session->worker_.remove(session->id_);
     });
 }
@@ -35,12 +41,18 @@ Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> 
       login_deadline_(worker.thread().wheel()),
       deadline_(worker.thread().wheel()),
       idle_deadline_(worker.thread().wheel()),
+      read_deadline_(worker.thread().wheel()),
       statement_deadline_(worker.thread().wheel()),
       transaction_deadline_(worker.thread().wheel()),
       wake_(worker.thread().executor()) {
     const int on = 1;
-    ::setsockopt(client_.socket().native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::setsockopt(client_.socket().native_handle(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    const int fd = client_.socket().native_handle();
+    const LimitsConfig& limits = worker.config().limits;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ask_idle_peer(fd, limits.client_silent_ms_max);
+    // Its window may stay closed for client_write_ms_max.
+    if (limits.client_silent_ms_max.count() != 0) bound_unacknowledged(fd, std::max(limits.client_silent_ms_max, limits.client_write_ms_max));
     ++worker.shared().logins;
     worker.shared().session_metrics.logins.add(1);
     counted_login_ = true;
@@ -49,6 +61,36 @@ Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> 
 Session::~Session() = default;
 
 Task<> Session::run(std::shared_ptr<Session> self) {
+    co_await within_memory(self, live(self));
+    self->end(EndReason::client_lost, nullptr);  // unless a better reason was given before
+    self->worker_.remove(self->id_);
+}
+
+Task<> Session::within_memory(std::shared_ptr<Session> self, Task<> work) {
+    try {
+        co_await std::move(work);
+    } catch (const std::bad_alloc&) {
+        self->on_out_of_memory();
+    }
+}
+
+// Whatever was under way is given up half done: with it ends the session, and nobody else's.
+void Session::on_out_of_memory() {
+    worker_.to_client().done();  // the thread's own: the next one must find them empty
+    worker_.to_server().done();
+    has_said_ = false;
+    inspecting_ = server_ != nullptr;  // and its server connection isn't fit for anybody else
+    worker_.shared().memory.count_refusal();
+    const Error error = client_error::out_of_memory();
+    end(EndReason::limit, &error);
+}
+
+MemoryAccount Session::memory_account() {
+    DataPathShared& shared = worker_.shared();
+    return {&shared.memory, desk_ != nullptr ? &desk_->usage().buffered_bytes : &shared.home_bytes};
+}
+
+Task<> Session::live(std::shared_ptr<Session> self) {
     self->login_deadline_.arm(self->worker_.config().limits.login_ms_max, [raw = self.get()] {
         const Error error = client_error::login_timeout();
         raw->end(EndReason::login_timeout, &error);
@@ -62,8 +104,6 @@ Task<> Session::run(std::shared_ptr<Session> self) {
             co_await self->uplink();
         }
     }
-    self->end(EndReason::client_lost, nullptr);  // unless a better reason was given before
-    self->worker_.remove(self->id_);
 }
 
 void Session::end(EndReason reason, const Error* error) {
@@ -77,6 +117,7 @@ void Session::end(EndReason reason, const Error* error) {
     login_deadline_.disarm();
     deadline_.disarm();
     idle_deadline_.disarm();
+    read_deadline_.disarm();
     end_times();
     if (server_) abandon_lease();
     set_pins({});

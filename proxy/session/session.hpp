@@ -61,7 +61,8 @@ struct Listener {  // what a session needs of where it came in
 
 class Session final : public LeaseHolder, public std::enable_shared_from_this<Session> {
   public:
-    static void start(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener);
+    // `is_one_too_many`: it is only told that there is no place for it.
+    static void start(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener, bool is_one_too_many = false);
     Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener);
     ~Session() override;
 
@@ -79,6 +80,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] Task<> slow_down() override;
     void on_client_flushed(ServerConnection& server) override;
     void on_notification(std::string_view body) override;
+    void on_out_of_memory() override;
     void on_server_lost(ServerConnection& server) override;
 
     [[nodiscard]] SessionId id() const { return id_; }
@@ -87,6 +89,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] const std::shared_ptr<const ScramKeys>& learned_keys() const { return learned_keys_; }
 
   private:
+    // A message, or what a socket couldn't take, up to this: what every connection may have, and nobody counts.
+    static constexpr std::size_t uncounted_bytes_max = 65'536;
     enum class Step { done, need_server, server_blocked, client_blocked, wait_for_replies, ended };
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
     // The unnamed statement, put aside.
@@ -150,6 +154,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     };
 
     static Task<> run(std::shared_ptr<Session> self);
+    static Task<> live(std::shared_ptr<Session> self);
+    static Task<> within_memory(std::shared_ptr<Session> self, Task<> work);  // the session ends if that runs out of it
+    [[nodiscard]] MemoryAccount memory_account();
 
     // session_entry.cpp
     Task<bool> enter();
@@ -232,6 +239,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void on_statement_answered();
     void end_times();
     void on_statement_timeout();
+    [[nodiscard]] bool only_client_can_go_on() const;
+    void bound_idle_transaction();
 
     // session_uplink.cpp
     Task<> uplink();
@@ -244,6 +253,10 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step continue_partial(std::string_view& input);
     Step start_bind();
     void finish_partial();
+    [[nodiscard]] bool gather(std::string_view piece);
+    void refuse_gathered(std::string_view& input);
+    [[nodiscard]] bool has_room_for_operations();
+    [[nodiscard]] bool bound_next_read();
     void to_server(std::string_view bytes);
     bool flush_to_server();
     // To the client; only without a lease. Leaves with the rest of what this event says, before anything else can be said to anybody.
@@ -403,6 +416,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Deadline login_deadline_;
     Deadline deadline_;       // the client doesn't read; the wait for a connection
     Deadline idle_deadline_;  // idle in transaction
+    Deadline read_deadline_;  // a message is half read
     Deadline statement_deadline_;
     Deadline transaction_deadline_;
     bool statement_timed_out_ = false;  // it was cancelled for that
@@ -411,6 +425,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool counted_session_ = false;
     bool counted_address_ = false;
     bool draining_ = false;
+    bool is_one_too_many_ = false;
     std::optional<Error> safe_end_error_;  // why it is draining
     bool cancel_is_handled_ = false;
     ClientAddress client_address_;
@@ -539,6 +554,12 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     // The message that is being read from the client.
     Partial partial_ = Partial::none;
     std::string gathered_;
+    MemoryShare gathered_share_;
+    MemoryShare operations_share_;
+    std::size_t operations_counted_ = 0;
+    MemoryShare own_share_;      // own_, and what is made of it
+    MemoryShare unsent_share_;   // what the server connection couldn't take yet
+    MemoryShare unnamed_share_;  // unnamed_definition_
     std::string reply_;            // a reply that came in pieces
     bool reply_streams_ = false;   // its pieces are passed on as they come
     bool reply_forwarded_ = false;

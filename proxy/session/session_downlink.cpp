@@ -54,6 +54,7 @@ bool Session::on_server_bytes(ServerConnection& server, std::string_view& input)
         }
     }
     flush_to_client();
+    if (sound && server_ && only_client_can_go_on()) bound_idle_transaction();
     if (uplink_waits_ && replies_.size() < worker_.config().limits.pending_replies_max / 2 + 1) wake_.notify();
     return sound;
 }
@@ -342,16 +343,11 @@ void Session::on_ready() {
         flush_to_client();
         if (!server_ || end_reason_ != EndReason::none) return;
         inspecting_ = true;
-        asio::co_spawn(worker_.thread().executor(), inspect(shared_from_this()), asio::detached);
+        asio::co_spawn(worker_.thread().executor(), within_memory(shared_from_this(), inspect(shared_from_this())), asio::detached);
         return;
     }
     if (replies_.status() != 'I') {
-        const Milliseconds own_max(tenant_ ? tenant_->limits.idle_in_transaction_ms_max : 0);
-        const Milliseconds idle_max = own_max.count() != 0 ? own_max : worker_.config().limits.idle_in_transaction_ms_max;
-        idle_deadline_.arm(idle_max, [this, idle_max] {
-            const Error error = client_error::idle_in_transaction(idle_max.count());
-            end(EndReason::idle_in_transaction, &error);
-        });
+        bound_idle_transaction();
         return;
     }
     if (!replies_.is_idle() || partial_ == Partial::stream) return;
@@ -362,7 +358,7 @@ void Session::on_ready() {
     settle_named();
     if (state_is_suspect_ || context_was_reset_) {
         inspecting_ = true;
-        asio::co_spawn(worker_.thread().executor(), inspect(shared_from_this()), asio::detached);
+        asio::co_spawn(worker_.thread().executor(), within_memory(shared_from_this(), inspect(shared_from_this())), asio::detached);
         return;
     }
     finish_transaction();

@@ -107,6 +107,9 @@ Context Session::adopt_inspection(const QueryAnswer& answer) {
         }
     }
     own_ = std::move(own);
+    std::size_t own_bytes = 0;
+    for (const auto& [name, value] : own_.settings) own_bytes += name.size() + value.size();
+    own_share_.resize(memory_account(), own_bytes > uncounted_bytes_max ? 3 * own_bytes : 0);
     if (replies_.status() == 'I') {
         named_.reset(std::move(named));
         route_is_stale_ = true;
@@ -191,6 +194,7 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
     }
     if (self->end_reason_ == EndReason::none) {
         if (!left) left = self->lost_tenant();
+        if (!left && self->own_share_.bytes() != 0 && !self->memory_account().has_room(0)) left = client_error::out_of_memory();
         if (left) self->end(EndReason::protocol_violation, &*left);
     }
     if (self->end_reason_ == EndReason::none && self->server_ == server && sound) {

@@ -209,6 +209,8 @@ void Session::end_lease() {
     idle_deadline_.disarm();
     end_times();
     operations_.clear();
+    operations_share_.release();
+    operations_counted_ = 0;
     unsettled_names_.clear();
     unsettled_statements_.clear();
     portals_.clear();
@@ -382,7 +384,10 @@ Task<Result<ServerPtr>> Session::wait_in_pool() {
         waiter.server.reset();
     }
     if (!waited) {
-        if (waiter.end == PoolWaiter::End::timed_out) metrics.wait_timeouts.inc();
+        if (waiter.end == PoolWaiter::End::timed_out) {
+            metrics.wait_timeouts.inc();
+            if (const Error* why = pool->trouble()) co_return *why;
+        }
         co_return waited.error();
     }
     co_return waiter.server;  // null: look again where to go
@@ -548,7 +553,8 @@ void Session::on_server_lost(ServerConnection& server) {
         end(EndReason::server_lost, nullptr);
         return;
     }
-    const Error error = client_error::server_lost();
+    const bool was_silent = server.loss() == ServerConnection::Loss::silent;
+    const Error error = was_silent ? client_error::server_silent(server.options().silent_ms_max.count()) : client_error::server_lost();
     end(EndReason::server_lost, &error);
 }
 

@@ -159,6 +159,22 @@ void Session::end_times() {
     statement_timed_out_ = false;
 }
 
+// It holds a server connection that waits for it: in COPY, or in a batch without its Sync.
+bool Session::only_client_can_go_on() const {
+    if (inspecting_ || obtaining_ || partial_ != Partial::none) return false;
+    return replies_.is_copying_in() || (replies_.has_open_batch() && replies_.is_empty());
+}
+
+void Session::bound_idle_transaction() {
+    if (idle_deadline_.is_armed()) return;
+    const Milliseconds own_max(tenant_ ? tenant_->limits.idle_in_transaction_ms_max : 0);
+    const Milliseconds idle_max = own_max.count() != 0 ? own_max : worker_.config().limits.idle_in_transaction_ms_max;
+    idle_deadline_.arm(idle_max, [this, idle_max] {
+        const Error error = client_error::idle_in_transaction(idle_max.count());
+        end(EndReason::idle_in_transaction, &error);
+    });
+}
+
 void Session::on_statement_timeout() {
     if (!server_ || replies_.is_empty() || inspecting_) return;
     if (statement_timed_out_) {  // the cancel didn't help

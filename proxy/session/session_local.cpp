@@ -90,7 +90,7 @@ bool Session::parse_locally(std::string_view name, std::string_view definition) 
     } else {
         const std::string_view key = statement_key(name);
         if (names_.contains(key) || names_.size() >= worker_.config().limits.prepared_statements_max) return false;
-        names_.emplace(std::string(key), NamedStatement{worker_.statements().find_or_create(statement_owner(), definition, spoken()), {}});
+        names_.emplace(std::string(key), NamedStatement{worker_.statements().find_or_create(statement_owner(), definition, spoken(), memory_account()), {}});
     }
     say(message::parse_complete());
     return true;

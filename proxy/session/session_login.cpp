@@ -37,6 +37,10 @@ Task<bool> Session::refuse_login(EndReason reason, Error error) {
     const std::string text = client_error::to_message(error, "FATAL");
     client_out_.write(client_, text);
     [[maybe_unused]] const bool flushed = co_await client_out_.flush(client_);
+    if (client_.is_open()) {  // unread bytes would make the kernel answer with a reset, which takes the error from the client again
+        char ignored[4096];
+        [[maybe_unused]] const IoResult result = client_.read_some(ignored, sizeof ignored);
+    }
     log::info("login_refused", {{"session", std::to_string(id_.value)},
                                 {"user", identity_.user},
                                 {"tenant", identity_.tenant},
@@ -315,6 +319,10 @@ Task<bool> Session::log_in() {
     StartupMessage message;
     const bool started = co_await read_startup(message);
     if (!started) co_return false;
+    if (is_one_too_many_) {
+        const bool refused = co_await refuse_login(EndReason::limit, client_error::out_of_descriptors());
+        co_return refused;
+    }
     if (listener_->config.tls == ClientTls::require && !client_.is_tls()) {
         const bool refused = co_await refuse_login(EndReason::login_failed, client_error::tls_required());
         co_return refused;
@@ -366,8 +374,8 @@ Task<bool> Session::log_in() {
         const bool refused = co_await refuse_login(EndReason::server_unavailable, welcomed.error());
         co_return refused;
     }
-    const bool flushed = co_await client_out_.flush(client_);
-    co_return flushed;
+    co_await flush_client();
+    co_return end_reason_ == EndReason::none;
 }
 
 }  // namespace pgporter

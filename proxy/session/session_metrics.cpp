@@ -46,6 +46,9 @@ SessionMetrics::SessionMetrics(metrics::Registry& registry)
       logins_refused_by_address(registry.counter("pgporter_logins_refused_by_address_total",
                                                  "Connections refused by limits.logins_per_address_max.")),
       proxy_headers_refused(registry.counter("pgporter_proxy_headers_refused_total", "Connections without an acceptable PROXY protocol header.")),
+      accept_failures(registry.counter("pgporter_accept_failures_total", "Connections that could not be accepted, mostly for lack of descriptors.")),
+      descriptor_refusals(registry.counter("pgporter_descriptor_refusals_total",
+                                           "Connections refused because the descriptors left are limits.descriptors_reserved or fewer.")),
       registry_(registry) {}
 
 metrics::Counter& SessionMetrics::ended(EndReason reason) {

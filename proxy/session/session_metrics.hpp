@@ -40,6 +40,8 @@ struct SessionMetrics {
     metrics::Counter& logins_throttled;
     metrics::Counter& logins_refused_by_address;
     metrics::Counter& proxy_headers_refused;
+    metrics::Counter& accept_failures;
+    metrics::Counter& descriptor_refusals;
 
   private:
     metrics::Registry& registry_;

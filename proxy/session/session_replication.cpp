@@ -51,6 +51,7 @@ Task<Result<void>> Session::begin_replication() {
         co_await wait_for_replication_place(key, {cluster->server_connections_max, database == nullptr ? 0 : database->server_connections_max});
     if (!placed) co_return placed.error();
     ServerOptions options{where.address, where.database, identity_.user, {}, worker_.config().limits.server_connect_ms_max};
+    options.silent_ms_max = worker_.config().limits.server_silent_ms_max;
     const Secret* configured = find_server_login(worker_.config(), where.address.cluster, identity_.user);
     options.credential = {configured == nullptr ? std::nullopt : std::optional<Secret>(*configured), learned_keys_};
     options.startup_parameters = identity_.settings;

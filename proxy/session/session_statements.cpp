@@ -72,6 +72,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
         unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql, dialect()) : nullptr;
         if (!unnamed_session_) note_traits(traits);  // else when it is executed
         unnamed_definition_.assign(definition);
+        unnamed_share_.resize(memory_account(), definition.size() > uncounted_bytes_max ? definition.size() : 0);
         unnamed_spelling_ = spoken().key;
         unnamed_serial_ = ++last_serial_;
         unnamed_told_.clear();
@@ -129,11 +130,19 @@ Session::Step Session::parse_named(std::string_view name, std::string_view defin
         worker_.to_server().put_copy(text);
         return Step::done;
     }
-    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken());
+    const MemoryAccount account = memory_account();
+    const std::size_t name_bytes = name.size() + 256;
+    // As if nobody else had prepared the same: who has no room for that is close to the bound anyway.
+    if (!account.has_room(name_bytes + StatementRegistry::bytes_of(definition))) {
+        worker_.shared().memory.count_refusal();
+        raise_in_batch(client_error::out_of_memory());
+        return Step::done;
+    }
+    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken(), account);
     const auto unsettled = unsettled_statements_.find(statement->number);  // under another name
     if (unsettled != unsettled_statements_.end() && unsettled->second != batch_) return Step::wait_for_replies;
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
-    names_.emplace(std::string(name), NamedStatement{statement, {}});
+    names_.emplace(std::string(name), NamedStatement{statement, {}, MemoryShare(account, name_bytes)});
     unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
     if (!server_->statements().touch(statement->number)) {
@@ -157,7 +166,7 @@ Session::Step Session::parse_named(std::string_view name, std::string_view defin
 
 // Sends the Parse under the server's name, after closing the statements that have to make room.
 void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told) {
-    constexpr std::size_t kept_bytes_max = 65'536;
+    constexpr std::size_t kept_bytes_max = 16'384;
     const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
     StatementCache& cache = server_->statements();
     cache.add(statement->number, worker_.statements().next_parse(), kept);
@@ -245,7 +254,7 @@ std::string Session::statement_for_server(std::string_view name) {
     }
     if (known->second.statement->owner != statement_owner()) {
         // Prepared for another tenant: its plan and its types are not this one's. What the client was told of it stays what it must be.
-        known->second.statement = worker_.statements().find_or_create(statement_owner(), known->second.statement->definition, spoken());
+        known->second.statement = worker_.statements().find_or_create(statement_owner(), known->second.statement->definition, spoken(), memory_account());
     }
     const StatementPtr statement = known->second.statement;
     ensure_on_server(statement, known->second.told);

@@ -2,6 +2,10 @@
 //
 // A message that lies whole in the read buffer is handled there; one that doesn't is gathered when it must be understood, and
 // passed on as it comes otherwise. The uplink reads again only after everything it read is written: backpressure without a queue.
+#include <algorithm>
+#include <cerrno>
+#include <new>
+
 #include "base/assert.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/wire/messages.hpp"
@@ -14,6 +18,8 @@ constexpr std::uint32_t gathered_query_bytes_max = 262'144;
 // Portal and statement name of a Bind.
 constexpr std::size_t bind_names_bytes_max = 16'384;
 constexpr std::uint32_t small_message_bytes_max = 65'536;
+// What is to be undone should a request fail is counted by so many.
+constexpr std::size_t operations_step = 1'024;
 
 std::uint32_t be32(const char* bytes) {
     const auto* p = reinterpret_cast<const unsigned char*>(bytes);
@@ -32,8 +38,10 @@ bool is_acceptable_length(char type, std::uint32_t length) {
 
 Task<> Session::uplink() {
     std::string held = std::move(login_input_);
+    MemoryShare held_share;
     std::string_view input = held;
     bool more = !input.empty();
+    bool is_silent = false;
     while (end_reason_ == EndReason::none) {
         if (more) {
             more = false;
@@ -43,16 +51,22 @@ Task<> Session::uplink() {
                 // The thread's read buffer is everybody's: what waits is kept here.
                 std::string rest(input);
                 held = std::move(rest);
+                held_share.resize(memory_account(), held.size() > 4'096 ? held.size() : 0);
                 input = held;
                 const bool go_on = co_await take_step(step, input);
                 if (!go_on) co_return;
                 step = process(input);
             }
-            if (!held.empty()) std::string().swap(held);
+            if (!held.empty()) {
+                std::string().swap(held);
+                held_share.release();
+            }
         }
         if (server_ && must_slow_down()) co_await slow_down();
         if (!client_.has_buffered_input()) {
+            const bool is_bounded = bound_next_read();
             const bool ready = co_await client_.readable();
+            if (is_bounded) read_deadline_.disarm();
             if (!ready) break;
         }
         const IoResult result = client_.read_some(worker_.thread().read_buffer(), IoThread::read_bytes);
@@ -65,11 +79,27 @@ Task<> Session::uplink() {
             const bool ready = co_await client_.writable();
             if (!ready) break;
         } else if (result.status != IoStatus::want_read) {
+            is_silent = result.status == IoStatus::failed && errno == ETIMEDOUT;  // what ask_idle_peer() has asked for
             break;
         }
     }
+    if (is_silent) end(EndReason::client_silent, nullptr);
     // The client closed its side. Between transactions that is as good as Terminate.
     end(server_ && !is_pinned() ? EndReason::client_lost : EndReason::client_terminated, nullptr);
+}
+
+// True: the rest of a message must come within client_read_ms_max.
+bool Session::bound_next_read() {
+    if (partial_ == Partial::none && client_frames_.at_boundary()) {
+        if (server_ && only_client_can_go_on()) bound_idle_transaction();
+        return false;
+    }
+    const Milliseconds ms_max = worker_.config().limits.client_read_ms_max;
+    read_deadline_.arm(ms_max, [this, ms_max] {
+        const Error error = client_error::message_timeout(ms_max.count());
+        end(EndReason::client_too_slow, &error);
+    });
+    return true;
 }
 
 // Does what process() can't do without waiting. False: the session is over.
@@ -87,6 +117,7 @@ Task<bool> Session::take_step(Step step, std::string_view& input) {
             const ServerPtr server = server_;
             if (!server) break;
             const bool flushed = co_await server->flush();
+            unsent_share_.release();
             if (!flushed) server->close();
             break;
         }
@@ -107,6 +138,7 @@ Task<bool> Session::take_step(Step step, std::string_view& input) {
 Session::Step Session::process(std::string_view& input) {
     // The thread's buffer must never carry one session's bytes into another's stream.
     PP_ASSERT(worker_.to_server().bytes().empty());
+    if (idle_deadline_.is_armed() && !input.empty()) idle_deadline_.disarm();
     const Step step = process_all(input);
     flush_said();
     const bool sent = flush_to_server();
@@ -117,6 +149,12 @@ Session::Step Session::process(std::string_view& input) {
 Session::Step Session::process_all(std::string_view& input) {
     while (true) {
         if (end_reason_ != EndReason::none) return Step::ended;
+        if (operations_.size() >= operations_counted_ + operations_step && !has_room_for_operations()) {
+            worker_.shared().memory.count_refusal();
+            const Error error = client_error::out_of_memory();
+            end(EndReason::limit, &error);
+            return Step::ended;
+        }
         if (terminating_) return terminate();
         const bool has_more = !input.empty() || has_ready_partial();
         if (has_more && server_ && must_wait()) return Step::wait_for_replies;
@@ -145,6 +183,14 @@ Session::Step Session::process_all(std::string_view& input) {
         if (step != Step::done) return step;
     }
     return Step::done;
+}
+
+// Of a pipeline whose answers are long in coming; few sessions ever have so many.
+bool Session::has_room_for_operations() {
+    const MemoryAccount account = memory_account();
+    operations_counted_ = operations_.size();
+    operations_share_.resize(account, operations_counted_ * (sizeof(Operation) + 64));
+    return account.has_room(0);
 }
 
 // A message was read that could not be handled at once: it goes on without further input.
@@ -201,8 +247,8 @@ Session::Step Session::continue_partial(std::string_view& input) {
         if (client_frames_.next(input, piece) == FrameReader::Event::need_more) return Step::done;
         if (partial_ == Partial::stream) {
             to_server(piece);
-        } else if (partial_ != Partial::drop) {
-            gathered_.append(piece);
+        } else if (partial_ != Partial::drop && !gather(piece)) {
+            refuse_gathered(input);
         }
         if (partial_ == Partial::bind_names) {
             const auto portal_end = gathered_.find('\0');
@@ -239,6 +285,45 @@ Session::Step Session::continue_partial(std::string_view& input) {
     return Step::done;
 }
 
+// False: there is no memory for it.
+bool Session::gather(std::string_view piece) {
+    const std::size_t size = gathered_.size() + piece.size();
+    if (size > gathered_.capacity()) {
+        const std::size_t wanted = std::min(std::max(size, 2 * gathered_.capacity()), std::max<std::size_t>(size, client_frames_.body_length()));
+        gathered_share_.release();
+        if (wanted > uncounted_bytes_max) {
+            const MemoryAccount account = memory_account();
+            if (!account.has_room(wanted)) return false;
+            gathered_share_.resize(account, wanted);
+        }
+        try {
+            gathered_.reserve(wanted);
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+    }
+    gathered_.append(piece);
+    return true;
+}
+
+// There is no memory for the message: it is answered as one that has failed, and what is still to come of it is dropped.
+void Session::refuse_gathered(std::string_view& input) {
+    std::string().swap(gathered_);
+    gathered_share_.release();
+    worker_.shared().memory.count_refusal();
+    const Error error = client_error::out_of_memory();
+    const bool is_query = client_frames_.type() == 'Q';
+    partial_ = Partial::gather;
+    if (!server_) {
+        fail_request(error, input);
+    } else if (is_query && !replies_.is_skipping()) {
+        raise_query(error);
+    } else if (!replies_.is_skipping()) {
+        raise_in_batch(error);
+    }
+    partial_ = Partial::drop;
+}
+
 // Both names of a Bind are known: its start is rewritten, what follows is passed on as it comes.
 Session::Step Session::start_bind() {
     if (server_ && replies_.is_skipping()) {  // the server would skip it too
@@ -273,6 +358,7 @@ Session::Step Session::start_bind() {
 void Session::finish_partial() {
     const bool was_streamed = std::exchange(partial_, Partial::none) == Partial::stream;
     std::string().swap(gathered_);
+    gathered_share_.release();
     // The transaction may have ended while its last message was still on its way (a COPY that failed early).
     if (was_streamed && server_ && replies_.is_idle() && !inspecting_ && !lease_ends_after_flush_ && flush_to_server()) on_ready();
 }
@@ -291,7 +377,9 @@ bool Session::flush_to_server() {
         if (!server_->send(bytes)) server_->close();  // its downlink reports the loss
     }
     out.done();
-    return !server_ || !server_->is_send_blocked();
+    if (!server_ || !server_->is_send_blocked()) return true;
+    unsent_share_.resize(memory_account(), server_->unsent_bytes() > uncounted_bytes_max ? server_->unsent_bytes() : 0);
+    return false;
 }
 
 void Session::say(std::string_view bytes) {

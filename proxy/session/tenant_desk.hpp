@@ -23,6 +23,7 @@ namespace pgporter {
 struct TenantUsage {
     std::atomic<std::uint32_t> leases{0};
     std::atomic<std::uint32_t> sessions{0};
+    std::atomic<std::int64_t> buffered_bytes{0};  // see MemoryBudget
     std::atomic<std::uint32_t> cap_waiters{0};  // transactions that wait for the tenant's own cap, on any thread
     RateLimit transactions;
     RateLimit bytes;

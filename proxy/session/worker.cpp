@@ -7,6 +7,7 @@
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "catalog/server_access.hpp"
+#include "proxy/net/process_limits.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/wire/auth_crypto.hpp"
 
@@ -35,6 +36,8 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
     : config(configuration),
       registry(metric_registry),
       ledger(metric_registry, configuration.metrics_tenants_max),
+      memory(configuration.limits.buffered_mib_max == 0 ? memory_bytes_max() / 2 : std::uint64_t{configuration.limits.buffered_mib_max} << 20,
+             metric_registry),
       pool_metrics(metric_registry),
       session_metrics(metric_registry),
       tls_metrics(metric_registry),

@@ -20,6 +20,7 @@
 #include "proxy/session/coalescer.hpp"
 #include "proxy/session/known_sets.hpp"
 #include "proxy/session/login_throttle.hpp"
+#include "proxy/session/memory_budget.hpp"
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/session_metrics.hpp"
 #include "proxy/session/tenant_desk.hpp"
@@ -42,6 +43,8 @@ struct DataPathShared {
     TenantLedger ledger;
     ServerBudget budget;
     PlaceBook places;
+    MemoryBudget memory;
+    MemoryBudget::TenantBytes home_bytes{0};  // of sessions without a tenant
     PoolMetrics pool_metrics;
     SessionMetrics session_metrics;
     TlsMetrics tls_metrics;
@@ -55,6 +58,7 @@ struct DataPathShared {
     std::atomic<std::uint32_t> cancels_in_flight{0};
     std::atomic<std::uint32_t> cancel_forwards_in_flight{0};
     std::atomic<bool> draining{false};
+    std::atomic<std::uint32_t> server_connections_max{0};  // of all clusters in the catalog
     std::vector<std::unique_ptr<Worker>> workers;
     // Set before the workers start; any thread may call them, they don't block. What the instances of one catalog know of each other.
     std::function<void(const std::string& tenant)> on_fence_met;
