@@ -133,6 +133,7 @@ struct MoverConfig {          // mover
     std::string pg_restore = "pg_restore";
     std::uint32_t copy_jobs = 2;                    // parallel COPY streams of one move
     std::uint32_t copy_piece_mib = 1'024;           // larger tables are copied in pieces where their key allows it, each with a snapshot of its own
+    std::uint32_t index_memory_mib = 128;           // of the target's maintenance_work_mem, for each index that is built
     std::uint32_t moves_max = 4;                    // moves at once, over all instances of the catalog; more wait in line
     std::uint32_t moves_per_source_max = 4;         // of these, from one source cluster
     std::uint32_t queue_max = 1'000;                // moves that wait in line

@@ -258,6 +258,7 @@ void read_mover(YamlMapping& top, Config& config) {
     mapping->text("pg_dump", mover.pg_dump);
     mapping->text("pg_restore", mover.pg_restore);
     mapping->number("copy_jobs", mover.copy_jobs, 1, 64);
+    mapping->number("index_memory_mib", mover.index_memory_mib, 1, 1'048'576);
     mapping->number("copy_piece_mib", mover.copy_piece_mib, 1, 1'048'576);
     mapping->number("moves_max", mover.moves_max, 1, 64);
     mapping->number("moves_per_source_max", mover.moves_per_source_max, 1, 64);

@@ -59,6 +59,11 @@ TableRow tenant_row(const json::value& tenant) {
 
 std::string state_of(const json::value& move) { return member_text(move, "state"); }
 
+bool has_no_way_back(const json::value& move) {
+    const auto* rollback = member(move, "rollback");
+    return rollback != nullptr && !member_text(*rollback, "refused").empty();
+}
+
 }  // namespace
 
 int exit_code_of(unsigned status) { return status == 409 ? exit_conflict : exit_failed; }
@@ -217,7 +222,7 @@ int Commands::promote(const Promote& options) const {
     return exit_ok;
 }
 
-// Until clients work in the target (or, without cutover, until the move could do it), or it is aborted.
+// Until clients work in the target and could be taken back (or, without cutover, until the move could do it), or it is aborted.
 int Commands::wait_for(const std::string& id, bool cutover) const {
     const auto style = json_ ? WatchStyle::silent : ::isatty(STDOUT_FILENO) != 0 ? WatchStyle::terminal : WatchStyle::lines;
     HttpReply refusal;
@@ -225,7 +230,7 @@ int Commands::wait_for(const std::string& id, bool cutover) const {
         client_, id, style,
         [cutover](const json::value& m) {
             const auto state = state_of(m);
-            return state == "opened" || state == "reversing" || state == "completed" || state == "aborted" || (!cutover && state == "verify");
+            return state == "reversing" || (state == "opened" && has_no_way_back(m)) || state == "completed" || state == "aborted" || (!cutover && state == "verify");
         },
         refusal);
     if (move) return print_end(*move);

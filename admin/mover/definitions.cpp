@@ -7,7 +7,6 @@
 namespace pgporter {
 namespace {
 
-constexpr const char* memory_of_one_index = "128MB";  // what a build of 1 GB sorts needs, and little beside a server's buffers
 constexpr std::uint32_t builds_per_job = 2;           // each build ends with a wait for the disk; another one uses it
 
 std::vector<std::string_view> lines_of(std::string_view text) {
@@ -70,7 +69,7 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, cons
     } else {
         // Each job opens the archive by this name and reads it by itself.
         arguments.insert(arguments.end(), {"--jobs=" + std::to_string(jobs), "/dev/fd/0"});
-        add_option(child.environment, std::string("-c synchronous_commit=off -c maintenance_work_mem=") + memory_of_one_index);
+        add_option(child.environment, "-c synchronous_commit=off -c maintenance_work_mem=" + std::to_string(servers.config().mover.index_memory_mib) + "MB");
     }
     auto list_file = MemoryFile::create("pgporter_list");
     if (!list_file) return list_file.error();

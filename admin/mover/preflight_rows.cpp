@@ -56,6 +56,17 @@ Result<void> warn_of_nulls(ServerSession& source, const MoveServers& servers, Pr
     return {};
 }
 
+// `complete` looks for connections that are silent since the flip (find_late_writers).
+Result<void> warn_of_unseen_sessions(ServerSession& source, const MoveServers& servers, PreflightReport& report) {
+    auto sees = source.exec("SELECT pg_has_role(session_user, 'pg_read_all_stats', 'USAGE')");
+    if (!sees) return sees.error();
+    if (sees->flag(0, 0)) return {};
+    warn(report, "no_stats_right", servers.config().mover.user,
+         "the mover's role may not see since when other connections to the source are silent; the move goes on, but `complete` waits for that",
+         "GRANT pg_read_all_stats TO " + quote_ident(servers.config().mover.user));
+    return {};
+}
+
 // How much of the shared tables is the tenant's, as the planner estimates it.
 Result<void> add_up(ServerSession& source, const std::vector<SourceTable>& tables, PreflightReport& report) {
     for (const auto& table : tables) {
@@ -128,6 +139,7 @@ Result<void> check_shared_rows(ServerSession& source, const MoveServers& servers
     PP_TRY(try_to_see_all_rows(source, *tables, servers, report));
     PP_TRY(try_replica_role_here(source, servers, report));
     PP_TRY(warn_of_nulls(source, servers, report));
+    PP_TRY(warn_of_unseen_sessions(source, servers, report));
     if (!report.blockers.empty()) return {};  // what follows needs sound tables
     auto marked = mark_shared_tables(source, rows, *tables);
     if (!marked) {

@@ -185,18 +185,29 @@ TEST_CASE("tenants are listed over all pages") {
     CHECK(boost::json::parse(result.out).at("tenants").as_array().size() == 2);
 }
 
-TEST_CASE("promote --wait follows the events to the opened move, over a broken connection") {
+TEST_CASE("promote --wait ends with a move that stays opened, as there is no way back") {
+    auto move = move_json("opened");
+    move.insert(move.size() - 1, R"(,"rollback":{"possible":false,"refused":"no role for it"})");
+    MadeUpServer server([&](const std::string& request) {
+        return request.starts_with("POST") ? reply(202, move_json("planned")) : stream(event(4, move) + event(5, move_json("completed")));
+    });
+    const auto result = run({"promote", "acme", "--to", "big/acme", "--wait", "--url", server.url()});
+    CHECK(result.exit == exit_ok);
+    CHECK(has(result.out, "move 17 of tenant acme: opened\n"));
+}
+
+TEST_CASE("promote --wait follows the events until clients work in the target and could go back, over a broken connection") {
     std::atomic<int> streams = 0;
     MadeUpServer server([&](const std::string& request) {
         if (request.starts_with("POST")) return reply(202, move_json("planned"));
         ++streams;
         if (streams == 1) return stream(": hello\n\n" + event(4, move_json("copy")));
-        return stream(event(5, move_json("verify")) + event(6, move_json("opened")) + event(7, move_json("completed")));
+        return stream(event(5, move_json("verify")) + event(6, move_json("opened")) + event(7, move_json("reversing")) + event(8, move_json("completed")));
     });
     const auto result = run({"promote", "acme", "--to", "big/acme", "--wait", "--url", server.url()});
     CHECK(result.exit == exit_ok);
     CHECK(has(result.out, "move 17  copy  [##########..........] 50%  5 rows  2.0 kB  2.0 kB/s  throttled by neighbours: 34 %  about 3 min left\n"));
-    CHECK(has(result.out, "move 17 of tenant acme: opened\n"));
+    CHECK(has(result.out, "move 17 of tenant acme: reversing\n"));
     CHECK(has(result.out, "pause     12.5 ms\n"));
     CHECK(has(result.out, "throttled by neighbours: 34 %\n"));
     CHECK(has(result.out, "left      about 3 min\n"));

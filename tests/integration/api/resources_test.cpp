@@ -157,7 +157,8 @@ TEST_CASE("the command line promotes, shows and completes") {
     CAPTURE(result.err);
     CAPTURE(result.out);
     REQUIRE(result.exit == exit_ok);
-    CHECK(has(result.out, ": opened\n"));
+    CHECK(has(result.out, ": reversing\n"));
+    CHECK(has(result.out, "pgporter rollback "));
     CHECK(has(result.out, "to        big/zeta_own schema zeta\n"));
     const auto moves = json::parse(cli({"moves", "--json"}).out);
     const auto id = std::to_string(moves.at("moves").at(0).at("id").as_int64());

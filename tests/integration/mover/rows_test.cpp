@@ -187,6 +187,19 @@ TEST_CASE("old snapshots and prepared transactions don't slip through the fence 
     CHECK(world.on_crm("SELECT count(*) FROM docs WHERE n = 78") == "0");
 }
 
+TEST_CASE("preflight says that the mover's role can't see whether connections are silent, which completing waits for") {
+    RowsWorld world;
+    world.on_crm("CREATE ROLE weak LOGIN");
+    world.moves().config().mover.user = "weak";
+    auto report = world.moves().mover().preflight(world.request());
+    REQUIRE(report.has_value());
+    CHECK(codes(report->warnings).find("no_stats_right weak") != std::string::npos);
+    world.on_crm("GRANT pg_read_all_stats TO weak");
+    report = world.moves().mover().preflight(world.request());
+    REQUIRE(report.has_value());
+    CHECK(codes(report->warnings).find("no_stats_right") == std::string::npos);
+}
+
 TEST_CASE("preflight names what keeps rows from being told apart") {
     RowsWorld world;
     world.on_crm(
