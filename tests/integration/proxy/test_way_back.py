@@ -287,7 +287,7 @@ class WayBack(unittest.TestCase):
             id_ = self.promote('umbrella')
             history.wait_for_more(30)
             blocker.append(server.connect('catalog'))
-            blocker[0].cursor().execute('BEGIN; LOCK TABLE pgporter.tenants IN SHARE MODE')
+            blocker[0].cursor().execute("BEGIN; SELECT 1 FROM pgporter.tenants WHERE name = 'umbrella' FOR UPDATE")
             self.act(id_, 'rollback')
             wait_for(lambda: dedicated.sql("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pgporter_back_fence%' AND tgenabled = 'A'",
                                            'umbrella') != [(0,)], 'the target is fenced', 30, 0.005)
