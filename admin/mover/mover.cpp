@@ -304,7 +304,8 @@ Result<MoveRecord> Mover::Impl::cutover(MoveId move) {
         const auto entry = entries_.find(move);
         if (entry != entries_.end() && !entry->second->ended.load()) {
             auto record = entry->second->run->record();
-            if (is_before_flip(record.state) && record.state != MoveState::aborting) {
+            // One that isn't known to have begun may be no more: the journal knows.
+            if (is_before_flip(record.state) && record.state != MoveState::aborting && record.state != MoveState::planned) {
                 entry->second->run->request_cutover();
                 return record;
             }

@@ -23,12 +23,13 @@ std::optional<RowSnapshot> RowSnapshot::parse(std::string_view text) {
     RowSnapshot snapshot;
     const auto first = number_before(text, ':');
     const auto next = first ? number_before(text, ':') : std::nullopt;
-    if (!next || *next < *first) return std::nullopt;
+    if (!next) return std::nullopt;
     snapshot.first_running_ = *first;
-    snapshot.next_ = *next;
+    // A slot's snapshot may know that the last ones before `first` have ended, but not that they had begun.
+    snapshot.next_ = std::max(*first, *next);
     while (!text.empty()) {
         const auto running = number_before(text, text.find(',') == std::string_view::npos ? '\0' : ',');
-        if (!running || *running < *first || *running >= *next) return std::nullopt;
+        if (!running || *running < *first || *running >= snapshot.next_) return std::nullopt;
         snapshot.running_.push_back(*running);
     }
     std::sort(snapshot.running_.begin(), snapshot.running_.end());

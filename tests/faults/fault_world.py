@@ -193,6 +193,13 @@ class Case:
         trap.wait(30)
         wait_for(self.find, 'the move is in the catalog')
 
+    def wait_for_pieces(self):
+        """Of a copy that a trap holds: something of it is there for good."""
+        def some():
+            return self.world.target.sql('SELECT count(*) FROM pgporter_move_%d.pieces WHERE snapshot IS NOT NULL' % self.move, self.tenant)[0][0] > 0
+        wait_for(some, 'a piece of the copy is there', 20)
+        self.world.target.sql('CHECKPOINT')  # also should the server crash
+
     def promote_quietly(self, **more):
         try:
             self.promote(**more)

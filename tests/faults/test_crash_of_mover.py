@@ -24,6 +24,11 @@ class CrashOfMover(unittest.TestCase):
         """Killed where the trap holds the mover; then started again."""
         case = Case(world)
         case.promote_into(trap, **more)
+        if end == fault_world.MOVED and state == 'copy':
+            case.wait_for_pieces()
+        return self.killed_in(case, state, end)
+
+    def killed_in(self, case, state, end):
         found = case.row()[0]
         world.instances[0].kill()
         self.assertEqual(found, state)
@@ -82,7 +87,14 @@ class CrashOfMover(unittest.TestCase):
         self.acting('target', [b'FOREIGN KEY|ANALYZE'], 'index')
 
     def test_catchup_in_a_target_transaction(self):
-        self.acting('target', [b'pgporter_move_?[0-9]*', b'INSERT INTO [^\\0]*(ledger|batches|orders)'], 'catchup')
+        case = Case(world)
+        before = world.switch.trap('catalog', *step_into('catchup'))
+        case.promote_into(before)
+        case.history.go_on(20)
+        trap = world.switch.trap('target', b'INSERT INTO [^\\0]*(ledger|batches|orders)')
+        before.let_go()
+        trap.wait()
+        self.killed_in(case, 'catchup', 'aborted')
 
     def test_fence_committed_and_not_told(self):
         self.acting('source', [b'fence:[0-9]+[^\\0]*', b'COMMIT'], 'fenced', 'lose')

@@ -159,6 +159,8 @@ class Instances(unittest.TestCase):
         """The owner dies (or is stopped, and wakes when all is done); the other instance goes on, without any restart."""
         case = Case(world, doors=[self.two])
         case.promote_into(trap)
+        if end == fault_world.MOVED and case.row()[0] == 'copy':
+            case.wait_for_pieces()
         if silently:
             self.one.pause()
         else:

@@ -38,6 +38,7 @@ class Servers(unittest.TestCase):
         case = Case(world)
         case.promote_into(trap)
         self.assertEqual(case.row()[0], 'copy')
+        case.wait_for_pieces()
         return case, trap
 
     @long_only

@@ -44,11 +44,11 @@ struct Seen {
     bool was_estimated = false;
 };
 
-// Moves acme with some 40 MB of rows.
-Seen move_much(MoveWorld& world, const std::function<void()>& on_copy) {
+// Moves acme with so many rows of about 800 bytes.
+Seen move_much(MoveWorld& world, int rows, const std::function<void()>& on_copy) {
     world.on_source(
         "INSERT INTO acme.orders (customer_id, total, note) SELECT (SELECT min(id) FROM acme.customers), 1, "
-            "repeat(md5(i::text), 25) FROM generate_series(1, 50000) AS i; ANALYZE acme.orders");
+            "repeat(md5(i::text), 25) FROM generate_series(1, " + std::to_string(rows) + ") AS i; ANALYZE acme.orders");
     Seen seen;
     std::chrono::steady_clock::time_point began;
     const auto subscription = world.mover().subscribe([&](const MoveEvent& event) {
@@ -82,7 +82,7 @@ Seen move_much(MoveWorld& world, const std::function<void()>& on_copy) {
 TEST_CASE("a copy keeps to its bound, and tells how fast it is and how long it takes") {
     MoveWorld world;
     world.config().mover.copy_mib_per_s_max = 10;
-    const auto seen = move_much(world, [] {});
+    const auto seen = move_much(world, 50'000, [] {});
     CHECK(seen.copied_for > std::chrono::seconds(3));
     CHECK(seen.throttled_by == "copy_mib_per_s_max");
     CHECK(seen.throttled_most > 0.3);
@@ -96,9 +96,9 @@ TEST_CASE("a copy slows down while its neighbours suffer, and ends") {
     MoveWorld world;
     ToldLatency latency;
     world.set_latency(&latency);
-    world.config().mover.throttled_percent_min = 5;
+    world.config().mover.throttled_percent_min = 25;
     world.config().mover.copy_mib_per_s_max = 40;  // so that it takes long enough to be slowed down
-    const auto seen = move_much(world, [&] {
+    const auto seen = move_much(world, 150'000, [&] {
         CHECK(latency.watches.load() > 0);
         latency.microseconds.store(2'000);
     });
