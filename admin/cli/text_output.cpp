@@ -116,7 +116,7 @@ std::string bytes_text(std::uint64_t bytes) {
 
 std::string number_text(std::uint64_t value) {
     auto out = std::to_string(value);
-    for (auto at = static_cast<std::ptrdiff_t>(out.size()) - 3; at > 0; at -= 3) out.insert(static_cast<std::size_t>(at), ",");
+    for (auto at = static_cast<std::ptrdiff_t>(out.size()) - 3; at > 0; at -= 3) out.insert(static_cast<std::size_t>(at), 1, ',');
     return out;
 }
 

@@ -97,7 +97,6 @@ TEST_CASE("a copy slows down while its neighbours suffer, and ends") {
     ToldLatency latency;
     world.set_latency(&latency);
     world.config().mover.throttled_percent_min = 25;
-    world.config().mover.copy_mib_per_s_max = 40;  // so that it takes long enough to be slowed down
     const auto seen = move_much(world, 150'000, [&] {
         CHECK(latency.watches.load() > 0);
         latency.microseconds.store(2'000);
