@@ -42,4 +42,10 @@ double LatencyHistogram::quantile_microseconds(double quantile) const {
     return microseconds_of(buckets - 1);
 }
 
+std::uint64_t LatencyHistogram::count_above(double microseconds) const {
+    std::uint64_t above = 0;
+    for (auto bucket = bucket_of(std::chrono::nanoseconds(std::llround(microseconds * 1'000))) + 1; bucket < buckets; ++bucket) above += counts_[bucket];
+    return above;
+}
+
 }  // namespace pgporter

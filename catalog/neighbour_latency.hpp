@@ -27,6 +27,7 @@ class LatencyHistogram {
     void clear() { *this = LatencyHistogram(); }
     [[nodiscard]] std::uint64_t total() const { return total_; }
     [[nodiscard]] double quantile_microseconds(double quantile) const;  // 0 when it is empty
+    [[nodiscard]] std::uint64_t count_above(double microseconds) const;  // those in higher buckets
 
   private:
     std::array<std::uint64_t, buckets> counts_{};

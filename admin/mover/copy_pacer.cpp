@@ -45,6 +45,11 @@ void CopyPacer::set_pace(PacePlan plan, SlowedBy by) {
     workers_.store(plan.workers, std::memory_order_relaxed);
     duty_.store(plan.duty, std::memory_order_relaxed);
     by_.store(by, std::memory_order_relaxed);
+    stride_length_.store(plan.is_slowed ? StrideLength::small : StrideLength::moderate, std::memory_order_relaxed);
+}
+
+StrideLength CopyPacer::stride_length() const {
+    return bytes_per_second_max_ > 0 ? StrideLength::small : stride_length_.load(std::memory_order_relaxed);
 }
 
 // Whoever comes first pays first; a second's worth may have been saved up.

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "admin/mover/interrupt.hpp"
+#include "admin/mover/copy_strides.hpp"
 #include "admin/mover/pace.hpp"
 
 namespace pgporter {
@@ -30,6 +31,7 @@ class CopyPacer {
         Worker& operator=(const Worker&) = delete;
         // After so many bytes. Sleeps. False: the move is to end.
         [[nodiscard]] bool pay(std::uint64_t bytes, const Interrupt& interrupt);
+        [[nodiscard]] StrideLength stride_length() const { return pacer_.stride_length(); }
 
       private:
         [[nodiscard]] bool sleep(std::chrono::nanoseconds duration, SlowedBy by, const Interrupt& interrupt);
@@ -42,6 +44,8 @@ class CopyPacer {
     explicit CopyPacer(std::uint64_t bytes_per_second_max) : bytes_per_second_max_(bytes_per_second_max) {}
 
     void set_pace(PacePlan plan, SlowedBy by);
+    // In how short strides to read, so that the copy can be slowed at all.
+    [[nodiscard]] StrideLength stride_length() const;
     // All threads together: how long they have worked and slept.
     [[nodiscard]] std::chrono::nanoseconds worked() const { return std::chrono::nanoseconds(worked_.load(std::memory_order_relaxed)); }
     [[nodiscard]] std::chrono::nanoseconds slept(SlowedBy by) const {
@@ -55,6 +59,7 @@ class CopyPacer {
     std::atomic<std::uint32_t> workers_{UINT32_MAX};  // may be at work
     std::atomic<std::uint32_t> at_work_{0};
     std::atomic<double> duty_{1};
+    std::atomic<StrideLength> stride_length_{StrideLength::all};
     std::atomic<SlowedBy> by_{SlowedBy::neighbours};
     std::atomic<std::int64_t> worked_{0};
     std::array<std::atomic<std::int64_t>, all_slowing.size()> slept_{};

@@ -2,13 +2,18 @@
 
 #include <libpq-fe.h>
 
+#include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
+
+#include "admin/mover/copy_strides.hpp"
 
 namespace pgporter {
 namespace {
 
 constexpr std::size_t unsent_bytes_max = 256 * 1'024;  // to the target, before we wait for it
+constexpr std::size_t slow_bytes_max = 64 * 1'024;       // of a slowed copy, at a time
 constexpr std::size_t batch_bytes_max = 32 * 1'024;    // one message to the target: the protocol doesn't ask for one a row
 
 Result<void> put(CopyPair& pair, std::string& batch) {
@@ -20,12 +25,51 @@ Result<void> put(CopyPair& pair, std::string& batch) {
     return {};
 }
 
-// Rows from one connection to the other until the source says it was all.
-Result<CopiedRows> pump_rows(CopyPair& pair, CopyCounters& counters, const std::function<bool()>& given_up) {
-    CopiedRows copied;
-    std::size_t unsent = 0;
+// The binary form of a COPY: a header, rows, a trailer. Of those strides that make one part, the first gives the header, and the trailer is ours.
+class BinaryFrame {
+  public:
+    explicit BinaryFrame(bool is_binary) : is_binary_(is_binary) {}
+    void begin_stride() { to_skip_ = is_binary_ && !is_first_ ? header_bytes : 0; }
+    void end_stride() { is_first_ = false; }
+    // What of a message goes on to the target.
+    [[nodiscard]] std::string_view rows_in(std::string_view message) {
+        const auto skipped = std::min(to_skip_, message.size());
+        to_skip_ -= skipped;
+        message.remove_prefix(skipped);
+        // No row ends or begins like it: a row begins with its number of columns.
+        if (is_binary_ && (message == trailer || (is_first_ && message.size() == header_bytes + trailer.size() && message.ends_with(trailer)))) {
+            message.remove_suffix(trailer.size());
+        }
+        return message;
+    }
+    [[nodiscard]] std::string_view end() const { return is_binary_ ? trailer : std::string_view(); }
+
+  private:
+    static constexpr std::size_t header_bytes = 19;  // signature, flags, length of the extension: none
+    static constexpr std::string_view trailer{"\xff\xff", 2};
+    const bool is_binary_;
+    bool is_first_ = true;
+    std::size_t to_skip_ = 0;
+};
+
+struct Pump {
+    CopyPair& pair;
+    CopyCounters& counters;
+    const std::function<bool()>& given_up;
+    BinaryFrame frame;
+    CopiedRows copied = {};
+    std::string batch = {};
     std::size_t unpaid = 0;
-    std::string batch;
+};
+
+[[nodiscard]] StrideLength stride_length(const CopyPair& pair) {
+    return pair.paced ? pair.paced->stride_length() : StrideLength::all;
+}
+
+// Rows from one connection to the other until the source says it was all.
+Result<void> pump_stride(Pump& pump) {
+    auto& [pair, counters, given_up, frame, copied, batch, unpaid] = pump;
+    std::size_t unsent = 0;
     for (;;) {
         char* raw = nullptr;
         const int length = PQgetCopyData(pair.source->raw(), &raw, 1);
@@ -43,14 +87,11 @@ Result<CopiedRows> pump_rows(CopyPair& pair, CopyCounters& counters, const std::
             }
             continue;
         }
-        if (length == -1) {
-            PP_TRY(put(pair, batch));
-            return copied;
-        }
+        if (length == -1) return {};
         if (length < 0)
             return fail(ErrorKind::unavailable, "the copy from the source broke", PQerrorMessage(pair.source->raw()));
         const std::unique_ptr<char, decltype(&PQfreemem)> row(raw, &PQfreemem);
-        batch.append(raw, static_cast<std::size_t>(length));
+        batch.append(frame.rows_in({raw, static_cast<std::size_t>(length)}));
         if (batch.size() >= batch_bytes_max) PP_TRY(put(pair, batch));
         ++copied.rows;
         copied.bytes += static_cast<std::uint64_t>(length);
@@ -63,12 +104,50 @@ Result<CopiedRows> pump_rows(CopyPair& pair, CopyCounters& counters, const std::
             unsent = 0;
         }
         unpaid += static_cast<std::size_t>(length);
-        if (unpaid >= unsent_bytes_max && pair.paced) {
+        if (unpaid >= (stride_length(pair) == StrideLength::small ? slow_bytes_max : unsent_bytes_max) && pair.paced) {
+            PP_TRY(put(pair, batch));
             PP_TRY(pair.target->flush(std::nullopt));
             unsent = 0;
             if (!pair.paced->pay(std::exchange(unpaid, 0), pair.source->interrupt())) return pair.source->interrupt().error();
         }
     }
+}
+
+// Of the part's rows, as its snapshot sees them. None: there are none.
+Result<std::optional<KeySpan>> read_key_span(ServerSession& source, const CopyPart& part) {
+    const auto column = quote_ident(part.table->columns[*split_column(*part.table)].name);
+    const auto condition = range_condition(*part.table, part.range);
+    auto found = source.exec("SELECT pg_catalog.min(" + column + ")::text, pg_catalog.max(" + column + ")::text FROM ONLY " +
+                             part.table->qualified_name() + (condition.empty() ? "" : " WHERE " + condition));
+    if (!found) return found.error();
+    if (found->is_null(0, 0)) return std::optional<KeySpan>();
+    return std::optional(KeySpan{found->number(0, 0), found->number(0, 1)});
+}
+
+// All of the part, in one stride or in many.
+Result<CopiedRows> pump_part(CopyPair& pair, const CopyPart& part, CopyCounters& counters, const std::function<bool()>& given_up) {
+    CopyStrides strides(part);
+    Pump pump{pair, counters, given_up, BinaryFrame(part.table->binary_copy())};
+    for (;;) {
+        const auto length = stride_length(pair);
+        if (length != StrideLength::all && strides.wants_key_span()) {
+            const auto span = read_key_span(*pair.source, part);
+            if (!span) return span.error();
+            strides.set_key_span(*span);
+        }
+        const auto stride = strides.next(length);
+        if (!stride) break;
+        const auto before = pump.copied.bytes;
+        PP_TRY(pair.source->exec(copy_out_statement(*stride)));
+        pump.frame.begin_stride();
+        PP_TRY(pump_stride(pump));
+        pump.frame.end_stride();
+        PP_TRY(pair.source->receive());
+        strides.note(pump.copied.bytes - before);
+    }
+    pump.batch.append(pump.frame.end());
+    PP_TRY(put(pair, pump.batch));
+    return pump.copied;
 }
 
 // PostgreSQL freezes rows only in a table that the same transaction has emptied. It must have been empty before, too: whatever else is in
@@ -101,8 +180,7 @@ Result<CopyPair> open_copy_pair(const MoveServers& servers) {
 Result<CopiedRows> copy_part(CopyPair& pair, const CopyPart& part, CopyCounters& counters, const std::function<bool()>& given_up) {
     if (part.frozen) PP_TRY(prepare_to_freeze(*pair.target, *part.table));
     PP_TRY(pair.target->exec(copy_in_statement(part)));
-    PP_TRY(pair.source->exec(copy_out_statement(part)));
-    auto pumped = pump_rows(pair, counters, given_up);
+    auto pumped = pump_part(pair, part, counters, given_up);
     if (!pumped) {
         // A target that refused the rows says why in its result; the broken source says it itself.
         static_cast<void>(
@@ -111,14 +189,13 @@ Result<CopiedRows> copy_part(CopyPair& pair, const CopyPart& part, CopyCounters&
         if (!why && !why.error().sqlstate.empty() && why.error().sqlstate != "57014") return why.error();
         return pumped.error();
     }
-    PP_TRY(pair.source->receive());
     if (PQputCopyEnd(pair.target->raw(), nullptr) != 1) {
         return fail(ErrorKind::unavailable, "the copy to the target broke", PQerrorMessage(pair.target->raw()));
     }
     PP_TRY(pair.target->flush(std::nullopt));
     auto done = pair.target->receive();
     if (!done) return done.error();
-    // The binary form has a header and a trailer that look like rows on the way; the target's count is the truth.
+    // The binary form has headers and trailers that look like rows on the way; the target's count is the truth.
     const auto stored = done->affected();
     counters.rows.fetch_add(stored - pumped->rows, std::memory_order_relaxed);
     counters.rows_total->inc(stored);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "admin/mover/copy_pacer.hpp"
+#include "admin/mover/neighbour_judge.hpp"
 #include "base/metrics.hpp"
 #include "catalog/config.hpp"
 #include "catalog/neighbour_latency.hpp"
@@ -40,9 +41,11 @@ class CopyThrottle {
 
     // Enough was seen to compare with, or there is nobody.
     [[nodiscard]] bool knows_quiet() const { return knows_quiet_.load(); }
+    [[nodiscard]] bool knows_quiet_well() const { return !learns_anew_.load() && knows_quiet_well_.load(); }  // so that a long copy may rely on it
 
-    void begin();  // the copy begins
-    void end();    // it has ended
+    void learn_anew();  // what was heard until now isn't what the neighbours are used to
+    void begin();       // the copy begins
+    void end();         // it has ended
     void set_standby_lag(std::uint64_t bytes) { standby_lag_bytes_.store(bytes, std::memory_order_relaxed); }
     [[nodiscard]] CopyPacer& pacer() { return pacer_; }
     [[nodiscard]] State state() const;
@@ -50,12 +53,13 @@ class CopyThrottle {
   private:
     struct Watched {
         std::unique_ptr<LatencyWatch> watch;
-        LatencyHistogram quiet;   // before the copy
-        LatencyHistogram recent;  // since the last judgement
+        NeighbourJudge judge;
     };
     void run();
     void listen(bool is_copying);
     void judge();
+    [[nodiscard]] std::optional<Neighbours> judge_neighbours(std::chrono::nanoseconds since);
+    void set_pace(SlowedBy by);
     void count();
 
     const Settings settings_;
@@ -71,7 +75,9 @@ class CopyThrottle {
     std::chrono::steady_clock::time_point judged_at_;
     std::atomic<std::uint64_t> standby_lag_bytes_{0};
     std::atomic<bool> copying_{false};
+    std::atomic<bool> learns_anew_{false};
     std::atomic<bool> knows_quiet_{false};
+    std::atomic<bool> knows_quiet_well_{false};
     Interrupt own_;  // ends the thread's waits
     mutable std::mutex mutex_;
     State state_;

@@ -20,6 +20,17 @@ void MoveRun::watch_neighbours() {
     throttle_ = std::make_unique<CopyThrottle>(settings, std::move(watches), observer_->registry);
 }
 
+// A copy of seconds is over before it could be judged. Before a longer one the neighbours are watched while the move does nothing yet.
+void MoveRun::learn_neighbours() {
+    constexpr std::uint64_t long_copy_bytes = 128 * 1'048'576;
+    constexpr std::chrono::seconds learned_within{5};
+    if (estimate_.bytes_total() < long_copy_bytes) return;
+    throttle_->learn_anew();  // it was looking ahead until now
+    const auto until = after(learned_within);
+    while (!throttle_->knows_quiet_well() && !passed(until) && interrupt_.sleep(std::chrono::milliseconds(50))) {
+    }
+}
+
 void MoveRun::look_ahead() {
     auto& progress = record_.progress;
     estimate_.see(std::chrono::steady_clock::now(), record_.state, progress);

@@ -272,6 +272,7 @@ void MoveRun::recover() {
         if (taken_up) {
             log::info("move_copy_taken_up", {{"move", std::to_string(record_.id.value)}, {"tenant", record_.request.tenant}});
             watch_neighbours();
+            learn_neighbours();
             return end_walk(walk_from_copy());
         }
         if (interrupt_.stopped()) return close_sessions();
@@ -285,6 +286,7 @@ Result<void> MoveRun::walk() {
     PP_TRY(find_servers());
     watch_neighbours();
     PP_TRY(step_preflight());
+    learn_neighbours();
     PP_TRY(step_schema());
     PP_TRY(step_gate());
     PP_TRY(step_slot());

@@ -95,6 +95,7 @@ class MoveRun {
 
     // move_courtesy.cpp: what it owes to others
     void watch_neighbours();
+    void learn_neighbours();
     void look_ahead();  // with mutex_ held
     void on_guard_report(const GuardReport& report);  // on the guard's thread
     void note_guard_report(const GuardReport& report);

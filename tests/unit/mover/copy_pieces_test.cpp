@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "admin/mover/copy_pieces.hpp"
+#include "admin/mover/copy_strides.hpp"
 #include "admin/mover/piece_map.hpp"
 #include "admin/mover/row_snapshot.hpp"
 
@@ -257,4 +258,100 @@ TEST_CASE("a truncation empties the pieces that were copied before it") {
     CHECK(range_condition(table, pieces.to_empty(table, 110).front()) == "\"id\" <= 0");
     REQUIRE(pieces.to_empty(table, 130).size() == 1);
     CHECK(pieces.to_empty(table, 130).front().is_all());
+}
+
+namespace {
+
+// Reads all strides of a part whose key's every `gap`th value has a row of so many bytes; the ranges, in order.
+std::vector<KeyRange> read_keys(CopyStrides& strides, std::int64_t gap, std::uint64_t row_bytes, StrideLength length) {
+    std::vector<KeyRange> ranges;
+    while (const auto stride = strides.next(length)) {
+        ranges.push_back(stride->range);
+        if (stride->range.above && stride->range.up_to) {
+            strides.note(static_cast<std::uint64_t>((*stride->range.up_to - *stride->range.above) / gap) * row_bytes);
+        }
+        REQUIRE(ranges.size() < 100'000);
+    }
+    return ranges;
+}
+
+}  // namespace
+
+TEST_CASE("a slowed copy reads a table in short strides: every page once, the last one to wherever the table ends") {
+    const auto table = table_of("events", 100);
+    CopyStrides strides({&table, {}, 0, 0, true});
+    std::uint64_t next_page = 0;
+    int count = 0;
+    while (const auto stride = strides.next(StrideLength::small)) {
+        CHECK(stride->first_page == next_page);
+        CHECK(stride->frozen);
+        next_page = stride->end_page;
+        ++count;
+    }
+    CHECK(next_page == 0);  // without an end
+    CHECK(count == 7);
+    CHECK_FALSE(strides.next(StrideLength::all));
+}
+
+TEST_CASE("strides of a part end where the part ends, and are long when nobody is disturbed") {
+    const auto table = table_of("events", 20'000);
+    CopyStrides strides({&table, {}, 8'192, 16'384, false});
+    auto stride = strides.next(StrideLength::small);
+    REQUIRE(stride);
+    CHECK(stride->first_page == 8'192);
+    CHECK(stride->end_page == 8'192 + CopyStrides::small_bytes / 8'192);
+    stride = strides.next(StrideLength::moderate);
+    REQUIRE(stride);
+    CHECK(stride->end_page - stride->first_page == CopyStrides::moderate_bytes / 8'192);
+    const auto end = stride->end_page;
+    stride = strides.next(StrideLength::all);
+    REQUIRE(stride);
+    CHECK(stride->first_page == end);
+    CHECK(stride->end_page == 16'384);
+    CHECK_FALSE(strides.next(StrideLength::small));
+}
+
+TEST_CASE("strides by keys have about the wanted size, whatever lies between the keys; each key is in one of them") {
+    const auto table = table_of("events", 200'000);
+    for (const std::int64_t gap : {1, 1'000}) {
+        CopyStrides strides({&table, {100, 100 + 100'000 * gap}, 0, 0, false});
+        CHECK(strides.wants_key_span());
+        strides.set_key_span(KeySpan{101, 100 + 100'000 * gap});
+        const auto ranges = read_keys(strides, gap, 200, StrideLength::small);
+        CHECK(ranges.size() > 100);  // 20 MB
+        CHECK(ranges.size() < 400);
+        CHECK(ranges.front().above == 100);
+        CHECK(ranges.back().up_to == 100 + 100'000 * gap);
+        for (std::size_t i = 1; i < ranges.size(); ++i) CHECK(ranges[i].above == ranges[i - 1].up_to);
+    }
+}
+
+TEST_CASE("strides by keys reach the ends of the type, and stay open where the part is open") {
+    const auto table = table_of("events", 200'000);
+    CopyStrides strides({&table, {std::nullopt, std::nullopt}, 0, 0, false});
+    CHECK_FALSE(strides.wants_key_span());  // all of the table: by pages
+    CopyStrides first({&table, {std::nullopt, 5'000}, 0, 0, false});
+    first.set_key_span(KeySpan{-2'000, 4'990});
+    const auto ranges = read_keys(first, 1, 200, StrideLength::small);
+    CHECK(ranges.front().above == -2'001);
+    CHECK(ranges.back().up_to == 5'000);
+    CopyStrides last({&table, {INT64_MAX - 2'500, std::nullopt}, 0, 0, false});
+    last.set_key_span(KeySpan{INT64_MAX - 2'400, INT64_MAX});
+    CHECK_FALSE(read_keys(last, 1, 100, StrideLength::small).back().up_to);
+    CopyStrides widest({&table, {std::nullopt, 0}, 0, 0, false});
+    widest.set_key_span(KeySpan{INT64_MIN, 0});
+    CHECK(read_keys(widest, 1, 1, StrideLength::small).size() == 1);  // nothing is below the first
+    CopyStrides empty({&table, {7, 9}, 0, 0, false});
+    empty.set_key_span(std::nullopt);
+    CHECK(read_keys(empty, 1, 1, StrideLength::small).size() == 1);
+}
+
+TEST_CASE("rows that a filter selects are read at once") {
+    auto table = table_of("events", 200'000);
+    table.row_filter = "t.tenant = 7";
+    CopyStrides strides({&table, {}, 0, 0, false});
+    const auto stride = strides.next(StrideLength::small);
+    REQUIRE(stride);
+    CHECK(stride->end_page == 0);
+    CHECK_FALSE(strides.next(StrideLength::small));
 }

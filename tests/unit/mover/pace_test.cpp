@@ -5,37 +5,114 @@
 
 #include "admin/mover/copy_pacer.hpp"
 #include "admin/mover/copy_throttle.hpp"
+#include "admin/mover/neighbour_judge.hpp"
 #include "admin/mover/pace.hpp"
 
 using namespace pgporter;
 
-TEST_CASE("neighbours that suffer halve the pace, down to the floor; when they don't, it comes back step by step") {
-    Pace pace({.latency_ratio_max = 1.5, .share_min = 0.1});
+TEST_CASE("neighbours that suffer halve the pace, down to the floor") {
+    Pace pace(0.1);
     CHECK(pace.share() == 1);
-    pace.judge(1.2, false);
+    pace.judge(Neighbours::well);
     CHECK(pace.share() == 1);
-    pace.judge(1.6, false);
+    pace.judge(Neighbours::suffering);
     CHECK(pace.share() == doctest::Approx(0.5));
-    pace.judge(1.4, false);  // just below the bound: left alone
+    pace.judge(Neighbours::bearable);
     CHECK(pace.share() == doctest::Approx(0.5));
-    for (int i = 0; i < 10; ++i) pace.judge(9.0, false);
+    for (int i = 0; i < 10; ++i) pace.judge(Neighbours::suffering);
     CHECK(pace.share() == doctest::Approx(0.1));
-    pace.judge(1.0, false);
-    CHECK(pace.share() == doctest::Approx(0.15));
-    pace.judge(std::nullopt, false);  // nobody is there
-    CHECK(pace.share() == doctest::Approx(0.2));
-    for (int i = 0; i < 100; ++i) pace.judge(1.0, false);
+    for (int i = 0; i < 200; ++i) pace.judge(i % 2 == 0 ? Neighbours::well : Neighbours::absent);
     CHECK(pace.share() == 1);
-    pace.judge(1.0, true);  // standbys count too
-    CHECK(pace.share() == doctest::Approx(0.5));
 }
 
-TEST_CASE("a ratio of 0 looks at no latency") {
-    Pace pace({.latency_ratio_max = 0, .share_min = 0.1});
-    pace.judge(100, false);
+TEST_CASE("beside neighbours a copy begins gently and doubles its pace until they suffer") {
+    Pace pace(0.05);
+    pace.begin_gently();
+    CHECK(pace.share() == doctest::Approx(0.05));
+    for (int i = 0; i < 3; ++i) pace.judge(Neighbours::well);
+    CHECK(pace.share() == doctest::Approx(0.4));
+}
+
+TEST_CASE("the pace comes back quickly to near where they suffered, and goes on from there with care") {
+    Pace pace(0.05);
+    pace.judge(Neighbours::suffering);  // at 1
+    for (int i = 0; i < 3; ++i) pace.judge(Neighbours::well);
+    CHECK(pace.share() == doctest::Approx(0.8));
+    pace.judge(Neighbours::well);
+    CHECK(pace.share() == doctest::Approx(0.808));
+    pace.judge(Neighbours::well);
+    CHECK(pace.share() == doctest::Approx(0.808 * 1.02));
+    for (int i = 0; i < 10; ++i) pace.judge(Neighbours::well);
     CHECK(pace.share() == 1);
-    pace.judge(100, true);
-    CHECK(pace.share() == doctest::Approx(0.5));
+}
+
+namespace {
+
+// So many statements, of which so many were slow.
+LatencyHistogram seen(std::uint64_t all, std::uint64_t slow) {
+    LatencyHistogram histogram;
+    histogram.add(LatencyHistogram::bucket_of(std::chrono::microseconds(1'000)), all - slow);
+    histogram.add(LatencyHistogram::bucket_of(std::chrono::microseconds(5'000)), slow);
+    return histogram;
+}
+
+NeighbourJudge judge_who_knows() {
+    NeighbourJudge judge(1.5);
+    judge.learn(seen(2'000, 5));
+    return judge;
+}
+
+using std::chrono::milliseconds;
+
+}  // namespace
+
+TEST_CASE("neighbours suffer when more than a hundredth of their statements is slow, and more than by chance") {
+    auto judge = judge_who_knows();
+    CHECK(judge.knows_plenty());
+    judge.see(seen(50, 20));
+    CHECK_FALSE(judge.judge(milliseconds(100)));  // too few to tell
+    judge.see(seen(60, 0));
+    CHECK(judge.judge(milliseconds(250)) == Neighbours::suffering);
+    auto other = judge_who_knows();
+    other.see(seen(300, 5));  // may be chance
+    CHECK_FALSE(other.judge(milliseconds(1'500)));
+    other.see(seen(300, 10));
+    CHECK(other.judge(milliseconds(1'750)) == Neighbours::suffering);
+}
+
+TEST_CASE("neighbours are well when they were for a second; between that and suffering it is bearable") {
+    auto judge = judge_who_knows();
+    judge.see(seen(500, 2));
+    CHECK_FALSE(judge.judge(milliseconds(750)));
+    CHECK(judge.judge(milliseconds(1'000)) == Neighbours::well);
+    judge.see(seen(500, 4));
+    CHECK_FALSE(judge.judge(milliseconds(1'000)));
+    CHECK(judge.judge(milliseconds(4'000)) == Neighbours::bearable);
+}
+
+TEST_CASE("what was spent too much is saved before more is tried, and slower than allowed is too slow until then") {
+    auto judge = judge_who_knows();
+    judge.see(seen(1'000, 50));
+    CHECK(judge.judge(milliseconds(250)) == Neighbours::suffering);
+    judge.see(seen(500, 0));
+    CHECK(judge.judge(milliseconds(1'000)) == Neighbours::bearable);
+    judge.see(seen(300, 4));
+    CHECK(judge.judge(milliseconds(500)) == Neighbours::suffering);
+    for (int i = 0; i < 20; ++i) {
+        judge.see(seen(500, 0));
+        static_cast<void>(judge.judge(milliseconds(1'000)));
+    }
+    judge.see(seen(500, 0));
+    CHECK(judge.judge(milliseconds(1'000)) == Neighbours::well);
+}
+
+TEST_CASE("where nobody is, nobody suffers") {
+    NeighbourJudge judge(1.5);
+    CHECK(judge.knows_plenty());
+    CHECK_FALSE(judge.has_neighbours());
+    judge.see(seen(10, 10));
+    CHECK_FALSE(judge.judge(milliseconds(1'000)));
+    CHECK(judge.judge(milliseconds(4'000)) == Neighbours::absent);
 }
 
 TEST_CASE("fewer jobs first, then pauses") {
@@ -140,12 +217,12 @@ TEST_CASE("a copy is slowed down while the neighbours are slower than before it,
             if (!worker.pay(1'000, interrupt)) return;
         }
     });
-    std::this_thread::sleep_for(std::chrono::milliseconds(600));
-    CHECK(throttle.state().throttled == 0);
+    auto& slowed = registry.gauge("pgporter_move_copy_slowed_percent", "");
+    CHECK(comes_true([&] { return slowed.value() >= 90; }));  // gently at first
+    CHECK(comes_true([&] { return slowed.value() == 0; }));
     microseconds.store(900);
     CHECK(comes_true([&] { return throttle.state().throttled > 0.3; }));
     CHECK(throttle.state().by == "neighbours");
-    auto& slowed = registry.gauge("pgporter_move_copy_slowed_percent", "");
     CHECK(comes_true([&] { return slowed.value() >= 90; }));
     microseconds.store(400);
     CHECK(comes_true([&] { return slowed.value() < 90; }));
@@ -160,6 +237,8 @@ TEST_CASE("a latency histogram tells quantiles to a tenth") {
     CHECK(times.total() == 1'000);
     CHECK(times.quantile_microseconds(0.5) == doctest::Approx(500).epsilon(0.1));
     CHECK(times.quantile_microseconds(0.99) == doctest::Approx(990).epsilon(0.1));
+    CHECK(static_cast<double>(times.count_above(500)) == doctest::Approx(500).epsilon(0.1));
+    CHECK(times.count_above(2'000) == 0);
     for (std::size_t bucket = 0; bucket < LatencyHistogram::buckets; ++bucket) {
         const auto middle = std::chrono::nanoseconds(static_cast<std::int64_t>(LatencyHistogram::microseconds_of(bucket) * 1'000));
         CHECK(LatencyHistogram::bucket_of(middle) == bucket);
