@@ -1,5 +1,6 @@
 #include "admin/mover/neighbour_judge.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace pgporter {
@@ -9,6 +10,7 @@ constexpr double quantile = 0.99;
 constexpr double slow_allowed = 1 - quantile;
 constexpr double calm = 0.6;             // of what is allowed: there is room for more
 constexpr double saved = 0.85;           // of what is allowed in the long run, before more is tried
+constexpr double debt_max = 2;           // times what is allowed: a bad moment isn't paid for until the end
 constexpr double beyond_chance = 2;      // standard deviations
 constexpr std::uint64_t few = 100;       // fewer statements say nothing
 constexpr std::uint64_t enough = 300;    // to say that all is well
@@ -47,7 +49,7 @@ std::optional<Neighbours> NeighbourJudge::judge(std::chrono::nanoseconds since) 
     const auto verdict = weigh(all, slow, since);
     if (!verdict) return std::nullopt;
     all_ += static_cast<double>(all);
-    slow_ += static_cast<double>(slow);
+    slow_ = std::min(slow_ + static_cast<double>(slow), debt_max * slow_allowed * all_);
     if (all_ > long_ago) {
         all_ /= 2;
         slow_ /= 2;
