@@ -74,6 +74,7 @@ def start_pgbouncer(folder, server, running, program=DEBIAN_PGBOUNCER, tls=None,
 ODYSSEY = """daemonize no
 locks_dir "{home}"
 unix_socket_dir "{home}"
+unix_socket_mode "0644"
 log_to_stdout yes
 log_format "%p %t %l %m\\n"
 log_debug no

@@ -58,7 +58,7 @@ def added_latency(samples, refused, peer, row):
     for key in ("p50_ms", "p99_ms"):
         triples = zip(samples["pgporter"], samples[peer], samples["direct"])
         row.setdefault("added", {})[key] = spread([(ours[key] - direct[key]) / (theirs[key] - direct[key]) for ours, theirs, direct in triples
-                                                   if theirs[key] > direct[key]])
+                                                   if None not in (ours[key], theirs[key], direct[key]) and theirs[key] > direct[key]])
 
 
 def cell(figures, form):
