@@ -1,9 +1,12 @@
 """The parts of benchmarks/compare: what each measures, and its table."""
 
+import os
+import sys
 import tempfile
 
 import bulk
 import counts
+import hot_spots
 import loader
 import pgbench
 import report
@@ -33,6 +36,20 @@ def transactions(arguments, stage, show):
                 show(rows)
 
 
+def profile(arguments, stage, _):
+    """Texts in the folder that --profile names; nothing for the table."""
+    clients = nearest_16(arguments.clients)
+    for tls in ways(arguments):
+        for mode in arguments.modes:
+            path = os.path.join(arguments.profile, f"{mode}{'-tls' * tls}.txt")
+            trouble = hot_spots.write(stage.targets[-1], mode, clients, max(2, arguments.seconds), tls, stage.folder, path)
+            print(f"  profile of {mode}: {'n/a: ' + trouble if trouble else path}", file=sys.stderr, flush=True)
+
+
+def nearest_16(clients):
+    return min(clients, key=lambda number: abs(number - 16))
+
+
 def count_one(target, mode, clients, tls, stage, counter):
     """The row's figures, and what couldn't be counted."""
     figures, trouble = {}, []
@@ -53,7 +70,7 @@ def count_one(target, mode, clients, tls, stage, counter):
 
 def count(arguments, stage, show):
     """Each pooler once more with the counter preloaded, for the allocations; the system calls are those of the usual one."""
-    clients, counters = min(arguments.clients, key=lambda number: abs(number - 16)), {}
+    clients, counters = nearest_16(arguments.clients), {}
     if arguments.shim:
         made = {}
 
