@@ -5,8 +5,9 @@ from html import escape
 COLOURS = {"direct": "#9aa5b1", "pgbouncer": "#f0b35a", "odyssey": "#8e6bbf", "pgporter": "#1f77b4"}
 OTHERS = ["#d1653d", "#5b9a68"]
 PANEL, GAP, HEIGHT, LEFT, TOP = 300, 46, 150, 60, 96
-# What is drawn of the transactions, and its title.
-FIGURES = (("tps", "transactions a second"), ("cpu_us", "pooler's CPU, µs a transaction"), ("p50_ms", "latency p50, ms"), ("p99_ms", "latency p99, ms"))
+# What is drawn of the transactions, its title, and whether by what PostgreSQL itself has there (latencies grow with the clients).
+FIGURES = (("tps", "transactions a second", False), ("cpu_us", "pooler's CPU, µs a transaction", False),
+           ("p50_ms", "latency p50 / PostgreSQL's", True), ("p99_ms", "latency p99 / PostgreSQL's", True))
 
 
 def colours_of(names):
@@ -72,18 +73,25 @@ def bars_of(rows, key, **labels):
             if "figures" in row and all(row.get(name) == value for name, value in labels.items())}
 
 
+def by_direct(bars):
+    direct = bars.get("direct")
+    if not direct:
+        return bars
+    return {name: {key: value / direct["median"] for key, value in figures.items()} for name, figures in bars.items() if figures}
+
+
 def panel_rows(rows):
     """Rows of (title, groups)."""
     transactions = [row for row in rows if row["part"] == "transactions"]
     kinds = ordered((row["mode"], row["tls"]) for row in transactions)
     out = []
-    for key, title in FIGURES:
+    for key, title, is_relative in FIGURES:
         line = []
         for mode, tls in kinds:
             of_mode = [row for row in transactions if (row["mode"], row["tls"]) == (mode, tls)]
             clients = sorted({row["clients"] for row in of_mode})
-            line.append((f"{mode}{' over TLS' if tls else ''}: {title}", [
-                (f"{count} client{'s' if count > 1 else ''}", bars_of(of_mode, key, clients=count)) for count in clients]))
+            groups = [(f"{count} client{'s' if count > 1 else ''}", bars_of(of_mode, key, clients=count)) for count in clients]
+            line.append((f"{mode}{' over TLS' if tls else ''}: {title}", [(label, by_direct(bars)) for label, bars in groups] if is_relative else groups))
         out.append(line)
     others = []
     for part, key, title in (("counts", "syscalls", "system calls a transaction"), ("counts", "allocations", "heap allocations a transaction"),
