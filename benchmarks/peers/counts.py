@@ -13,7 +13,7 @@ import time
 
 import pgbench
 
-SHORT, LONG = 6000, 30000  # transactions of all clients
+COUNTED = (6000, 30000)  # transactions of all clients, in the short run and in the long one
 EAGAIN = 11
 RECEIVES = {"read": 0, "recvfrom": 45, "recvmsg": 47}  # x86_64
 SHIM = "libbenchmark_allocations.so"
@@ -23,10 +23,10 @@ class Uncountable(Exception):
     """This machine doesn't allow it; the message says what was tried."""
 
 
-def per_transaction(target, mode, clients, tls, folder, count):
-    """`count(each)` runs the clients and returns (transactions, the counters meanwhile)."""
-    count(max(1, SHORT // clients // 4))  # warm
-    short, long = count(max(1, SHORT // clients)), count(max(2, LONG // clients))
+def per_transaction(clients, counted, count):
+    """`count(each)` runs the clients and returns (transactions, the counters meanwhile). `counted`: see COUNTED."""
+    count(max(1, counted[0] // clients // 4))  # warm
+    short, long = (count(max(number, transactions // clients)) for number, transactions in enumerate(counted, 1))
     transactions = long[0] - short[0]
     return {key: (long[1][key] - short[1][key]) / transactions for key in long[1]}
 
@@ -69,12 +69,12 @@ def strace_counts(target, mode, clients, each, tls, folder):
     return transactions, {"syscalls": calls, "eagain": receives}
 
 
-def syscalls(target, mode, clients, tls, folder):
+def syscalls(target, mode, clients, tls, folder, counted):
     """{syscalls, eagain} for one transaction; Uncountable."""
     trouble = []
     for way in (perf_counts, strace_counts):
         try:
-            return per_transaction(target, mode, clients, tls, folder, lambda each, way=way: way(target, mode, clients, each, tls, folder))
+            return per_transaction(clients, counted, lambda each, way=way: way(target, mode, clients, each, tls, folder))
         except (Uncountable, OSError) as error:
             trouble.append(str(error))
         except pgbench.Refused as error:  # perf itself may have refused
@@ -98,7 +98,7 @@ class Allocations:
         with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ) as view:
             return struct.unpack_from("=QQ", view)
 
-    def per_transaction(self, target, mode, clients, tls, folder):
+    def per_transaction(self, target, mode, clients, tls, folder, counted):
         """{allocations, allocated_bytes}; Uncountable."""
         def count(each):
             before = self.read()
@@ -107,4 +107,4 @@ class Allocations:
             return transactions, {"allocations": after[0] - before[0], "allocated_bytes": after[1] - before[1]}
         if self.read()[0] == 0:
             raise Uncountable("the process wasn't started with the counter")
-        return per_transaction(target, mode, clients, tls, folder, count)
+        return per_transaction(clients, counted, count)

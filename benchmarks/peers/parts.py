@@ -54,7 +54,7 @@ def count_one(target, mode, clients, tls, stage, counter):
     """The row's figures, and what couldn't be counted."""
     figures, trouble = {}, []
     try:
-        figures.update(counts.syscalls(target, mode, clients, tls, stage.folder))
+        figures.update(counts.syscalls(target, mode, clients, tls, stage.folder, stage.arguments.counted))
     except counts.Uncountable as reason:
         trouble.append(f"system calls: {reason}")
     except pgbench.Refused as reason:
@@ -62,7 +62,7 @@ def count_one(target, mode, clients, tls, stage, counter):
     if counter:
         allocations, counted = counter
         try:
-            figures.update(allocations.per_transaction(counted, mode, clients, tls, stage.folder))
+            figures.update(allocations.per_transaction(counted, mode, clients, tls, stage.folder, stage.arguments.counted))
         except (counts.Uncountable, pgbench.Refused) as reason:
             trouble.append(f"allocations: {reason}")
     return {key: {"median": value, "min": value, "max": value} for key, value in figures.items()}, trouble

@@ -106,7 +106,7 @@ database "shared" {{
     pool_size {pool}
     pool_reserve_prepared_statement yes
     pool_discard no
-    pool_smart_discard yes
+    pool_smart_discard no
     log_debug no
   }}
 }}

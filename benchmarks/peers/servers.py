@@ -62,12 +62,12 @@ def environment(tls=False):
     return {**os.environ, "PGSSLMODE": "require" if tls else "disable", "PGGSSENCMODE": "disable", "PGCONNECT_TIMEOUT": "10", "PGOPTIONS": ""}
 
 
-def prepare_database(server):
+def prepare_database(server, scale=SCALE):
     """pgbench's tables in the tenant's own schema, found through the role's search_path on every target alike."""
     server.sql(f"CREATE ROLE {ROLE} LOGIN; CREATE DATABASE shared OWNER {ROLE}; CREATE DATABASE catalog;"
                f"ALTER ROLE {ROLE} IN DATABASE shared SET search_path TO {TENANT};")
     server.sql(f"CREATE SCHEMA {TENANT} AUTHORIZATION {ROLE}; CREATE TABLE {TENANT}.sink (line text); ALTER TABLE {TENANT}.sink OWNER TO {ROLE};", "shared")
-    subprocess.run([f"{POSTGRES_BIN}/pgbench", "-i", "-q", "-s", str(SCALE), "-h", "127.0.0.1", "-p", str(server.port), "-U", ROLE,
+    subprocess.run([f"{POSTGRES_BIN}/pgbench", "-i", "-q", "-s", str(scale), "-h", "127.0.0.1", "-p", str(server.port), "-U", ROLE,
                     "shared"], env=environment(), stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.PIPE, start_new_session=True)
     server.sql("".join(

@@ -119,7 +119,7 @@ def work(arguments, target, database):
 def named(arguments, folder, running, report):
     """The same clients: of the only tenant there is; of one among 100,000; each of another tenant among these."""
     server = servers.start_postgres(folder, running)
-    servers.prepare_database(server)
+    servers.prepare_database(server, 1)
     run_sql(server, "; ".join(f"CREATE SCHEMA t{number} AUTHORIZATION app" for number in range(1000)), "shared")
     home = os.path.join(folder, "named-home")
     os.mkdir(home)

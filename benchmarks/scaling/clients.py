@@ -77,7 +77,7 @@ def active(arguments, target):
 def clients(arguments, folder, running, report):
     tls = servers.make_certificate(folder)
     server = servers.start_postgres(folder, running)
-    servers.prepare_database(server)
+    servers.prepare_database(server, 1)
     count = f"{arguments.idle} idle clients"
     for name, start in starters(arguments).items():
         own = name == "pgporter"
