@@ -5,7 +5,13 @@ import subprocess
 
 import pgbench
 
-LINES = 30
+LINES = 20
+
+
+def read(data, sort):
+    done = subprocess.run(["perf", "report", "-q", "--stdio", "--no-children", "--sort", sort, "-i", data], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120)
+    return [line[:150].rstrip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def write(target, mode, clients, seconds, tls, folder, path):
@@ -15,12 +21,10 @@ def write(target, mode, clients, seconds, tls, folder, path):
     try:
         pgbench.run_argv(["perf", "record", "-q", "-e", "cpu-clock", "-F", "4000", "-p", str(target.daemon.pid), "-o", data, "--",
                           *argv, "-T", str(seconds), database], tls, seconds + 60)
-        done = subprocess.run(["perf", "report", "-q", "--stdio", "--no-children", "--sort", "dso,symbol", "-i", data], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120)
+        objects, functions = (read(data, sort) for sort in ("dso", "dso,symbol"))
     except (pgbench.Refused, OSError, subprocess.SubprocessError) as error:
         return str(error)
-    lines = [line.rstrip()[:150] for line in done.stdout.splitlines() if line.strip()]
     with open(path, "w", encoding="utf-8") as file:
         file.write(f"# {target.name}, {mode}, {clients} clients{', TLS' if tls else ''}: share of its CPU time, object, function (k: kernel)\n")
-        file.write("\n".join(lines[:LINES]) + "\n")
-    return None if lines else "perf saw nothing"
+        file.write("\n".join([*objects[:5], "", *functions[:LINES]]) + "\n")
+    return None if functions else "perf saw nothing"
