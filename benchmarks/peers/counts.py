@@ -16,7 +16,6 @@ import pgbench
 COUNTED = (6000, 30000)  # transactions of all clients, in the short run and in the long one
 EAGAIN = 11
 RECEIVES = {"read": 0, "recvfrom": 45, "recvmsg": 47}  # x86_64
-SHIM = "libbenchmark_allocations.so"
 
 
 class Uncountable(Exception):
@@ -82,10 +81,23 @@ def syscalls(target, mode, clients, tls, folder, counted):
     raise Uncountable("; ".join(trouble))
 
 
+def compile_shim(folder):
+    """The counter of allocations, as a library to be preloaded; Uncountable where there is no compiler."""
+    shim = os.path.join(folder, "allocations.so")
+    try:
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-fno-builtin", "-o", shim, os.path.join(os.path.dirname(os.path.abspath(__file__)), "allocations.c")],
+                       check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Uncountable(getattr(error, "output", None) or str(error)) from error
+    os.chmod(shim, 0o755)
+    return shim
+
+
 class Allocations:
     """Counts what a process that is started with `environment()` asks of the heap. One process a counter."""
 
     def __init__(self, folder, shim):
+        os.chmod(folder, 0o755)
         self.shim, self.path = shim, os.path.join(folder, "allocations")
         with open(self.path, "wb") as file:
             file.write(bytes(4096))

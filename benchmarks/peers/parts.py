@@ -71,15 +71,17 @@ def count_one(target, mode, clients, tls, stage, counter):
 def count(arguments, stage, show):
     """Each pooler once more with the counter preloaded, for the allocations; the system calls are those of the usual one."""
     clients, counters = nearest_16(arguments.clients), {}
-    if arguments.shim:
-        made = {}
+    try:
+        shim, made = counts.compile_shim(stage.folder), {}
 
         def environment_of(name):
-            made[name] = counts.Allocations(tempfile.mkdtemp(dir=stage.folder_for_all), arguments.shim)
+            made[name] = counts.Allocations(tempfile.mkdtemp(dir=stage.folder_for_all), shim)
             return made[name].environment()
         for target in stage.start("-counted", env_of=environment_of):
             if target.daemon:
                 counters[target.name] = (made[target.name], target)
+    except counts.Uncountable as reason:
+        print(f"compare: no heap allocations: {reason}", file=sys.stderr)
     for tls in ways(arguments):
         for mode in arguments.modes:
             rows = []
