@@ -29,7 +29,7 @@ def transactions(arguments, stage, show):
                 labels = {"part": "transactions", "mode": mode, "clients": clients, "tls": tls}
                 samples, refused = report.interleave(
                     stage.targets, arguments.rounds, f"{mode}, {clients} clients", lambda target, warm, mode=mode, clients=clients, tls=tls: pgbench.run(
-                        target, mode, clients, 1 if warm else arguments.seconds, tls, stage.folder), pgbench.Refused)
+                        target, mode, clients, 1 + clients // 100 if warm else arguments.seconds, tls, stage.folder), pgbench.Refused)
                 rows = report.rows_of(labels, samples, refused, ("direct", stage.peer))
                 if clients == 1:
                     report.added_latency(samples, refused, stage.peer, rows[-1])

@@ -75,8 +75,8 @@ def run(target, mode, clients, seconds, tls, folder):
         cpu, machine = usage.cpu_seconds(target.daemon) - before, usage.machine_seconds() - machine
         latencies = latencies_of(prefix)
     tps = re.search(r"tps = ([\d.]+)", text)
-    if not tps:
-        raise Refused("pgbench printed no rate")
+    if not tps or transactions == 0:
+        raise Refused(f"no transaction in {seconds} s")
     return {"tps": float(tps.group(1)), "cpu_us": 1e6 * cpu / transactions if target.daemon else None, "machine_us": 1e6 * machine / transactions,
             **{f"p{percent}_ms": percentile(latencies, percent / 100) if latencies else None for percent in (50, 95, 99)}}
 
