@@ -33,7 +33,7 @@ def starters(arguments):
         out[poolers.name_of_pgbouncer(program)] = bouncer(program, poolers.name_of_pgbouncer(program))
     if arguments.odyssey:
         out["odyssey"] = odyssey
-    return out
+    return {name: start for name, start in out.items() if not arguments.who or name in arguments.who}
 
 
 def warm(arguments, target, tls):
