@@ -4,9 +4,9 @@ from html import escape
 
 COLOURS = {"direct": "#9aa5b1", "pgbouncer": "#f0b35a", "odyssey": "#8e6bbf", "pgporter": "#1f77b4"}
 OTHERS = ["#d1653d", "#5b9a68"]
-PANEL, GAP, HEIGHT, LEFT, TOP = 300, 46, 150, 60, 96
+PANEL, GAP, HEIGHT, LEFT, TOP = 320, 46, 150, 60, 96
 # What is drawn of the transactions, its title, and whether by what PostgreSQL itself has there (latencies grow with the clients).
-FIGURES = (("tps", "transactions a second", False), ("cpu_us", "pooler's CPU, µs a transaction", False),
+FIGURES = (("tps", "transactions a second", False), ("cpu_us", "pooler's CPU, µs", False),
            ("p50_ms", "latency p50 / PostgreSQL's", True), ("p99_ms", "latency p99 / PostgreSQL's", True))
 
 
@@ -60,7 +60,8 @@ def panel(x, y, title, groups, colours):
             middle = at + (each - 1.5) / 2
             out.append(f'<line x1="{middle:.1f}" y1="{y + HEIGHT - figures["min"] * scale:.1f}" x2="{middle:.1f}" '
                        f'y2="{y + HEIGHT - figures["max"] * scale:.1f}" stroke="#333"/>')
-        out.append(text(x + (number + 0.5) * width, y + HEIGHT + 14, label, 10, "middle"))
+        for line, words in enumerate(label.split("\n")):
+            out.append(text(x + (number + 0.5) * width, y + HEIGHT + 14 + 11 * line, words, 10, "middle"))
     return out
 
 
@@ -76,7 +77,7 @@ def bars_of(rows, key, **labels):
 def by_direct(bars):
     direct = bars.get("direct")
     if not direct:
-        return bars
+        return {}
     return {name: {key: value / direct["median"] for key, value in figures.items()} for name, figures in bars.items() if figures}
 
 
@@ -98,8 +99,11 @@ def panel_rows(rows):
                              ("bulk", "cpu_s_per_gb", "pooler's CPU, s for a GB"), ("logins", "cpu_ms", "pooler's CPU, ms a login")):
         of_part = [row for row in rows if row["part"] == part]
         if of_part:
-            groups = ordered((row["mode"], row["tls"]) for row in of_part)
-            others.append((title, [(mode + (" TLS" if tls else ""), bars_of(of_part, key, mode=mode, tls=tls)) for mode, tls in groups]))
+            keys = ordered((row["mode"], row["tls"], row["clients"]) for row in of_part)
+            several = len({clients for _, _, clients in keys}) > 1
+            others.append((title, [
+                (mode + ("\nTLS" if tls else "") + (f"\n{clients} clients" if several and clients != 16 else ""),
+                 bars_of(of_part, key, mode=mode, tls=tls, clients=clients)) for mode, tls, clients in keys]))
     return [line for line in [*out, others] if line]
 
 
