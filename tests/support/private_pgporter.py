@@ -46,11 +46,12 @@ class ApiError(Exception):
 
 
 class PrivatePgporter:
-    """One instance. `config` is merged over what is set here: listen, admin and the mover's programs."""
+    """One instance. `config` is merged over what is set here: listen, admin and the mover's programs; `listen` over the one listener. `env`: its environment."""
 
-    def __init__(self, folder, binary, config, client_auth="scram"):
+    def __init__(self, folder, binary, config, client_auth="scram", listen=None, env=None):
         self.folder = os.path.join(folder, "pgporter")
         os.makedirs(self.folder, mode=0o700)
+        self.listen, self.env = listen or {}, env
         self.binary = binary
         self.config = config
         self.client_auth = client_auth
@@ -64,14 +65,14 @@ class PrivatePgporter:
         for attempt in range(3):
             self.port, self.admin_port = free_port(), free_port()
             config = {
-                "listen": [{"address": "127.0.0.1", "port": self.port, "auth": self.client_auth}],
+                "listen": [{"address": "127.0.0.1", "port": self.port, "auth": self.client_auth, **self.listen}],
                 "admin": {"address": "127.0.0.1", "port": self.admin_port, "token_file": self.token_file},
                 **self.config,
             }
             mover = {"pg_dump": f"{POSTGRES_BIN}/pg_dump", "pg_restore": f"{POSTGRES_BIN}/pg_restore"}
             config["mover"] = {**mover, **self.config.get("mover", {})}
             write_private(self.config_file, to_yaml(config))
-            self.daemon = Daemon("pgporter", [self.binary, "serve", "-c", self.config_file], os.path.join(self.folder, "pgporter.log"))
+            self.daemon = Daemon("pgporter", [self.binary, "serve", "-c", self.config_file], os.path.join(self.folder, "pgporter.log"), env=self.env)
             try:
                 wait_for_port(self.daemon, self.port)
                 self._wait_until_ready()
