@@ -109,6 +109,7 @@ void ClusterPlaces::wait(const std::shared_ptr<PlaceTicket>& ticket) {
     const bool is_first = queue.empty();
     queue.push_back(ticket);
     ticket->is_queued = true;
+    newest_max_ = ticket->caps.cluster_max;
     share.waiting.fetch_add(1);
     if (!share.is_aside) waiting_.fetch_add(1);
     if (is_first) {
@@ -210,7 +211,7 @@ void ClusterPlaces::serve(std::optional<std::uint32_t> thread) {
             }
         }
         if (!is_place(taken)) taken = take(*share, *ticket->database, ticket->caps);
-        if (taken == Taken::cluster_is_full) return;
+        if (taken == Taken::cluster_is_full && ticket->caps.cluster_max >= newest_max_) return;  // for everybody
         if (!is_place(taken)) {
             ++at;
             if (taken == Taken::tenant_is_full) step_aside(*share);

@@ -154,6 +154,7 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
     std::map<std::string, std::shared_ptr<DatabasePlaces>> databases_;
     std::unordered_map<std::string, std::shared_ptr<PlaceShare>> shares_;
     bool waited_before_ = false;
+    std::uint32_t newest_max_ = 0;  // cluster_max, as who began to wait last knows it
 };
 
 // The clusters' places, for all threads.

@@ -149,7 +149,7 @@ Worker& Acceptor::least_loaded() {
     Worker* least = workers[first % workers.size()].get();
     for (std::size_t i = 1; i < workers.size(); ++i) {
         Worker* other = workers[(first + i) % workers.size()].get();
-        if (other->clients.load(std::memory_order_relaxed) < least->clients.load(std::memory_order_relaxed)) least = other;
+        if (other->clients.value() < least->clients.value()) least = other;
     }
     return *least;
 }
@@ -166,8 +166,8 @@ void Acceptor::hand_over(int fd) {
     }
     Worker* worker = &least_loaded();
     // Until the session counts itself.
-    auto counted = std::shared_ptr<void>(nullptr, [worker](void*) { worker->clients.fetch_sub(1, std::memory_order_relaxed); });
-    worker->clients.fetch_add(1, std::memory_order_relaxed);
+    auto counted = std::shared_ptr<void>(nullptr, [worker](void*) { worker->clients.add(-1); });
+    worker->clients.add(1);
     worker->thread().post([worker, fd, counted = std::move(counted), listener = listener_, is_one_too_many = place == Place::told_no] {
         sockaddr_storage address{};
         socklen_t size = sizeof address;

@@ -53,14 +53,14 @@ Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> 
     ask_idle_peer(fd, limits.client_silent_ms_max);
     // Its window may stay closed for client_write_ms_max.
     if (limits.client_silent_ms_max.count() != 0) bound_unacknowledged(fd, std::max(limits.client_silent_ms_max, limits.client_write_ms_max));
-    worker.clients.fetch_add(1, std::memory_order_relaxed);
+    worker.clients.add(1);
     ++worker.shared().logins;
     worker.shared().session_metrics.logins.add(1);
     counted_login_ = true;
 }
 
 Session::~Session() {
-    worker_.clients.fetch_sub(1, std::memory_order_relaxed);
+    worker_.clients.add(-1);
 }
 
 Task<> Session::run(std::shared_ptr<Session> self) {

@@ -48,7 +48,8 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
       mock_secret(mock_secret_of(configuration)) {}
 
 Worker::Worker(DataPathShared& shared, std::size_t index)
-    : shared_(shared),
+    : clients(shared.registry.gauge("pgporter_thread_clients", "Client connections by I/O thread.", {{"thread", std::to_string(index)}})),
+      shared_(shared),
       thread_(index),
       pools_(thread_, shared.config, {shared.budget, shared.places, shared.pool_book, shared.pool_metrics}),
       statements_(index, shared.config.threads) {}

@@ -103,8 +103,7 @@ class Worker {
     [[nodiscard]] std::size_t index() const { return thread_.index(); }
     [[nodiscard]] Coalescer& to_client() { return to_client_; }
     [[nodiscard]] Coalescer& to_server() { return to_server_; }
-    // Clients handed to this thread that haven't gone; any thread may look.
-    alignas(64) std::atomic<std::uint32_t> clients{0};
+    metrics::Gauge& clients;  // handed to this thread, and not gone; any thread may look
 
   private:
     DataPathShared& shared_;
