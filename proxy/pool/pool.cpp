@@ -49,6 +49,8 @@ Pool::Pool(PoolSet& set, PoolKey key, BudgetCaps caps)
 Pool::~Pool() {
     stop_starving();
     note_wanted();
+    peers_->set_idle(thread_index(), 0);
+    peers_->set_open(thread_index(), 0);
     peers_->sit_down(thread_index(), nullptr);
     *alive_ = nullptr;
 }
