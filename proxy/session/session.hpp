@@ -222,7 +222,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void start_lease(ServerPtr server, Place place);
     void end_lease();
     void tell_parameter_changes();
-    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::vector<Place> places, std::string sql);
+    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::vector<Place> places,
+                                   std::string sql);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
     void end_visits();
     void abandon_lease();

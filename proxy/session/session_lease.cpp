@@ -260,7 +260,8 @@ void Session::abandon_lease() {
     for (TenantDesk* desk : desks) desk->end_lease();
 }
 
-Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::vector<Place> places, std::string sql) {
+Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::vector<Place> places,
+                                 std::string sql) {
     const Result<QueryAnswer> cleaned = co_await server->query(std::move(sql), server->options().prologue_ms_max);
     server->forget_context();
     if (cleaned) {
