@@ -1,6 +1,7 @@
 """Private PostgreSQL servers and pgporter processes for the integration tests. Everything lives in one temporary folder, listens on
 127.0.0.1, and is ended by its own process id. Environment: PGPORTER_BIN (the executable), PGPORTER_PG_BIN (PostgreSQL's programs),
-PGPORTER_TEST_KEEP=1 (the temporary folder stays), PGPORTER_TEST_THREADS=2 (threads of pgporter), PGPORTER_TEST_DIRECT=1 (tests that can, run without pgporter).
+PGPORTER_TEST_KEEP=1 (the temporary folder stays), PGPORTER_TEST_DIRECT=1 (tests that can, run without pgporter), PGPORTER_TEST_THREADS=2
+(I/O threads of pgporter).
 """
 import atexit
 import contextlib
