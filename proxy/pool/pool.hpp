@@ -113,7 +113,7 @@ class Pool {
     void tell_of_outage();
     void on_connect_failed(const Error& error, SteadyTime began);
     static Task<> open_connection(std::shared_ptr<Pool*> alive, Pool* self);
-    [[nodiscard]] std::size_t thread_index() const { return set_.thread().index(); }
+    [[nodiscard]] std::size_t thread_index() const;
     void stop_starving();
 
     // pool_exchange.cpp

@@ -4,6 +4,10 @@
 
 namespace pgporter {
 
+std::size_t Pool::thread_index() const {
+    return set_.thread().index();
+}
+
 std::size_t Pool::unserved() const {
     const std::size_t coming = claimed_ + opening_;
     return waiting_ > coming ? waiting_ - coming : 0;
