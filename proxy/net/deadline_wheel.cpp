@@ -11,13 +11,13 @@ void Deadline::arm(std::chrono::milliseconds after, std::function<void()> on_exp
     if (after.count() <= 0) return;
     expires_ = std::chrono::steady_clock::now() + after;
     on_expiry_ = std::move(on_expiry);
-    wheel_.link(*this);
+    wheel_->link(*this);
 }
 
 void Deadline::disarm() {
     if (previous_ == nullptr) return;
     if (previous_ == this) {  // the first of its slot
-        wheel_.slots_[slot_] = next_;
+        wheel_->slots_[slot_] = next_;
         if (next_ != nullptr) next_->previous_ = next_;
     } else {
         previous_->next_ = next_;
@@ -25,7 +25,12 @@ void Deadline::disarm() {
     }
     next_ = nullptr;
     previous_ = nullptr;
-    --wheel_.armed_count_;
+    --wheel_->armed_count_;
+}
+
+void Deadline::move_to(DeadlineWheel& wheel) {
+    PP_ASSERT(!is_armed());
+    wheel_ = &wheel;
 }
 
 void DeadlineWheel::attach(asio::io_context& context) {

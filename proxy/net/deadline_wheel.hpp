@@ -17,7 +17,7 @@ class DeadlineWheel;
 // A member of whoever has a deadline. Destroying it disarms it. The callback runs on the wheel's thread.
 class Deadline {
   public:
-    explicit Deadline(DeadlineWheel& wheel) : wheel_(wheel) {}
+    explicit Deadline(DeadlineWheel& wheel) : wheel_(&wheel) {}
     Deadline(const Deadline&) = delete;
     Deadline& operator=(const Deadline&) = delete;
     ~Deadline() { disarm(); }
@@ -26,10 +26,12 @@ class Deadline {
     void arm(std::chrono::milliseconds after, std::function<void()> on_expiry);
     void disarm();
     [[nodiscard]] bool is_armed() const { return previous_ != nullptr; }
+    // Its owner goes to another thread. Only while it isn't armed.
+    void move_to(DeadlineWheel& wheel);
 
   private:
     friend class DeadlineWheel;
-    DeadlineWheel& wheel_;
+    DeadlineWheel* wheel_;
     Deadline* next_ = nullptr;
     Deadline* previous_ = nullptr;  // null: not linked
     std::size_t slot_ = 0;

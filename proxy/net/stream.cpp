@@ -2,9 +2,12 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include <boost/asio/ip/address.hpp>
 
@@ -21,6 +24,7 @@ Stream::Stream(Socket socket) : socket_(std::move(socket)) {
 
 Stream::~Stream() {
     close();
+    if (underway_fd_ >= 0) ::close(underway_fd_);
     if (tls_ != nullptr) SSL_free(tls_);
 }
 
@@ -209,6 +213,34 @@ Task<bool> Stream::write_all(std::string bytes) {
         if (!ready) co_return false;
     }
     co_return true;
+}
+
+void Stream::interrupt() {
+    boost::system::error_code ignored;  // nobody waits, then
+    socket_.cancel(ignored);
+}
+
+void Stream::leave_thread() {
+    if (!socket_.is_open()) return;
+    boost::system::error_code error;
+    const int fd = socket_.release(error);
+    if (!error) underway_fd_ = fd;
+}
+
+void Stream::enter_thread(const Executor& executor) {
+    const int fd = std::exchange(underway_fd_, -1);
+    socket_ = Socket(executor);
+    if (fd < 0) return;
+    int family = 0;
+    socklen_t size = sizeof family;
+    ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+    boost::system::error_code error;
+    socket_.assign(asio::generic::stream_protocol(family, family == AF_UNIX ? 0 : IPPROTO_TCP), fd, error);
+    if (error) {
+        ::close(fd);  // it is found closed
+        return;
+    }
+    socket_.native_non_blocking(true, error);
 }
 
 void Stream::close() {

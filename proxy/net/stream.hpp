@@ -1,6 +1,8 @@
 // Stream: one connection, plain or TLS, non-blocking. Reads and writes never wait; who gets want_read or want_write
 // awaits readable() or writable() and tries again. Owned by a session or a server connection; used on its thread only.
 //
+// A stream may move to another thread: leave_thread() on the old one when nobody waits for it any more, enter_thread() on the new one.
+//
 // One reader and one writer at a time (TLS needs that). OpenSSL works on the socket directly: an idle TLS connection holds
 // no buffer of ours. It must not: know PostgreSQL, keep deadlines (the owner closes the stream to end a wait).
 #pragma once
@@ -73,6 +75,9 @@ class Stream {
     // Writes all of `bytes`, waiting as needed.
     [[nodiscard]] Task<bool> write_all(std::string bytes);
 
+    void interrupt();  // ends the wait for readiness
+    void leave_thread();
+    void enter_thread(const Executor& executor);
     void close();
     [[nodiscard]] bool is_open() const { return socket_.is_open(); }
     [[nodiscard]] Socket& socket() { return socket_; }
@@ -83,6 +88,7 @@ class Stream {
     [[nodiscard]] TlsFailure failure_of(IoStatus status, long verified) const;
 
     Socket socket_;
+    int underway_fd_ = -1;  // between two threads
     SSL* tls_ = nullptr;
     ServerHandshake handshake_;
     TlsFailure tls_failure_ = TlsFailure::none;

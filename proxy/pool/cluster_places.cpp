@@ -42,11 +42,15 @@ void ClusterPlaces::note_at_work(PlaceShare& share) {
 }
 
 // Counts first and looks then: what two threads do at once may fail for both, but never exceeds a cap.
-bool ClusterPlaces::take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps, bool& is_guaranteed) {
+ClusterPlaces::Taken ClusterPlaces::take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps) {
+    const std::uint32_t own = share.places.fetch_add(1) + 1;
+    if (caps.tenant_max != 0 && own > caps.tenant_max) {
+        share.places.fetch_sub(1);
+        return Taken::tenant_is_full;
+    }
     const std::uint32_t all = places_.fetch_add(1) + 1;
     const std::uint32_t in_database = database.places.fetch_add(1) + 1;
-    const std::uint32_t own = share.places.fetch_add(1) + 1;
-    is_guaranteed = caps.guaranteed != 0 && share.guaranteed.load() < caps.guaranteed;
+    const bool is_guaranteed = caps.guaranteed != 0 && share.guaranteed.load() < caps.guaranteed;
     std::uint32_t open = caps.cluster_max;
     if (!is_guaranteed) {
         const std::uint32_t in_use = guaranteed_.load();
@@ -58,105 +62,166 @@ bool ClusterPlaces::take(PlaceShare& share, DatabasePlaces& database, const Plac
         if (reserve != 0 && open > 1) open = std::max(open > reserve ? open - reserve : 0, 1U);
     }
     if (all <= open && (caps.database_max == 0 || in_database <= caps.database_max)) {
-        if (is_guaranteed) {
-            share.guaranteed.fetch_add(1);
-            guaranteed_.fetch_add(1);
-        }
-        return true;
+        if (!is_guaranteed) return Taken::ordinary;
+        share.guaranteed.fetch_add(1);
+        guaranteed_.fetch_add(1);
+        return Taken::guaranteed;
     }
     share.places.fetch_sub(1);
     database.places.fetch_sub(1);
     places_.fetch_sub(1);
-    return false;
+    return all > caps.cluster_max ? Taken::cluster_is_full : Taken::not_open;
 }
 
-Place ClusterPlaces::place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, bool is_guaranteed) {
+Place ClusterPlaces::place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, Taken taken,
+                              std::uint32_t thread) {
     Place place;
     place.cluster_ = shared_from_this();
     place.share_ = share;
     place.database_ = database;
-    place.is_guaranteed_ = is_guaranteed;
+    place.is_guaranteed_ = taken == Taken::guaranteed;
+    place.thread_ = thread;
     if (is_contended_.load(std::memory_order_relaxed)) place.since_us_ = now_us();
     return place;
 }
 
-Place ClusterPlaces::try_take(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, const PlaceCaps& caps) {
+Place ClusterPlaces::try_take(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, const PlaceCaps& caps,
+                              std::uint32_t thread) {
     note_at_work(*share);
     // Whoever waits has been looked at when the last place came free, and mustn't have it: nobody is overtaken.
-    bool is_guaranteed = false;
-    if (!take(*share, *database, caps, is_guaranteed)) return {};
-    return place_of(share, database, is_guaranteed);
+    const Taken taken = take(*share, *database, caps);
+    if (!is_place(taken)) return {};
+    return place_of(share, database, taken, thread);
+}
+
+Place ClusterPlaces::visit(const std::shared_ptr<PlaceShare>& share) {
+    share->places.fetch_add(1);
+    Place place;
+    place.cluster_ = shared_from_this();
+    place.share_ = share;
+    return place;
 }
 
 void ClusterPlaces::wait(const std::shared_ptr<PlaceTicket>& ticket) {
     const std::lock_guard lock(mutex_);
-    is_contended_.store(true, std::memory_order_relaxed);
-    PlaceShare* const share = ticket->share.get();
-    Queue& queue = queues_[share];
-    if (queue.empty()) {
-        share->used_us = std::max(share->used_us, served_us_);  // what it didn't use while it didn't ask isn't kept for it
-        order_.emplace(share->used_us, share);
-    }
+    PlaceShare& share = *ticket->share;
+    Queue& queue = queues_[&share];
+    const bool is_first = queue.empty();
     queue.push_back(ticket);
     ticket->is_queued = true;
-    waiting_.fetch_add(1);
-    serve();  // what was given back before we were seen waiting
+    newest_max_ = ticket->caps.cluster_max;
+    share.waiting.fetch_add(1);
+    if (!share.is_aside) waiting_.fetch_add(1);
+    if (is_first) {
+        share.used_us = std::max(share.used_us, served_us_);  // what it didn't use while it didn't ask isn't kept for it
+        order_.emplace(share.used_us, &share);
+    }
+    serve(std::nullopt);  // what was given back before we were seen waiting
+    if (ticket->is_queued && !share.is_aside) is_contended_.store(true, std::memory_order_relaxed);
+}
+
+void ClusterPlaces::remove(const std::shared_ptr<PlaceTicket>& ticket) {
+    PlaceShare& share = *ticket->share;
+    const auto at = queues_.find(&share);
+    PP_ASSERT(at != queues_.end());
+    std::erase(at->second, ticket);
+    ticket->is_queued = false;
+    share.waiting.fetch_sub(1);
+    if (!share.is_aside) waiting_.fetch_sub(1);
+    if (!at->second.empty()) return;
+    queues_.erase(at);
+    order_.erase({share.used_us, &share});
+    share.is_aside = false;
 }
 
 void ClusterPlaces::leave(const std::shared_ptr<PlaceTicket>& ticket) {
     const std::lock_guard lock(mutex_);
-    if (!ticket->is_queued) return;
-    PlaceShare* const share = ticket->share.get();
-    const auto at = queues_.find(share);
-    PP_ASSERT(at != queues_.end());
-    std::erase(at->second, ticket);
-    ticket->is_queued = false;
-    waiting_.fetch_sub(1);
-    if (at->second.empty()) {
-        queues_.erase(at);
-        order_.erase({share->used_us, share});
-    }
+    if (ticket->is_queued) remove(ticket);
+}
+
+// Its cap is all that it waits for: until it gives a place back nothing that happens is of interest to it.
+void ClusterPlaces::step_aside(PlaceShare& share) {
+    order_.erase({share.used_us, &share});
+    share.is_aside = true;
+    waiting_.fetch_sub(queues_.at(&share).size());
+}
+
+void ClusterPlaces::line_up(PlaceShare& share) {
+    if (!share.is_aside) return;
+    share.is_aside = false;
+    share.used_us = std::max(share.used_us, served_us_);
+    order_.emplace(share.used_us, &share);
+    waiting_.fetch_add(queues_.at(&share).size());
 }
 
 void ClusterPlaces::give_back(Place& place) {
+    PlaceShare& share = *place.share_;
     if (place.is_guaranteed_) {
-        place.share_->guaranteed.fetch_sub(1);
+        share.guaranteed.fetch_sub(1);
         guaranteed_.fetch_sub(1);
     }
-    place.share_->places.fetch_sub(1);
-    place.database_->places.fetch_sub(1);
-    places_.fetch_sub(1);
-    if (!is_contended_.load(std::memory_order_relaxed) && waiting_.load() == 0) return;
+    share.places.fetch_sub(1);
+    if (place.database_) {
+        place.database_->places.fetch_sub(1);
+        places_.fetch_sub(1);
+    }
+    if (!is_contended_.load(std::memory_order_relaxed) && waiting_.load() == 0 && share.waiting.load() == 0) return;
     const std::uint64_t used = place.since_us_ == 0 ? 0 : now_us() - place.since_us_;
     const std::lock_guard lock(mutex_);
-    PlaceShare* const share = place.share_.get();
-    const bool is_waiting = order_.erase({share->used_us, share}) != 0;
-    share->used_us += used;
-    if (is_waiting) order_.emplace(share->used_us, share);
-    serve();
+    const bool is_waiting = order_.erase({share.used_us, &share}) != 0;
+    share.used_us += used;
+    if (is_waiting) order_.emplace(share.used_us, &share);
+    line_up(share);
+    serve(place.thread_);
 }
 
-void ClusterPlaces::serve() {
+// Who waits on this thread and may be served before the first in line; else null.
+std::shared_ptr<PlaceTicket> ClusterPlaces::next_of(std::uint32_t thread, const PlaceTicket& first) const {
+    constexpr std::uint32_t overtakings_max = 4;
+    constexpr std::uint64_t as_little_us = 1'000;
+    constexpr int looked_at_max = 8;
+    if (first.thread == thread || first.overtaken >= overtakings_max) return nullptr;
+    int looked_at = 0;
+    for (const auto& [used_us, share] : order_) {
+        if (used_us > first.share->used_us + as_little_us) return nullptr;
+        for (const std::shared_ptr<PlaceTicket>& ticket : queues_.at(share)) {
+            if (ticket->thread == thread) return ticket;
+            if (++looked_at == looked_at_max) return nullptr;
+        }
+    }
+    return nullptr;
+}
+
+// `thread`: where the server connection of the place that has come free is.
+void ClusterPlaces::serve(std::optional<std::uint32_t> thread) {
     for (auto at = order_.begin(); at != order_.end();) {
         PlaceShare* const share = at->second;
         const auto queue = queues_.find(share);
         PP_ASSERT(queue != queues_.end() && !queue->second.empty());
-        const std::shared_ptr<PlaceTicket> ticket = queue->second.front();
-        bool is_guaranteed = false;
-        if (!take(*share, *ticket->database, ticket->caps, is_guaranteed)) {
+        const std::shared_ptr<PlaceTicket> first = queue->second.front();
+        std::shared_ptr<PlaceTicket> ticket = first;
+        Taken taken = Taken::not_open;
+        if (thread) {
+            if (auto nearer = next_of(*thread, *first)) {
+                taken = take(*nearer->share, *nearer->database, nearer->caps);
+                if (is_place(taken)) {
+                    ++first->overtaken;
+                    ticket = std::move(nearer);
+                }
+            }
+        }
+        if (!is_place(taken)) taken = take(*share, *ticket->database, ticket->caps);
+        if (taken == Taken::cluster_is_full && ticket->caps.cluster_max >= newest_max_) return;  // for everybody
+        if (!is_place(taken)) {
             ++at;
+            if (taken == Taken::tenant_is_full) step_aside(*share);
             continue;
         }
-        note_at_work(*share);
-        served_us_ = std::max(served_us_, share->used_us);
-        ticket->place = place_of(ticket->share, ticket->database, is_guaranteed);
-        ticket->is_queued = false;
-        queue->second.pop_front();
-        waiting_.fetch_sub(1);
-        if (queue->second.empty()) {
-            queues_.erase(queue);
-            order_.erase(at);
-        }
+        thread.reset();
+        note_at_work(*ticket->share);
+        served_us_ = std::max(served_us_, ticket->share->used_us);
+        ticket->place = place_of(ticket->share, ticket->database, taken, ticket->thread);
+        remove(ticket);
         ticket->wake();
         at = order_.begin();
     }
@@ -173,7 +238,7 @@ void ClusterPlaces::tick(std::chrono::steady_clock::time_point now) {
     const bool waits = waiting_.load() != 0;
     if (!waits && !waited_before_) is_contended_.store(false, std::memory_order_relaxed);
     waited_before_ = waits;
-    serve();  // with fewer tenants at work there is more for each
+    serve(std::nullopt);  // with fewer tenants at work there is more for each
 }
 
 std::shared_ptr<PlaceShare> ClusterPlaces::share(const std::string& tenant) {

@@ -5,7 +5,9 @@
 // - a reserve (limits.fair_reserve_percent of the cap) is open only to tenants below their fair share, which is the cap by the number of tenants
 //   that worked there in the last seconds: whoever floods the cluster leaves room for those who ask for little;
 // - who waits is served in the order of the server time that its tenant has used while there were waiters (start-time fair queueing), within a tenant
-//   first come first served.
+//   first come first served. A place's server connection is idle on the thread that gave it back: somebody of that thread may be served
+//   before who is next, so many times at most, if his tenant has used about as little;
+// - server_connections_max of a tenant is the most it has at once. Who waits for that alone stands aside, and nobody else's transactions notice.
 //
 // Shared by all threads; no lock is taken as long as nobody waits. It must not: know a session or a server connection.
 #pragma once
@@ -18,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -29,10 +32,12 @@ namespace pgporter {
 // What all threads know of one tenant on one cluster.
 struct PlaceShare {
     std::atomic<std::uint32_t> places{0};
+    std::atomic<std::uint32_t> waiting{0};
     std::atomic<std::uint32_t> guaranteed{0};  // of these, those of server_connections_min
     std::atomic<std::uint32_t> seen_in{0};     // the period in which it last asked for a place
     std::atomic<std::uint32_t> seen_before{0};  // and the one before that
-    std::uint64_t used_us = 0;                 // its virtual time; under the cluster's lock
+    std::uint64_t used_us = 0;                  // its virtual time; under the cluster's lock
+    bool is_aside = false;                      // its waiters stand aside; under the cluster's lock
 };
 
 struct DatabasePlaces {
@@ -45,6 +50,7 @@ struct PlaceCaps {
     std::uint32_t guaranteed_sum = 0;    // of all tenants of the cluster
     std::uint32_t guaranteed = 0;        // of this one
     std::uint32_t reserve_percent = 0;
+    std::uint32_t tenant_max = 0;        // 0: none
 };
 
 class ClusterPlaces;
@@ -72,12 +78,14 @@ class Place {
         std::swap(database_, other.database_);
         std::swap(since_us_, other.since_us_);
         std::swap(is_guaranteed_, other.is_guaranteed_);
+        std::swap(thread_, other.thread_);
     }
     std::shared_ptr<ClusterPlaces> cluster_;
     std::shared_ptr<PlaceShare> share_;
     std::shared_ptr<DatabasePlaces> database_;
     std::uint64_t since_us_ = 0;  // 0: nobody waited then
     bool is_guaranteed_ = false;
+    std::uint32_t thread_ = 0;    // that has the server connection
 };
 
 // Somebody who waits for a place. Shared by the waiter and the queue.
@@ -85,6 +93,8 @@ struct PlaceTicket {
     std::shared_ptr<PlaceShare> share;
     std::shared_ptr<DatabasePlaces> database;
     PlaceCaps caps;
+    std::uint32_t thread = 0;
+    std::uint32_t overtaken = 0;
     std::function<void()> wake;  // called once, on any thread, when the place is there
     Place place;                 // behind leave(): the waiter's
     bool is_queued = false;
@@ -93,7 +103,10 @@ struct PlaceTicket {
 class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
   public:
     // At once, or none.
-    [[nodiscard]] Place try_take(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, const PlaceCaps& caps);
+    [[nodiscard]] Place try_take(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, const PlaceCaps& caps,
+                                 std::uint32_t thread = 0);
+    // A transaction that has a place already works for this tenant, too: counts for its cap, whether or not that is reached.
+    [[nodiscard]] Place visit(const std::shared_ptr<PlaceShare>& share);
     void wait(const std::shared_ptr<PlaceTicket>& ticket);
     // Ends a wait, whether or not the place has come; if it has, it is the ticket's.
     void leave(const std::shared_ptr<PlaceTicket>& ticket);
@@ -111,15 +124,23 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
     friend class Place;
     using Queue = std::deque<std::shared_ptr<PlaceTicket>>;
 
-    [[nodiscard]] bool take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps, bool& is_guaranteed);
+    enum class Taken { ordinary, guaranteed, cluster_is_full, tenant_is_full, not_open };
+    [[nodiscard]] static bool is_place(Taken taken) { return taken == Taken::ordinary || taken == Taken::guaranteed; }
+    [[nodiscard]] Taken take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps);
     void note_at_work(PlaceShare& share);
-    [[nodiscard]] Place place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, bool is_guaranteed);
+    [[nodiscard]] Place place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, Taken taken,
+                                 std::uint32_t thread);
     void give_back(Place& place);
-    void serve();  // with the lock
+    // With the lock:
+    void serve(std::optional<std::uint32_t> thread);
+    void line_up(PlaceShare& share);
+    void step_aside(PlaceShare& share);
+    [[nodiscard]] std::shared_ptr<PlaceTicket> next_of(std::uint32_t thread, const PlaceTicket& first) const;
+    void remove(const std::shared_ptr<PlaceTicket>& ticket);
 
-    std::atomic<std::uint32_t> places_{0};
-    std::atomic<std::uint32_t> guaranteed_{0};  // places in use that were kept free for their tenants
-    std::atomic<std::size_t> waiting_{0};
+    alignas(64) std::atomic<std::uint32_t> places_{0};  // what every transaction changes, apart from what it only reads
+    alignas(64) std::atomic<std::uint32_t> guaranteed_{0};  // places in use that were kept free for their tenants
+    std::atomic<std::size_t> waiting_{0};       // without those that stand aside
     std::atomic<bool> is_contended_{false};     // somebody waited in this period or the last
     std::atomic<std::uint32_t> period_{1};
     std::atomic<std::uint32_t> seen_now_{0};
@@ -128,11 +149,12 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
 
     std::mutex mutex_;
     std::map<PlaceShare*, Queue> queues_;
-    std::set<std::pair<std::uint64_t, PlaceShare*>> order_;  // of the queues, by used_us
+    std::set<std::pair<std::uint64_t, PlaceShare*>> order_;  // of the queues that don't stand aside, by used_us
     std::uint64_t served_us_ = 0;                            // the virtual time of whoever was served last
     std::map<std::string, std::shared_ptr<DatabasePlaces>> databases_;
     std::unordered_map<std::string, std::shared_ptr<PlaceShare>> shares_;
     bool waited_before_ = false;
+    std::uint32_t newest_max_ = 0;  // cluster_max, as who began to wait last knows it
 };
 
 // The clusters' places, for all threads.

@@ -34,13 +34,24 @@ PoolMetrics::PoolMetrics(metrics::Registry& registry)
       outages(registry.gauge("pgporter_server_outages", "Clusters that take no connections, counted by each thread that has found it so.")),
       outage_errors(registry.counter("pgporter_outage_errors_total", "Transactions and logins that were told so.")),
       silent_servers(registry.counter("pgporter_server_connections_silent_total",
-                                      "Server connections given up after limits.server_silent_ms_max.")) {}
+                                      "Server connections given up after limits.server_silent_ms_max.")),
+      handovers(registry.counter("pgporter_server_connection_handovers_total", "Server connections that went from one thread to another.")) {}
 
 Pool::Pool(PoolSet& set, PoolKey key, BudgetCaps caps)
     : set_(set), key_(std::move(key)), latency_(set.metrics().latency.of(key_.address.cluster)), caps_(caps),
-      own_pace_({opening_max, set.config().limits.server_retry_ms_max, Milliseconds(0)}) {}
+      own_pace_({opening_max, set.config().limits.server_retry_ms_max, Milliseconds(0)}),
+      peers_(set.book().peers(key_)), level_(set.budget().level({key_.address.cluster, key_.database})),
+      places_(set.places_.cluster(key_.address.cluster)), database_places_(places_->database(key_.database)),
+      nobodys_share_(places_->share("")) {
+    peers_->sit_down(thread_index(), this);
+}
 
 Pool::~Pool() {
+    stop_starving();
+    note_wanted();
+    peers_->set_idle(thread_index(), 0);
+    peers_->set_open(thread_index(), 0);
+    peers_->sit_down(thread_index(), nullptr);
     *alive_ = nullptr;
 }
 
@@ -68,6 +79,7 @@ ServerPtr Pool::try_take(SessionId session) {
         }
         ServerPtr server = std::move(*chosen);
         idle_.erase(chosen);
+        note_idle();
         if (server->is_alive() && !server->looks_dead()) return server;
         server->close();  // its downlink reports the end
     }
@@ -96,6 +108,8 @@ void Pool::leave(PoolWaiter& waiter) {
         turn_.erase(std::find(turn_.begin(), turn_.end(), waiter.tenant));
         waiters_.erase(at);
     }
+    if (waiting_ == 0) stop_starving();
+    note_wanted();
 }
 
 PoolWaiter* Pool::next_waiter() {
@@ -141,33 +155,45 @@ void Pool::fail_waiters(const Error& error) {
         waiter->error = error;
         finish(*waiter, PoolWaiter::End::failed);
     }
+    stop_starving();
+    note_wanted();
+}
+
+void Pool::stop_starving() {
+    if (std::exchange(starving_, false)) set_.budget().stop_starving(key_.address.cluster, this);
 }
 
 void Pool::dispatch() {
     while (waiting_ != 0 && !idle_.empty()) {
         ServerPtr server = std::move(idle_.back());
         idle_.pop_back();
+        note_idle();
         if (!server->is_alive() || server->looks_dead()) {
             server->close();
             continue;
         }
         serve(*next_waiter(), std::move(server));
     }
-    while (opening_ < std::min(opening_max, waiting_ + spare_wanted_)) {
+    if (waiting_ == 0) stop_starving();
+    // As long as there is room each thread has its own; then, or where none can be opened, those that are idle elsewhere are as good.
+    if (unserved() != 0 && (level_.is_full(caps_) || own_pace_.is_down() || set_.connects_of(key_.address).pace.is_down())) claim_what_is_needed();
+    while (opening_ < std::min(opening_max, waiting_ - std::min(waiting_, claimed_) + spare_wanted_)) {
         if (!own_pace_.may_try(std::chrono::steady_clock::now()) || !set_.may_connect(*this) || !open_one()) break;
     }
+    note_wanted();
+    if (peers_->is_wanted()) claim_what_is_needed();  // what has become idle before we were seen wanting
     tell_of_outage();
 }
 
 const Error* Pool::trouble() {
-    if (!all_.empty()) return nullptr;
+    if (!all_.empty() || peers_->has_open()) return nullptr;
     const Error* own = own_pace_.failure();
     return own != nullptr ? own : set_.connects_of(key_.address).pace.failure();
 }
 
 // With a working connection at hand, or one on its way, the waiters are still served in their turn.
 void Pool::tell_of_outage() {
-    if (waiting_ == 0 || opening_ != 0 || !all_.empty()) return;
+    if (waiting_ == 0 || opening_ != 0 || claimed_ != 0 || !all_.empty() || peers_->has_open()) return;
     const auto now = std::chrono::steady_clock::now();
     const Error* verdict = own_pace_.verdict(now);
     if (verdict == nullptr) verdict = set_.connects_of(key_.address).pace.verdict(now);
@@ -186,22 +212,18 @@ bool Pool::open_one() {
             (*alive)->dispatch();
         });
     };
-    starving_ = true;
-    if (!set_.budget().take_or_starve(budget_key, caps_, this, wake)) {
-        if (waiting_ == 0) {
+    if (waiting_ == 0) {
+        if (!set_.budget().take(budget_key, caps_)) {
             spare_wanted_ = 0;  // nobody's idle connection is closed for a spare one
             return false;
         }
+    } else if (!set_.budget().take_or_starve(budget_key, caps_, {this, peers_.get()}, wake)) {
+        starving_ = true;
         // Somebody's idle connection of the same server is worth less than a waiting transaction. Where the database's own cap
         // is what stops us, only a connection to that database helps.
-        const bool cluster_is_full = set_.budget().used(key_.address.cluster) >= caps_.cluster_max;
-        const std::string database = cluster_is_full ? std::string() : key_.database;
-        if (!set_.close_one_idle_of(key_.address.cluster, database, this) && set_.ask_others_for_place) {
-            set_.ask_others_for_place(key_.address.cluster, database);
-        }
+        set_.close_one_idle_of_any(key_.address.cluster, level_.is_cluster_full(caps_) ? std::string() : key_.database, this);
         return false;
     }
-    starving_ = false;
     ++opening_;
     own_pace_.began();
     set_.connects_of(key_.address).pace.began();
@@ -247,10 +269,12 @@ Task<> Pool::open_connection(std::shared_ptr<Pool*> alive, Pool* self) {
         set.metrics().server_connections.add(1);
         self->fresh_parameters_ = (*opened)->reported();
         self->doubtful_.clear();
+        self->peers_->set_fresh_parameters(self->fresh_parameters_);
         self->all_.push_back(*opened);
+        self->note_open();
         (*opened)->run(self);
         (*opened)->idle_since = std::chrono::steady_clock::now();
-        self->idle_.push_back(*opened);
+        self->put_idle(*opened);
     }
     self->dispatch();
     set.wake_blocked(connects);
@@ -283,26 +307,6 @@ void Pool::look_for_silence(SteadyTime now) {
     for (const ServerPtr& server : all_) server->look_for_silence(now);
 }
 
-void Pool::doubt_fresh(std::string_view name, std::string_view value) {
-    const std::string* known = fresh_parameters_ ? find_setting(*fresh_parameters_, name) : nullptr;
-    if (known == nullptr || *known == value) return;
-    if (std::find(doubtful_.begin(), doubtful_.end(), name) == doubtful_.end()) doubtful_.emplace_back(name);
-}
-
-void Pool::settle_fresh(const std::shared_ptr<const Settings>& reported, const Context& established) {
-    if (!fresh_parameters_ || (doubtful_.empty() && reported == settled_by_)) return;
-    settled_by_ = reported;
-    Settings fresh = *fresh_parameters_;
-    for (const auto& [name, value] : *reported) {
-        // What the context has made of these isn't the server's default.
-        const bool follows_role = name == "is_superuser" || name == "session_authorization" || name == "search_path";
-        if (follows_role || find_setting(established.settings, name) != nullptr) continue;
-        put_setting(fresh, name, value);
-        std::erase(doubtful_, name);
-    }
-    if (fresh != *fresh_parameters_) fresh_parameters_ = std::make_shared<const Settings>(std::move(fresh));
-}
-
 void Pool::give_back(const ServerPtr& server) {
     server->take_back();
     if (!server->is_alive()) return;  // its downlink reports the end
@@ -314,12 +318,13 @@ void Pool::give_back(const ServerPtr& server) {
     // A cancel request under way could hit whoever comes next: nobody comes before it has arrived.
     if (server->cancels_in_flight != 0) return;
     // Pools that share a cap take turns: with waiters of our own, every fourth connection goes to the others.
-    if (set_.budget().others_starve({key_.address.cluster, key_.database}, this) && (waiting_ == 0 || ++served_while_starving_ % 4 == 0)) {
+    if (set_.budget().others_starve({key_.address.cluster, key_.database}, peers_.get()) && (waiting_ == 0 || ++served_while_starving_ % 4 == 0)) {
         server->close();
         return;
     }
     server->idle_since = now;
-    idle_.push_back(server);
+    put_idle(server);
+    if (peers_->is_wanted() && (waiting_ == 0 || ++served_while_wanted_ % 2 == 0)) serve_others();
     if (waiting_ != 0) dispatch();
 }
 
@@ -331,10 +336,11 @@ void Pool::on_cancel_done(const ServerPtr& server) {
 
 void Pool::on_server_closed(ServerConnection& server) {
     const auto is_it = [&](const ServerPtr& other) { return other.get() == &server; };
-    std::erase_if(idle_, is_it);
+    if (std::erase_if(idle_, is_it) != 0) note_idle();
     if (server.loss() == ServerConnection::Loss::silent) set_.metrics().silent_servers.inc();
     const auto erased = std::erase_if(all_, is_it);
     PP_ASSERT(erased == 1);
+    note_open();
     set_.metrics().server_connections.add(-1);
     set_.budget().give_back({key_.address.cluster, key_.database});
     if (waiting_ != 0) dispatch();
@@ -344,6 +350,7 @@ bool Pool::close_one_idle() {
     if (idle_.empty()) return false;
     const ServerPtr server = std::move(idle_.front());
     idle_.erase(idle_.begin());
+    note_idle();
     server->close();
     return true;
 }
@@ -356,6 +363,7 @@ void Pool::close_expired(SteadyTime now) {
         if (old) expired.push_back(server);
         return old;
     });
+    note_idle();
     for (const auto& server : expired) server->close();
 }
 
@@ -370,8 +378,11 @@ void Pool::open_spare(std::size_t wanted) {
     dispatch();
 }
 
-PoolSet::PoolSet(IoThread& thread, const Config& config, ServerBudget& budget, PoolMetrics& metrics)
-    : thread_(thread), config_(config), budget_(budget), metrics_(metrics), sweep_deadline_(thread.wheel()) {}
+PoolSet::PoolSet(IoThread& thread, const Config& config, const Shared& shared)
+    : thread_(thread), config_(config), budget_(shared.budget), places_(shared.places), book_(shared.book), metrics_(shared.metrics),
+      sweep_deadline_(thread.wheel()) {
+    book_.add(thread.index(), *this);
+}
 
 std::shared_ptr<Pool> PoolSet::find_or_create(const PoolKey& key, const BudgetCaps& caps) {
     auto at = pools_.find(key);
@@ -420,7 +431,7 @@ void PoolSet::note_down(ClusterConnects& connects, bool was_down) {
 
 void PoolSet::sweep() {
     const auto now = std::chrono::steady_clock::now();
-    if (on_sweep) on_sweep(now);
+    places_.tick(now);
     for (auto at = pools_.begin(); at != pools_.end();) {
         at->second->close_expired(now);
         at->second->look_for_silence(now);
@@ -444,6 +455,10 @@ bool PoolSet::close_one_idle_of(const std::string& cluster, const std::string& d
         if (pool->idle_count() != 0 && (richest == nullptr || pool->idle_count() > richest->idle_count())) richest = pool.get();
     }
     return richest != nullptr && richest->close_one_idle();
+}
+
+void PoolSet::close_one_idle_of_any(const std::string& cluster, const std::string& database, const Pool* except) {
+    if (!close_one_idle_of(cluster, database, except)) book_.close_one_idle_of_others(thread_.index(), cluster, database);
 }
 
 std::uint32_t PoolSet::count(const std::string& cluster, const std::string& database, bool opening) const {

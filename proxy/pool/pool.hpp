@@ -1,5 +1,5 @@
 // Pool: the server connections of one thread to one database as one user, and who waits for them. Same thread only; shares the
-// caps of all threads through ServerBudget.
+// caps of all threads through ServerBudget, and its idle connections with the other threads' pools of the same key through PoolPeers.
 //
 // An idle connection that last served the asking session is lent first (nothing to reset), then the last used one (warm).
 // Waiters are served tenant by tenant in turn, first come first served within a tenant. It must not: know what a session does.
@@ -17,18 +17,14 @@
 #include "catalog/config.hpp"
 #include "proxy/net/event.hpp"
 #include "proxy/pool/connect_pace.hpp"
+#include "proxy/pool/cluster_places.hpp"
 #include "proxy/pool/latency_probe.hpp"
+#include "proxy/pool/pool_key.hpp"
+#include "proxy/pool/pool_peers.hpp"
 #include "proxy/pool/server_budget.hpp"
 #include "proxy/pool/server_connection.hpp"
 
 namespace pgporter {
-
-struct PoolKey {
-    ServerAddress address;
-    std::string database;
-    std::string user;
-    friend auto operator<=>(const PoolKey&, const PoolKey&) = default;
-};
 
 struct PoolMetrics {
     metrics::Gauge& server_connections;
@@ -42,6 +38,7 @@ struct PoolMetrics {
     metrics::Gauge& outages;
     metrics::Counter& outage_errors;
     metrics::Counter& silent_servers;
+    metrics::Counter& handovers;
     LatencyProbes latency;
     explicit PoolMetrics(metrics::Registry& registry);
 };
@@ -54,7 +51,6 @@ struct PoolWaiter {
     End end = End::none;
     ServerPtr server;
     Error error;
-    bool has_place = false;  // the place under the tenant's cap was handed over
     std::string tenant;
     SteadyTime since{};
 };
@@ -87,11 +83,15 @@ class Pool {
     [[nodiscard]] const PoolKey& key() const { return key_; }
     // What a fresh connection reports; null until one was opened.
     // Null too while the server is suspected to have got other defaults since (its configuration was reloaded).
-    [[nodiscard]] std::shared_ptr<const Settings> fresh_parameters() const { return doubtful_.empty() ? fresh_parameters_ : nullptr; }
+    [[nodiscard]] std::shared_ptr<const Settings> fresh_parameters() const;
     void doubt_fresh(std::string_view name, std::string_view value);                // reported, and no client is known to have set it
     void settle_fresh(const std::shared_ptr<const Settings>& reported, const Context& established);  // by a connection that was just reset
     [[nodiscard]] std::size_t idle_count() const { return idle_.size(); }
-    [[nodiscard]] bool is_unused() const { return all_.empty() && waiting_ == 0 && opening_ == 0; }
+    [[nodiscard]] bool is_unused() const { return all_.empty() && waiting_ == 0 && opening_ == 0 && claimed_ == 0; }
+    // Of its cluster and its database, for all threads.
+    [[nodiscard]] const std::shared_ptr<ClusterPlaces>& places() const { return places_; }
+    [[nodiscard]] const std::shared_ptr<DatabasePlaces>& database_places() const { return database_places_; }
+    [[nodiscard]] const std::shared_ptr<PlaceShare>& nobodys_share() const { return nobodys_share_; }  // of sessions without a tenant
 
     bool close_one_idle();                        // the least recently used; false: none is idle
     void close_expired(SteadyTime now);           // idle too long, or too old
@@ -113,6 +113,21 @@ class Pool {
     void tell_of_outage();
     void on_connect_failed(const Error& error, SteadyTime began);
     static Task<> open_connection(std::shared_ptr<Pool*> alive, Pool* self);
+    [[nodiscard]] std::size_t thread_index() const;
+    void stop_starving();
+
+    // pool_exchange.cpp
+    [[nodiscard]] std::size_t unserved() const;
+    bool claim();
+    void claim_what_is_needed();
+    void on_claim_refused();
+    bool hand_over_one(std::size_t to, bool is_claimed);
+    void receive(ServerPtr server, bool is_claimed);
+    void serve_others();
+    void note_wanted();
+    void note_idle();
+    void note_open();
+    void put_idle(ServerPtr server);
     static Task<Result<ServerPtr>> open_server(PoolSet& set, ServerOptions options);
 
     PoolSet& set_;
@@ -127,10 +142,17 @@ class Pool {
     std::size_t waiting_ = 0;
     std::size_t opening_ = 0;
     std::size_t spare_wanted_ = 0;
+    std::size_t claimed_ = 0;  // asked for at other threads, and not yet answered
     std::uint32_t served_while_starving_ = 0;
+    std::uint32_t served_while_wanted_ = 0;
     bool starving_ = false;
     ConnectPace own_pace_;           // what the server refuses to this user or for this database
     bool is_blocked_ = false;        // stands in its cluster's row: dispatch() is called when trying again makes sense
+    std::shared_ptr<PoolPeers> peers_;
+    BudgetLevel level_;
+    std::shared_ptr<ClusterPlaces> places_;
+    std::shared_ptr<DatabasePlaces> database_places_;
+    std::shared_ptr<PlaceShare> nobodys_share_;
     std::shared_ptr<const Settings> fresh_parameters_;
     std::shared_ptr<const Settings> settled_by_;
     std::vector<std::string> doubtful_;  // names in fresh_parameters_
@@ -140,7 +162,14 @@ class Pool {
 // The pools of one thread.
 class PoolSet {
   public:
-    PoolSet(IoThread& thread, const Config& config, ServerBudget& budget, PoolMetrics& metrics);
+    // What all threads share; it outlives them.
+    struct Shared {
+        ServerBudget& budget;
+        PlaceBook& places;
+        PoolBook& book;
+        PoolMetrics& metrics;
+    };
+    PoolSet(IoThread& thread, const Config& config, const Shared& shared);
 
     // A session keeps the pointer between transactions; a pool that nobody keeps and nobody waits in is dropped.
     std::shared_ptr<Pool> find_or_create(const PoolKey& key, const BudgetCaps& caps);
@@ -149,14 +178,15 @@ class PoolSet {
     bool close_one_idle_of(const std::string& cluster, const std::string& database, const Pool* except);
     void send_back(std::string_view tenant);
     void close_all_idle();
-    // Other threads may hold idle connections of a cluster that we lack a place on: set by proxy/session.
-    std::function<void(const std::string& cluster, const std::string& database)> ask_others_for_place;
-    std::function<void(SteadyTime now)> on_sweep;  // every second while there are pools
+    // Of this thread, or else of another one.
+    void close_one_idle_of_any(const std::string& cluster, const std::string& database, const Pool* except);
+    void close_homeless(ServerPtr server);
 
     [[nodiscard]] IoThread& thread() { return thread_; }
     [[nodiscard]] const Config& config() const { return config_; }
     [[nodiscard]] ServerBudget& budget() { return budget_; }
     [[nodiscard]] PoolMetrics& metrics() { return metrics_; }
+    [[nodiscard]] PoolBook& book() { return book_; }
 
   private:
     friend class Pool;
@@ -179,6 +209,8 @@ class PoolSet {
     IoThread& thread_;
     const Config& config_;
     ServerBudget& budget_;
+    PlaceBook& places_;
+    PoolBook& book_;
     PoolMetrics& metrics_;
     std::map<PoolKey, std::shared_ptr<Pool>> pools_;
     std::map<ServerAddress, ClusterConnects> connects_;

@@ -27,7 +27,7 @@ Error server_failure(const ServerOptions& options, std::string message, std::str
 }  // namespace
 
 ServerConnection::ServerConnection(IoThread& thread, ServerOptions options, Socket socket)
-    : thread_(thread),
+    : thread_(&thread),
       options_(std::move(options)),
       stream_(std::make_unique<Stream>(std::move(socket))),
       deadline_(thread.wheel()),
@@ -92,13 +92,13 @@ Task<Result<void>> ServerConnection::log_in() {
     FrameReader reader(own_message_bytes_max);
     std::string body;
     while (sent && login.state() != ServerLogin::State::ready) {
-        const IoResult result = stream_->read_some(thread_.read_buffer(), IoThread::read_bytes);
+        const IoResult result = stream_->read_some(thread_->read_buffer(), IoThread::read_bytes);
         if (result.status != IoStatus::ok) {
             sent = co_await stream_->ready_for(result.status);
             continue;
         }
         // Copied, since answering may wait and the thread's buffer is everybody's.
-        const std::string chunk(thread_.read_buffer(), result.bytes);
+        const std::string chunk(thread_->read_buffer(), result.bytes);
         std::string_view input = chunk;
         std::string_view piece;
         while (true) {
@@ -123,7 +123,7 @@ Task<Result<void>> ServerConnection::log_in() {
 
 void ServerConnection::run(Pool* pool) {
     pool_ = pool;
-    asio::co_spawn(thread_.executor(), downlink(shared_from_this()), asio::detached);
+    asio::co_spawn(thread_->executor(), downlink(shared_from_this()), asio::detached);
 }
 
 Task<> ServerConnection::downlink(ServerPtr self) {
@@ -133,14 +133,38 @@ Task<> ServerConnection::downlink(ServerPtr self) {
         self->loss_ = Loss::out_of_memory;
         if (const auto holder = self->holder_) holder->on_out_of_memory();
     }
-    self->lost();
+    if (self->moving_) {
+        leave_thread(std::move(self));
+    } else {
+        self->lost();
+    }
+}
+
+void ServerConnection::move_to(IoThread& thread, std::function<void(ServerPtr)> arrived) {
+    PP_ASSERT(state_ == State::idle && !holder_ && own_query_ == nullptr && !moving_ && cancels_in_flight == 0);
+    pool_ = nullptr;
+    moving_ = Move{&thread, std::move(arrived)};
+    stream_->interrupt();
+}
+
+// The downlink's last act: after the post nothing of it is this thread's.
+void ServerConnection::leave_thread(ServerPtr self) {
+    Move move = *std::exchange(self->moving_, std::nullopt);
+    self->deadline_.disarm();
+    self->deadline_.move_to(move.to->wheel());
+    self->stream_->leave_thread();
+    self->thread_ = move.to;
+    move.to->post([server = std::move(self), arrived = std::move(move.arrived)]() mutable {
+        server->stream_->enter_thread(server->thread_->executor());
+        arrived(std::move(server));
+    });
 }
 
 Task<> ServerConnection::read_to_the_end() {
-    while (state_ != State::closing) {
-        const IoResult result = stream_->read_some(thread_.read_buffer(), IoThread::read_bytes);
+    while (state_ != State::closing && !moving_) {
+        const IoResult result = stream_->read_some(thread_->read_buffer(), IoThread::read_bytes);
         if (result.status == IoStatus::ok) {
-            std::string_view input(thread_.read_buffer(), result.bytes);
+            std::string_view input(thread_->read_buffer(), result.bytes);
             if (!on_bytes(input)) break;
             const std::shared_ptr<LeaseHolder> holder = holder_;
             if (holder && holder->is_client_blocked()) {
@@ -150,7 +174,7 @@ Task<> ServerConnection::read_to_the_end() {
             if (holder_ == holder && holder && holder->must_slow_down()) co_await holder->slow_down();
             if (result.bytes == IoThread::read_bytes || stream_->has_buffered_input()) {
                 // There is more; the others' turn comes first, or one long result would stop them all.
-                [[maybe_unused]] const auto turn = co_await asio::post(thread_.executor(), as_result);
+                [[maybe_unused]] const auto turn = co_await asio::post(thread_->executor(), as_result);
                 continue;
             }
         } else if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
@@ -283,7 +307,7 @@ Task<Result<QueryAnswer>> ServerConnection::run_own_query(std::string request, M
     PP_ASSERT(own_query_ == nullptr);
     if (!is_alive()) co_return server_failure(options_, "the server connection is closed");
     const ServerPtr keep = shared_from_this();
-    OwnQuery own(thread_.executor());
+    OwnQuery own(thread_->executor());
     own.readies_owed = queries;
     own_query_ = &own;
     deadline_.arm(ms_max, [raw = this] { raw->close(); });

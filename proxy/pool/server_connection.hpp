@@ -1,9 +1,10 @@
-// ServerConnection: one connection to a PostgreSQL server, from login to end. Owned by its Pool; used on one thread. Its
+// ServerConnection: one connection to a PostgreSQL server, from login to end. Owned by its Pool; used on that pool's thread. Its
 // downlink coroutine reads as long as it lives: for whoever holds the lease, for our own queries, or (idle) to notice the end.
 //
 // It must not: decide who gets it (Pool does), or interpret a client's protocol (the session does).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,6 +81,10 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] Task<Result<QueryAnswer>> query_params(std::string sql, std::vector<std::optional<std::string>> parameters,
                                                          Milliseconds ms_max);
 
+    // An idle connection goes to another thread with all that is known of it: its downlink ends, then `arrived` runs there, which starts it anew
+    // with run(). Nobody may use it in between.
+    void move_to(IoThread& thread, std::function<void(ServerPtr)> arrived);
+
     void lend(std::shared_ptr<LeaseHolder> holder);
     void take_back();  // the holder is done; the Pool decides what follows
     void close();
@@ -110,7 +115,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
 
     [[nodiscard]] State state() const { return state_; }
     [[nodiscard]] bool is_establishing() const { return establishing_; }
-    [[nodiscard]] IoThread& thread() { return thread_; }
+    [[nodiscard]] IoThread& thread() { return *thread_; }
     [[nodiscard]] bool is_alive() const { return state_ != State::closing && stream_->is_open(); }
     [[nodiscard]] bool looks_dead() const { return stream_->has_input_or_closed(); }
     [[nodiscard]] bool is_between_messages() const { return frames_.at_boundary() && out_.is_empty(); }
@@ -142,6 +147,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] Task<Result<void>> negotiate_tls();
     [[nodiscard]] Task<Result<QueryAnswer>> run_own_query(std::string request, Milliseconds ms_max, int queries = 1);
     [[nodiscard]] static Task<> downlink(ServerPtr self);
+    static void leave_thread(ServerPtr self);
     [[nodiscard]] Task<> read_to_the_end();
     [[nodiscard]] bool is_default(std::string_view name, std::string_view value) const;
     [[nodiscard]] Context without_defaults(const Context& context) const;
@@ -153,7 +159,13 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     bool on_idle_bytes(std::string_view& input);
     void lost();
 
-    IoThread& thread_;
+    struct Move {
+        IoThread* to;
+        std::function<void(ServerPtr)> arrived;
+    };
+
+    IoThread* thread_;
+    std::optional<Move> moving_;
     ServerOptions options_;
     std::unique_ptr<Stream> stream_;
     WriteBuffer out_;

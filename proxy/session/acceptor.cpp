@@ -142,6 +142,18 @@ Acceptor::Place Acceptor::place_for(int fd) const {
     return fd < all - reserved + reserved / 4 ? Place::told_no : Place::closed;
 }
 
+// Of several the next in turn.
+Worker& Acceptor::least_loaded() {
+    const auto& workers = shared_.workers;
+    const std::size_t first = ++next_worker_;
+    Worker* least = workers[first % workers.size()].get();
+    for (std::size_t i = 1; i < workers.size(); ++i) {
+        Worker* other = workers[(first + i) % workers.size()].get();
+        if (other->clients.value() < least->clients.value()) least = other;
+    }
+    return *least;
+}
+
 void Acceptor::hand_over(int fd) {
     close_on_exec(fd);
     const bool has_memory = !memory_reserve::is_short();
@@ -152,8 +164,11 @@ void Acceptor::hand_over(int fd) {
         ::close(fd);
         return;
     }
-    Worker* worker = shared_.workers[next_worker_++ % shared_.workers.size()].get();
-    worker->thread().post([worker, fd, listener = listener_, is_one_too_many = place == Place::told_no] {
+    Worker* worker = &least_loaded();
+    // Until the session counts itself.
+    auto counted = std::shared_ptr<void>(nullptr, [worker](void*) { worker->clients.add(-1); });
+    worker->clients.add(1);
+    worker->thread().post([worker, fd, counted = std::move(counted), listener = listener_, is_one_too_many = place == Place::told_no] {
         sockaddr_storage address{};
         socklen_t size = sizeof address;
         ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);

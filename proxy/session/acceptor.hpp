@@ -1,5 +1,5 @@
-// Acceptor: one listening address, of TCP or a Unix-domain socket. Accepts on the first worker's thread and hands each socket to the workers
-// in turn. Owned by proxy/app.
+// Acceptor: one listening address, of TCP or a Unix-domain socket. Accepts on the first worker's thread and hands each socket to the worker
+// with the fewest clients (docs/decisions/0015-threads.md). Owned by proxy/app.
 #pragma once
 
 #include <boost/asio/basic_socket_acceptor.hpp>
@@ -32,6 +32,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     enum class Place { free, told_no, closed };  // told_no: it is let in to hear that there is none
     [[nodiscard]] Place place_for(int fd) const;
     void hand_over(int fd);
+    [[nodiscard]] Worker& least_loaded();
     void note_failure(const std::string& reason);
 
     DataPathShared& shared_;

@@ -74,6 +74,8 @@ inline constexpr std::uint32_t first_unnamed_tag = 0x8000'0000U;
 
 class StatementRegistry {
   public:
+    // Server connections go from thread to thread with what is prepared on them: no two of `registries` give the same number.
+    explicit StatementRegistry(std::size_t index = 0, std::size_t registries = 1) : step_(registries), last_number_(index), last_parse_(index) {}
     // `owner` keeps tenants apart: equal texts of two of them are two statements. Its first line is the tenant.
     StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}, MemoryAccount account = {}) {
         const std::string_view sql = definition.substr(0, definition.find('\0'));
@@ -88,7 +90,7 @@ class StatementRegistry {
         if (auto known = slot.lock()) return known;
         auto made = std::make_shared<Statement>();
         made->share = MemoryShare(account, bytes_of(definition));
-        made->number = ++last_number_;
+        made->number = last_number_ += step_;
         made->server_name = std::string(server_statement_prefix) + std::to_string(made->number);
         made->definition = definition;
         made->traits = scan_statement(sql, spoken.dialect);
@@ -106,7 +108,7 @@ class StatementRegistry {
     [[nodiscard]] std::size_t size() const { return statements_.size(); }
     // What a statement takes, about.
     [[nodiscard]] static std::size_t bytes_of(std::string_view definition) { return 2 * definition.size() + 512; }
-    [[nodiscard]] ParseSerial next_parse() { return ++last_parse_; }
+    [[nodiscard]] ParseSerial next_parse() { return last_parse_ += step_; }
 
   private:
     // FETCH has its cursor's columns, which PostgreSQL doesn't compare either.
@@ -122,8 +124,9 @@ class StatementRegistry {
     }
     std::unordered_map<std::string, std::weak_ptr<const Statement>> statements_;
     ByName<std::uint64_t> renewals_;  // a tenant without an entry: none yet
-    StatementNumber last_number_ = 0;
-    ParseSerial last_parse_ = 0;
+    std::uint64_t step_;
+    StatementNumber last_number_;
+    ParseSerial last_parse_;
     std::size_t made_since_sweep_ = 0;
 };
 

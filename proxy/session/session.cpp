@@ -53,12 +53,15 @@ Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> 
     ask_idle_peer(fd, limits.client_silent_ms_max);
     // Its window may stay closed for client_write_ms_max.
     if (limits.client_silent_ms_max.count() != 0) bound_unacknowledged(fd, std::max(limits.client_silent_ms_max, limits.client_write_ms_max));
+    worker.clients.add(1);
     ++worker.shared().logins;
     worker.shared().session_metrics.logins.add(1);
     counted_login_ = true;
 }
 
-Session::~Session() = default;
+Session::~Session() {
+    worker_.clients.add(-1);
+}
 
 Task<> Session::run(std::shared_ptr<Session> self) {
     co_await within_memory(self, live(self));

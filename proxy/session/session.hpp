@@ -215,7 +215,6 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool try_begin_lease(bool in_passing = false);
     Task<Result<void>> obtain_server();
     Task<Result<void>> wait_at_gate();
-    Task<Result<void>> wait_for_cap(bool& has_place);
     Task<Result<ServerPtr>> wait_in_pool();
     Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout);
     void begin_watching_client();
@@ -223,8 +222,10 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void start_lease(ServerPtr server, Place place);
     void end_lease();
     void tell_parameter_changes();
-    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, Place place, std::string sql);
+    static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::vector<Place> places,
+                                   std::string sql);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
+    void end_visits();
     void abandon_lease();
 
     // session_limits.cpp
@@ -448,6 +449,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     TenantDesk* desk_ = nullptr;        // null: the home database
     TenantDesk* login_desk_ = nullptr;  // of the tenant that the login named: counts the session
     std::vector<TenantDesk*> visited_;  // of tenants that the open transaction has turned to, in the same database
+    std::vector<Place> visits_;         // their places
     CatalogVersion route_version_;
     bool has_route_ = false;
     std::shared_ptr<Pool> pool_;

@@ -143,13 +143,11 @@ bool Session::try_begin_lease(bool in_passing) {
     if (must_set_again_ && !(in_passing && can_spell_named() && worker_.config().limits.server_statements_max > 1)) return false;
     if (route_is_stale_ || refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
-    if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) return false;
     Place place = try_take_place();
     ServerPtr server = place ? pool_->try_take(id_) : nullptr;
     if (!server || !server->is_established(context_, id_) || !speaks_alike(*server) || !is_in_rate()) {
         // obtain_server() takes it (or a better one) again: it is the last used.
         if (server) pool_->give_back(server);
-        if (desk_ != nullptr) desk_->drop_place();
         return false;
     }
     start_lease(std::move(server), std::move(place));
@@ -219,16 +217,22 @@ void Session::end_lease() {
     portal_of_unnamed_.clear();
     pool_->give_back(server);
     place_.give_back();
-    for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
+    end_visits();
     if (desk_ != nullptr) desk_->end_lease();
     if (draining_) end(EndReason::administrator, &*safe_end_error_);
+}
+
+void Session::end_visits() {
+    for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
+    visits_.clear();
 }
 
 // The session ends while it holds a lease.
 void Session::abandon_lease() {
     const ServerPtr server = std::exchange(server_, nullptr);
     worker_.shared().pool_metrics.leases.add(-1);
-    Place place = std::move(place_);
+    std::vector<Place> places = std::exchange(visits_, {});
+    places.push_back(std::move(place_));
     std::vector<TenantDesk*> desks = std::exchange(visited_, {});
     if (desk_ != nullptr) desks.push_back(desk_);
     const bool nothing_owed = !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
@@ -242,7 +246,7 @@ void Session::abandon_lease() {
         std::string sql = replies_.status() == 'I' ? std::string() : "ROLLBACK";
         if (is_pinned()) sql += (sql.empty() ? "" : "; ") + reset_sql();
         server->take_back();
-        asio::co_spawn(worker_.thread().executor(), clean_and_return(server, pool_, std::move(desks), std::move(place), std::move(sql)), asio::detached);
+        asio::co_spawn(worker_.thread().executor(), clean_and_return(server, pool_, std::move(desks), std::move(places), std::move(sql)), asio::detached);
         return;
     } else {
         // It runs something for nobody: end that too.
@@ -256,7 +260,8 @@ void Session::abandon_lease() {
     for (TenantDesk* desk : desks) desk->end_lease();
 }
 
-Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, Place place, std::string sql) {
+Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::vector<Place> places,
+                                 std::string sql) {
     const Result<QueryAnswer> cleaned = co_await server->query(std::move(sql), server->options().prologue_ms_max);
     server->forget_context();
     if (cleaned) {
@@ -264,7 +269,7 @@ Task<> Session::clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, s
     } else {
         server->close();
     }
-    place.give_back();
+    places.clear();
     for (TenantDesk* desk : desks) desk->end_lease();
 }
 
@@ -294,7 +299,7 @@ Task<> Session::send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPa
 // Waits for the waiter's end, the time bound, a cancel request or the client's leaving.
 Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout) {
     current_wait_ = &waiter;
-    ++worker_.waiting;
+    ++worker_.shared().waiting;
     deadline_.arm(ms_max, [this] {
         if (current_wait_ == nullptr || current_wait_->end != PoolWaiter::End::none) return;
         current_wait_->end = PoolWaiter::End::timed_out;
@@ -302,7 +307,7 @@ Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error 
     });
     begin_watching_client();
     while (waiter.end == PoolWaiter::End::none) co_await waiter.done.wait();
-    --worker_.waiting;
+    --worker_.shared().waiting;
     current_wait_ = nullptr;
     if (end_reason_ == EndReason::none) deadline_.disarm();
     switch (waiter.end) {
@@ -347,28 +352,10 @@ Task<Result<void>> Session::wait_at_gate() {
     co_return waited;
 }
 
-Task<Result<void>> Session::wait_for_cap(bool& has_place) {
-    const LimitsConfig& limits = worker_.config().limits;
-    PoolMetrics& metrics = worker_.shared().pool_metrics;
-    if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
-    PoolWaiter waiter(worker_.thread().executor());
-    waiter.since = std::chrono::steady_clock::now();
-    desk_->join_cap(waiter);
-    metrics.waiting.add(1);
-    Result<void> waited = co_await wait(waiter, limits.wait_ms_max, client_error::wait_timeout(limits.wait_ms_max.count()));
-    desk_->leave(waiter);
-    metrics.waiting.add(-1);
-    metrics.wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - waiter.since).count());
-    if (waiter.end == PoolWaiter::End::timed_out) metrics.wait_timeouts.inc();
-    has_place = waiter.has_place && waited.has_value();
-    if (waiter.has_place && !has_place) desk_->drop_place();  // handed over and given up in the same moment
-    co_return waited;
-}
-
 Task<Result<ServerPtr>> Session::wait_in_pool() {
     const LimitsConfig& limits = worker_.config().limits;
     PoolMetrics& metrics = worker_.shared().pool_metrics;
-    if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
+    if (worker_.shared().waiting.load() >= limits.waiters_max) co_return client_error::too_many_waiters();
     const std::shared_ptr<Pool> pool = pool_;
     PoolWaiter waiter(worker_.thread().executor());
     waiter.tenant = tenant_name_;
@@ -397,27 +384,15 @@ Task<Result<void>> Session::obtain_server() {
     if (held_.state() == HeldTransaction::State::failed) co_return client_error::transaction_aborted();
     constexpr int lost_connections_max = 3;
     int lost_connections = 0;
-    bool has_place = false;  // under the tenant's cap, handed over by whoever had it
     bool is_in_turn = false;  // by the tenant's rates
     Place place;              // on the cluster
     cancel_asked_ = false;
     while (true) {
-        if (has_place && (end_reason_ != EndReason::none || desk_->is_held())) {
-            desk_->drop_place();
-            has_place = false;
-        }
         if (end_reason_ != EndReason::none) co_return client_error::cancelled();
-        TenantDesk* const place_at = desk_;
         Result<void> routed = refresh_route();
-        if (has_place && (!routed || desk_ != place_at)) {
-            place_at->drop_place();
-            has_place = false;
-        }
         if (!routed) co_return routed.error();
         if (!place.is_of(places_.get(), share_.get())) place.give_back();
         if (desk_ != nullptr && desk_->is_held()) {
-            if (has_place) desk_->drop_place();
-            has_place = false;
             place.give_back();
             Result<void> opened = co_await wait_at_gate();
             if (!opened) co_return opened.error();
@@ -426,44 +401,26 @@ Task<Result<void>> Session::obtain_server() {
         if (!is_in_turn) {
             is_in_turn = true;
             Result<void> turn = co_await wait_for_rate();
-            if (!turn) {
-                if (has_place) desk_->drop_place();
-                co_return turn.error();
-            }
+            if (!turn) co_return turn.error();
             continue;  // the world may have moved
         }
-        if (desk_ != nullptr && !has_place && !desk_->take_place(tenant_->server_connections_max)) {
-            place.give_back();  // who waits for the tenant's own cap keeps nobody else waiting
-            Result<void> freed = co_await wait_for_cap(has_place);
-            if (!freed) co_return freed.error();
-            continue;
-        }
-        has_place = false;  // from here on it is this turn's: kept by the lease, or dropped
         if (!place) place = try_take_place();
         if (!place) {
             Result<void> freed = co_await wait_for_place(place);
-            if (desk_ != nullptr) desk_->drop_place();
             if (!freed) co_return freed.error();
             continue;
         }
         ServerPtr server = pool_->try_take(id_);
         if (!server) {
             Result<ServerPtr> waited = co_await wait_in_pool();
-            if (!waited) {
-                if (desk_ != nullptr) desk_->drop_place();
-                co_return waited.error();
-            }
+            if (!waited) co_return waited.error();
             server = *waited;
         }
-        if (!server) {
-            if (desk_ != nullptr) desk_->drop_place();
-            continue;
-        }
+        if (!server) continue;
         // The world may have moved while we waited: a hold, a flip, the tenant's cap.
         const bool moved = (desk_ != nullptr && desk_->is_held()) || worker_.snapshot()->version() != route_version_ || !server->is_alive();
         if (moved || end_reason_ != EndReason::none) {
             pool_->give_back(server);
-            if (desk_ != nullptr) desk_->drop_place();
             continue;
         }
         start_lease(server, std::move(place));
@@ -544,7 +501,7 @@ void Session::on_server_lost(ServerConnection& server) {
     worker_.shared().pool_metrics.leases.add(-1);
     end_times();
     place_.give_back();
-    for (TenantDesk* desk : std::exchange(visited_, {})) desk->end_lease();
+    end_visits();
     if (desk_ != nullptr) desk_->end_lease();
     if (end_reason_ != EndReason::none) return;
     if (obtaining_) return;  // obtain_server() sees it, and no client byte was sent

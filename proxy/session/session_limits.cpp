@@ -21,23 +21,23 @@ struct WaiterLink {
 
 // Whose places are asked for from now on; a place that is held stays what it is.
 void Session::note_places() {
-    const std::string& cluster = pool_->key().address.cluster;
-    places_ = worker_.shared().places.cluster(cluster);
-    share_ = places_->share(tenant_name_);
-    database_places_ = places_->database(pool_->key().database);
+    places_ = pool_->places();
+    share_ = desk_ != nullptr ? desk_->share(places_) : pool_->nobodys_share();
+    database_places_ = pool_->database_places();
     const BudgetCaps& caps = pool_->caps();
-    place_caps_ = {caps.cluster_max, caps.database_max, worker_.snapshot()->guaranteed_connections(cluster),
-                   tenant_ ? tenant_->limits.server_connections_min : 0, worker_.config().limits.fair_reserve_percent};
+    place_caps_ = {caps.cluster_max, caps.database_max, worker_.snapshot()->guaranteed_connections(pool_->key().address.cluster),
+                   tenant_ ? tenant_->limits.server_connections_min : 0, worker_.config().limits.fair_reserve_percent,
+                   tenant_ ? tenant_->server_connections_max : 0};
 }
 
 Place Session::try_take_place() {
-    return places_->try_take(share_, database_places_, place_caps_);
+    return places_->try_take(share_, database_places_, place_caps_, static_cast<std::uint32_t>(worker_.index()));
 }
 
 Task<Result<void>> Session::wait_for_place(Place& place) {
     const LimitsConfig& limits = worker_.config().limits;
     PoolMetrics& metrics = worker_.shared().pool_metrics;
-    if (worker_.waiting >= limits.waiters_max) co_return client_error::too_many_waiters();
+    if (worker_.shared().waiting.load() >= limits.waiters_max) co_return client_error::too_many_waiters();
     PoolWaiter waiter(worker_.thread().executor());
     waiter.since = std::chrono::steady_clock::now();
     const auto link = std::make_shared<WaiterLink>(WaiterLink{&waiter});
@@ -45,6 +45,7 @@ Task<Result<void>> Session::wait_for_place(Place& place) {
     ticket->share = share_;
     ticket->database = database_places_;
     ticket->caps = place_caps_;
+    ticket->thread = static_cast<std::uint32_t>(worker_.index());
     ticket->wake = [&thread = worker_.thread(), link] {
         thread.post([link] {
             if (link->waiter == nullptr || link->waiter->end != PoolWaiter::End::none) return;
@@ -100,7 +101,7 @@ Task<Result<void>> Session::wait_for_rate() {
         needed = std::max(needed, *turn);
     }
     if (needed.count() == 0) co_return Result<void>{};
-    if (worker_.waiting >= worker_.config().limits.waiters_max) co_return client_error::too_many_waiters();
+    if (worker_.shared().waiting.load() >= worker_.config().limits.waiters_max) co_return client_error::too_many_waiters();
     metrics.rate_waits.inc();
     PoolWaiter waiter(worker_.thread().executor());
     Result<void> waited = co_await wait(waiter, ceil<Milliseconds>(needed), client_error::cancelled());

@@ -20,18 +20,22 @@ constexpr Milliseconds place_retry_ms{50};
 }  // namespace
 
 Task<Result<void>> Session::wait_for_replication_place(BudgetKey key, BudgetCaps caps) {
-    if (desk_ != nullptr && !desk_->take_place(tenant_->server_connections_max)) co_return client_error::no_replication_place();
+    if (place_caps_.tenant_max != 0 && share_->places.load() >= place_caps_.tenant_max) co_return client_error::no_replication_place();
     PoolSet& pools = worker_.pools();
     const auto give_up = std::chrono::steady_clock::now() + worker_.config().limits.wait_ms_max;
     Timer timer(worker_.thread().executor());
-    while (!pools.budget().take(key, caps)) {
+    while (true) {
+        if (!place_) place_ = try_take_place();  // like a transaction's, for as long as it lasts
+        if (place_ && pools.budget().take(key, caps)) break;
         if (end_reason_ != EndReason::none || std::chrono::steady_clock::now() > give_up) {
-            if (desk_ != nullptr) desk_->drop_place();
+            place_.give_back();
             co_return client_error::no_replication_place();
         }
-        // Where the database's own cap stops us, only a connection to that database helps.
-        const std::string database = pools.budget().used(key.cluster) >= caps.cluster_max ? std::string() : key.database;
-        if (!pools.close_one_idle_of(key.cluster, database, nullptr) && pools.ask_others_for_place) pools.ask_others_for_place(key.cluster, database);
+        if (place_) {
+            // Where the database's own cap stops us, only a connection to that database helps.
+            const std::string database = pools.budget().used(key.cluster) >= caps.cluster_max ? std::string() : key.database;
+            pools.close_one_idle_of_any(key.cluster, database, nullptr);
+        }
         timer.expires_after(place_retry_ms);
         [[maybe_unused]] const auto [cancelled] = co_await timer.async_wait(as_result);
     }
@@ -59,7 +63,7 @@ Task<Result<void>> Session::begin_replication() {
     Result<ServerPtr> opened = co_await ServerConnection::open(worker_.thread(), std::move(options));
     if (!opened || end_reason_ != EndReason::none) {
         worker_.pools().budget().give_back(key);
-        if (desk_ != nullptr) desk_->drop_place();
+        place_.give_back();
         if (!opened) co_return opened.error();
         co_return client_error::cancelled();
     }
@@ -69,7 +73,7 @@ Task<Result<void>> Session::begin_replication() {
         worker_.shared().session_metrics.pinned_replication.add(-1);
         worker_.shared().pool_metrics.server_connections.add(-1);
         worker_.pools().budget().give_back(key);
-        if (desk_ != nullptr) desk_->drop_place();
+        place_.give_back();
     });
     std::string text;
     for (const auto& [name, value] : *(*opened)->reported()) text += message::parameter_status(name, value);

@@ -99,9 +99,10 @@ Result<void> Session::turn_to(const ScopedSettings& after, bool goes_back) {
             TenantDesk& desk = worker_.desk(*tenant);
             if (std::find(visited_.begin(), visited_.end(), &desk) == visited_.end()) {
                 // Who is about to move away is not turned to any more; whoever is turned to counts until the transaction ends.
-                if (desk.is_held() || !desk.take_place(0)) return client_error::tenant_elsewhere(tenant_name_, *tenant);
+                if (desk.is_held()) return client_error::tenant_elsewhere(tenant_name_, *tenant);
                 desk.begin_lease();
                 visited_.push_back(&desk);
+                visits_.push_back(places_->visit(desk.share(places_)));
             }
         }
         has_turned_ = true;

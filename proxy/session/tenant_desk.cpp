@@ -101,26 +101,19 @@ void TenantDesk::open() {
     hold_.reset();
     hold_deadline_.disarm();
     const std::deque<PoolWaiter*> released = std::exchange(gate_waiters_, {});
+    usage_->gate_waiters.fetch_sub(static_cast<std::uint32_t>(released.size()), std::memory_order_relaxed);
     for (PoolWaiter* waiter : released) {
         waiter->end = PoolWaiter::End::served;
         waiter->done.notify();
     }
 }
 
-bool TenantDesk::take_place(std::uint32_t leases_max) {
-    if (usage_->leases.fetch_add(1, std::memory_order_relaxed) < leases_max || leases_max == 0) return true;
-    usage_->leases.fetch_sub(1, std::memory_order_relaxed);
-    return false;
-}
-
-void TenantDesk::drop_place() {
-    if (!cap_waiters_.empty()) {
-        cap_waiters_.front()->has_place = true;
-        wake_one_cap_waiter();
-        return;
+const std::shared_ptr<PlaceShare>& TenantDesk::share(const std::shared_ptr<ClusterPlaces>& cluster) {
+    if (cluster_ != cluster) {
+        cluster_ = cluster;
+        share_ = cluster->share(name_);
     }
-    usage_->leases.fetch_sub(1, std::memory_order_relaxed);
-    if (usage_->cap_waiters.load(std::memory_order_relaxed) != 0 && wake_other_threads) wake_other_threads();
+    return share_;
 }
 
 void TenantDesk::begin_lease() {
@@ -132,7 +125,6 @@ void TenantDesk::end_lease() {
     PP_ASSERT(active_ > 0);
     --active_;
     tell();
-    drop_place();
 }
 
 void TenantDesk::pin() {
@@ -148,27 +140,13 @@ void TenantDesk::unpin() {
 
 void TenantDesk::join_gate(PoolWaiter& waiter) {
     gate_waiters_.push_back(&waiter);
+    usage_->gate_waiters.fetch_add(1, std::memory_order_relaxed);
     tell();
-}
-
-void TenantDesk::join_cap(PoolWaiter& waiter) {
-    cap_waiters_.push_back(&waiter);
-    usage_->cap_waiters.fetch_add(1, std::memory_order_relaxed);
 }
 
 void TenantDesk::leave(PoolWaiter& waiter) {
-    std::erase(gate_waiters_, &waiter);
-    if (std::erase(cap_waiters_, &waiter) != 0) usage_->cap_waiters.fetch_sub(1, std::memory_order_relaxed);
+    if (std::erase(gate_waiters_, &waiter) != 0) usage_->gate_waiters.fetch_sub(1, std::memory_order_relaxed);
     tell();
-}
-
-void TenantDesk::wake_one_cap_waiter() {
-    if (cap_waiters_.empty()) return;
-    PoolWaiter* waiter = cap_waiters_.front();
-    cap_waiters_.pop_front();
-    usage_->cap_waiters.fetch_sub(1, std::memory_order_relaxed);
-    waiter->end = PoolWaiter::End::served;
-    waiter->done.notify();
 }
 
 }  // namespace pgporter

@@ -21,10 +21,9 @@
 namespace pgporter {
 
 struct TenantUsage {
-    std::atomic<std::uint32_t> leases{0};
     std::atomic<std::uint32_t> sessions{0};
     std::atomic<std::int64_t> buffered_bytes{0};  // see MemoryBudget
-    std::atomic<std::uint32_t> cap_waiters{0};  // transactions that wait for the tenant's own cap, on any thread
+    std::atomic<std::uint32_t> gate_waiters{0};
     RateLimit transactions;
     RateLimit bytes;
 };
@@ -90,24 +89,19 @@ class TenantDesk {
     [[nodiscard]] bool is_held() const { return hold_ != nullptr; }
     [[nodiscard]] HoldId hold_id() const { return hold_ ? hold_->id : HoldId{}; }
 
-    // A place under the tenant's own cap (0: none), counted for all threads. Taken before a server connection is looked for, so that the cap
-    // holds however long that takes; end_lease() or drop_place() hands it to the one who has waited longest.
-    [[nodiscard]] bool take_place(std::uint32_t leases_max);
-    void drop_place();
-    // Leases of this thread, each with a place. begin_lease() is only called when the gate is open.
+    // Leases of this thread. begin_lease() is only called when the gate is open.
     void begin_lease();
     void end_lease();
     void pin();
     void unpin();
 
-    // Waiting at the gate, or for the tenant's own cap.
+    // Waiting at the gate.
     void join_gate(PoolWaiter& waiter);
-    void join_cap(PoolWaiter& waiter);
     void leave(PoolWaiter& waiter);
-    [[nodiscard]] std::size_t gate_waiters() const { return gate_waiters_.size(); }
-    void wake_one_cap_waiter();
-    // Tells the other threads that a lease of this tenant ended, for those who wait there for its cap.
-    std::function<void()> wake_other_threads;
+    [[nodiscard]] std::size_t gate_waiters() const { return usage_->gate_waiters.load(std::memory_order_relaxed); }  // of all threads
+
+    // The tenant's part of a cluster's places; looked up once, until it lives on another one.
+    [[nodiscard]] const std::shared_ptr<PlaceShare>& share(const std::shared_ptr<ClusterPlaces>& cluster);
 
     [[nodiscard]] TenantUsage& usage() { return *usage_; }
     [[nodiscard]] const TenantCounters& counters() const { return counters_; }
@@ -127,7 +121,8 @@ class TenantDesk {
     std::uint32_t active_ = 0;
     std::uint32_t pinned_ = 0;
     std::deque<PoolWaiter*> gate_waiters_;
-    std::deque<PoolWaiter*> cap_waiters_;
+    std::shared_ptr<ClusterPlaces> cluster_;
+    std::shared_ptr<PlaceShare> share_;
 };
 
 }  // namespace pgporter

@@ -36,6 +36,7 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
     : config(configuration),
       registry(metric_registry),
       ledger(metric_registry, configuration.metrics_tenants_max),
+      pool_book(configuration.threads),
       memory(configuration.limits.buffered_mib_max == 0 ? memory_bytes_max() / 2 : std::uint64_t{configuration.limits.buffered_mib_max} << 20,
              metric_registry),
       pool_metrics(metric_registry),
@@ -47,17 +48,11 @@ DataPathShared::DataPathShared(const Config& configuration, metrics::Registry& m
       mock_secret(mock_secret_of(configuration)) {}
 
 Worker::Worker(DataPathShared& shared, std::size_t index)
-    : shared_(shared), thread_(index), pools_(thread_, shared.config, shared.budget, shared.pool_metrics) {
-    pools_.on_sweep = [this](SteadyTime now) { shared_.places.tick(now); };
-    pools_.ask_others_for_place = [this](const std::string& cluster, const std::string& database) {
-        for (const auto& other : shared_.workers) {
-            if (other.get() == this) continue;
-            other->thread().post([worker = other.get(), cluster, database] {
-                worker->pools().close_one_idle_of(cluster, database, nullptr);
-            });
-        }
-    };
-}
+    : clients(shared.registry.gauge("pgporter_thread_clients", "Client connections by I/O thread.", {{"thread", std::to_string(index)}})),
+      shared_(shared),
+      thread_(index),
+      pools_(thread_, shared.config, {shared.budget, shared.places, shared.pool_book, shared.pool_metrics}),
+      statements_(index, shared.config.threads) {}
 
 Worker::~Worker() {
     thread_.stop();
@@ -111,15 +106,7 @@ std::shared_ptr<Session> Worker::find(SessionId session) const {
 
 TenantDesk& Worker::desk(const std::string& tenant) {
     auto& slot = desks_[tenant];
-    if (!slot) {
-        slot = std::make_unique<TenantDesk>(index(), thread_.wheel(), tenant, shared_.ledger);
-        slot->wake_other_threads = [this, tenant] {
-            for (const auto& other : shared_.workers) {
-                if (other.get() == this) continue;
-                other->thread().post([worker = other.get(), tenant] { worker->desk(tenant).wake_one_cap_waiter(); });
-            }
-        };
-    }
+    if (!slot) slot = std::make_unique<TenantDesk>(index(), thread_.wheel(), tenant, shared_.ledger);
     return *slot;
 }
 

@@ -43,6 +43,7 @@ struct DataPathShared {
     TenantLedger ledger;
     ServerBudget budget;
     PlaceBook places;
+    PoolBook pool_book;
     MemoryBudget memory;
     MemoryBudget::TenantBytes home_bytes{0};  // of sessions without a tenant
     PoolMetrics pool_metrics;
@@ -55,6 +56,7 @@ struct DataPathShared {
     std::atomic<std::uint64_t> last_session{0};
     std::atomic<std::uint32_t> sessions{0};  // logged in
     std::atomic<std::uint32_t> logins{0};    // not yet
+    std::atomic<std::uint32_t> waiting{0};   // transactions in some queue
     std::atomic<std::uint32_t> cancels_in_flight{0};
     std::atomic<std::uint32_t> cancel_forwards_in_flight{0};
     std::atomic<bool> draining{false};
@@ -101,7 +103,7 @@ class Worker {
     [[nodiscard]] std::size_t index() const { return thread_.index(); }
     [[nodiscard]] Coalescer& to_client() { return to_client_; }
     [[nodiscard]] Coalescer& to_server() { return to_server_; }
-    std::size_t waiting = 0;  // transactions in some queue of this thread
+    metrics::Gauge& clients;  // handed to this thread, and not gone; any thread may look
 
   private:
     DataPathShared& shared_;

@@ -1,6 +1,7 @@
 """Private PostgreSQL servers and pgporter processes for the integration tests. Everything lives in one temporary folder, listens on
 127.0.0.1, and is ended by its own process id. Environment: PGPORTER_BIN (the executable), PGPORTER_PG_BIN (PostgreSQL's programs),
-PGPORTER_TEST_KEEP=1 (the temporary folder stays), PGPORTER_TEST_DIRECT=1 (tests that can, run without pgporter).
+PGPORTER_TEST_KEEP=1 (the temporary folder stays), PGPORTER_TEST_DIRECT=1 (tests that can, run without pgporter), PGPORTER_TEST_THREADS=2
+(I/O threads of pgporter).
 """
 import atexit
 import contextlib
@@ -255,6 +256,8 @@ class Pgporter:
             'limits': dict({'wait_ms_max': 10000}, **(limits or {})),
             'log': {'level': log_level},
         }
+        if os.environ.get('PGPORTER_TEST_THREADS'):
+            self.config['threads'] = int(os.environ['PGPORTER_TEST_THREADS'])
         workspace.servers.append(self)
 
     def write(self, name, text, mode=0o644):

@@ -236,3 +236,98 @@ TEST_CASE("what was used without asking is paid for later") {
     CHECK(limit.debt(now) == 500ms);
     CHECK(limit.debt(now + 500ms) == 0ns);
 }
+
+namespace {
+
+std::shared_ptr<PlaceTicket> wait_on(World& world, const std::string& tenant, std::uint32_t thread, std::string& served, const std::string& name,
+                                     std::uint32_t tenant_max = 0) {
+    const auto ticket = std::make_shared<PlaceTicket>();
+    ticket->share = world.cluster->share(tenant);
+    ticket->database = world.cluster->database("app");
+    ticket->caps = world.caps;
+    ticket->caps.tenant_max = tenant_max;
+    ticket->thread = thread;
+    ticket->wake = [&served, name] { served += name; };
+    world.cluster->wait(ticket);
+    return ticket;
+}
+
+Place take_capped(World& world, const std::string& tenant, std::uint32_t tenant_max, std::uint32_t thread = 0) {
+    PlaceCaps own = world.caps;
+    own.tenant_max = tenant_max;
+    return world.cluster->try_take(world.cluster->share(tenant), world.cluster->database("app"), own, thread);
+}
+
+}  // namespace
+
+TEST_CASE("a tenant's own cap holds, and who waits for it stands aside until the tenant gives a place back") {
+    World world;
+    Place one = take_capped(world, "a", 2);
+    Place two = take_capped(world, "a", 2);
+    CHECK(one);
+    CHECK(two);
+    CHECK_FALSE(take_capped(world, "a", 2));
+    std::string served;
+    const auto first = wait_on(world, "a", 0, served, "1", 2);
+    const auto second = wait_on(world, "a", 0, served, "2", 2);
+    CHECK(world.cluster->waiting() == 0);  // nobody else has to do with it
+    Place other = take_capped(world, "b", 0);
+    other.give_back();
+    CHECK(served.empty());
+    one.give_back();
+    CHECK(served == "1");
+    CHECK_FALSE(take_capped(world, "a", 2));  // a newcomer
+    world.cluster->leave(second);
+    two.give_back();
+    CHECK(served == "1");
+    first->place.give_back();
+    CHECK(world.cluster->used() == 0);
+    CHECK(take_capped(world, "a", 2));
+}
+
+TEST_CASE("a visit counts for the visited tenant's cap, and its end serves who waits for that") {
+    World world;
+    Place visit = world.cluster->visit(world.cluster->share("a"));
+    CHECK(world.cluster->used() == 0);
+    CHECK_FALSE(take_capped(world, "a", 1));
+    std::string served;
+    const auto ticket = wait_on(world, "a", 0, served, "1", 1);
+    CHECK(served.empty());
+    visit.give_back();
+    CHECK(served == "1");
+}
+
+TEST_CASE("who waits on the thread that gives back is served first, but only so often") {
+    World world;
+    world.caps.cluster_max = 1;
+    Place held = take_capped(world, "a", 0, 1);
+    std::string served;
+    const auto far = wait_on(world, "a", 0, served, "F", 0);
+    std::vector<std::shared_ptr<PlaceTicket>> near;
+    for (int i = 0; i < 7; ++i) near.push_back(wait_on(world, "a", 1, served, "n"));
+    held.give_back();
+    for (int i = 0; i < 3; ++i) near[static_cast<std::size_t>(i)]->place.give_back();
+    CHECK(served == "nnnn");
+    near[3]->place.give_back();
+    CHECK(served == "nnnnF");
+    far->place.give_back();  // on thread 0, where nobody waits
+    CHECK(served == "nnnnFn");
+}
+
+TEST_CASE("a tenant that has used much doesn't overtake another one for its thread's sake") {
+    World world;
+    world.caps.cluster_max = 1;
+    Place held = take_capped(world, "flood", 0, 1);
+    std::string served;
+    const auto more = wait_on(world, "flood", 1, served, "f");  // somebody waits: time is counted
+    held.give_back();
+    CHECK(served == "f");
+    std::this_thread::sleep_for(5ms);
+    const auto again = wait_on(world, "flood", 1, served, "f");
+    more->place.give_back();
+    const auto quiet = wait_on(world, "quiet", 0, served, "q");
+    const auto third = wait_on(world, "flood", 1, served, "f");
+    std::this_thread::sleep_for(5ms);
+    again->place.give_back();
+    CHECK(served == "ffq");
+}

@@ -15,15 +15,15 @@ TEST_CASE("caps of cluster and database hold, and a free place wakes those who s
     int other = 0;
     int woken = 0;
     const auto wake = [&] { ++woken; };
-    CHECK(budget.take_or_starve(a, caps, &me, wake));
-    CHECK(budget.take_or_starve(a, caps, &me, wake));
-    CHECK_FALSE(budget.take_or_starve(a, caps, &me, wake));  // the database's cap
-    CHECK(budget.take_or_starve(b, caps, &other, wake));
-    CHECK_FALSE(budget.take_or_starve(b, caps, &other, wake));  // the cluster's cap
+    CHECK(budget.take_or_starve(a, caps, {&me, &me}, wake));
+    CHECK(budget.take_or_starve(a, caps, {&me, &me}, wake));
+    CHECK_FALSE(budget.take_or_starve(a, caps, {&me, &me}, wake));  // the database's cap
+    CHECK(budget.take_or_starve(b, caps, {&other, &other}, wake));
+    CHECK_FALSE(budget.take_or_starve(b, caps, {&other, &other}, wake));  // the cluster's cap
     CHECK(budget.used("c") == 3);
     budget.give_back(b);
     CHECK(woken == 2);
-    CHECK(budget.take_or_starve(b, caps, &other, wake));
+    CHECK(budget.take_or_starve(b, caps, {&other, &other}, wake));
 }
 
 TEST_CASE("a pool is told of others that starve, not of itself, and only where its place would help") {
@@ -31,15 +31,15 @@ TEST_CASE("a pool is told of others that starve, not of itself, and only where i
     int me = 0;
     int other = 0;
     const auto wake = [] {};
-    CHECK(budget.take_or_starve({"c", "a"}, {1, 0}, &me, wake));
-    CHECK_FALSE(budget.take_or_starve({"c", "a"}, {1, 0}, &me, wake));
+    CHECK(budget.take_or_starve({"c", "a"}, {1, 0}, {&me, &me}, wake));
+    CHECK_FALSE(budget.take_or_starve({"c", "a"}, {1, 0}, {&me, &me}, wake));
     CHECK_FALSE(budget.others_starve({"c", "a"}, &me));
-    CHECK_FALSE(budget.take_or_starve({"c", "b"}, {1, 0}, &other, wake));
+    CHECK_FALSE(budget.take_or_starve({"c", "b"}, {1, 0}, {&other, &other}, wake));
     CHECK(budget.others_starve({"c", "a"}, &me));
 
     ServerBudget by_database;
-    CHECK(by_database.take_or_starve({"c", "a"}, {9, 1}, &me, wake));
-    CHECK_FALSE(by_database.take_or_starve({"c", "a"}, {9, 1}, &other, wake));
+    CHECK(by_database.take_or_starve({"c", "a"}, {9, 1}, {&me, &me}, wake));
+    CHECK_FALSE(by_database.take_or_starve({"c", "a"}, {9, 1}, {&other, &other}, wake));
     CHECK(by_database.others_starve({"c", "a"}, &me));
     CHECK_FALSE(by_database.others_starve({"c", "z"}, &me));
 }

@@ -23,7 +23,6 @@ struct Fixture {
 TEST_CASE_FIXTURE(Fixture, "a hold is drained when every thread has acknowledged and no lease is left") {
     TenantDesk one(0, wheel, "acme", ledger);
     TenantDesk two(1, wheel, "acme", ledger);
-    CHECK(one.take_place(0));
     one.begin_lease();
     auto hold = std::make_shared<HoldState>(HoldId{1}, "acme", 2, std::chrono::seconds(60));
     one.hold(hold);
@@ -63,7 +62,6 @@ TEST_CASE_FIXTURE(Fixture, "a hold that nobody releases ends by itself") {
 
 TEST_CASE_FIXTURE(Fixture, "pinned sessions are named as such") {
     TenantDesk desk(0, wheel, "acme", ledger);
-    CHECK(desk.take_place(0));
     desk.begin_lease();
     desk.pin();
     auto hold = std::make_shared<HoldState>(HoldId{1}, "acme", 1, std::chrono::seconds(60));
@@ -73,26 +71,6 @@ TEST_CASE_FIXTURE(Fixture, "pinned sessions are named as such") {
     CHECK(hold->wait(std::chrono::milliseconds(0)).pinned == 0);
     desk.end_lease();
     desk.open();
-}
-
-TEST_CASE_FIXTURE(Fixture, "a place under the tenant's cap goes to who has waited longest, and nobody gets in between") {
-    TenantDesk desk(0, wheel, "acme", ledger);
-    CHECK(desk.take_place(1));
-    desk.begin_lease();
-    CHECK_FALSE(desk.take_place(1));
-    PoolWaiter first(context.get_executor());
-    PoolWaiter second(context.get_executor());
-    desk.join_cap(first);
-    desk.join_cap(second);
-    desk.end_lease();
-    CHECK(first.has_place);
-    CHECK_FALSE(second.has_place);
-    CHECK_FALSE(desk.take_place(1));  // a newcomer
-    desk.drop_place();                // the first gives up
-    CHECK(second.has_place);
-    desk.drop_place();
-    CHECK(desk.take_place(1));
-    CHECK(desk.usage().leases.load() == 1);
 }
 
 TEST_CASE_FIXTURE(Fixture, "tenants beyond the bound share a label") {
