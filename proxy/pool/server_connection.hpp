@@ -107,6 +107,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     // Who last sent an unnamed Parse here, as a number of the session's; 0: nobody.
     std::uint64_t unnamed_statement = 0;
     PreparedOnServer unnamed_parse;  // that Parse
+    std::string replay;  // what the holder may have to send again
 
     [[nodiscard]] State state() const { return state_; }
     [[nodiscard]] bool is_establishing() const { return establishing_; }
