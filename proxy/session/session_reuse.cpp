@@ -86,7 +86,8 @@ std::optional<Session::Step> Session::reuse_unnamed(std::string_view& input) {
         worker_.reused_texts().find(owner, reuse_.owner_hash, batch->definition, spoken(), worker_.statements(), memory_account());
     if (!statement) return std::nullopt;
     const std::string_view sql = batch->definition.substr(0, batch->definition.find('\0'));
-    if (guard_statement(sql, access_, dialect())) return std::nullopt;
+    const bool is_guarded = access_.guards_role || access_.guards_setting || access_.is_read_only;
+    if (is_guarded && guard_statement(sql, access_, dialect())) return std::nullopt;
     if (!server_ && !try_begin_lease(true)) return Step::need_server;
     if (!replies_.is_idle() || has_barrier_ || server_->context() != context_) return std::nullopt;
     note_types('t', batch->definition.substr(sql.size() + 1));
