@@ -7,7 +7,7 @@
 namespace pgporter {
 
 IoThread::IoThread(std::size_t index) : index_(index) {
-    Poller::of(context_);  // before all that waits there
+    static_cast<void>(Poller::of(context_));  // before all that waits there
     wheel_.attach(context_);
 }
 

@@ -2,6 +2,10 @@
 
 #include <unistd.h>
 
+#include <boost/asio/detail/reactor.hpp>
+#include <boost/asio/detail/reactor_op.hpp>
+#include <boost/asio/posix/basic_stream_descriptor.hpp>
+#include <boost/version.hpp>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -19,17 +23,71 @@ int create_epoll() {
 
 asio::execution_context::id Poller::id;
 
+// Rings when a socket is ready, and when ring() says so. Owns the epoll's descriptor.
+#if BOOST_VERSION / 100 == 1081
+// async_wait() would arm the descriptor anew each time. As an operation of Asio's own it is only queued: there is nothing to be done at once, and what has
+// come meanwhile is found by turn(), which is called whatever has rung.
+class Poller::Bell final : public asio::detail::reactor_op {
+  public:
+    Bell(Poller& poller, asio::io_context& context, int fd)
+        : reactor_op({}, &Bell::perform_now, &Bell::complete_now), poller_(poller), reactor_(asio::use_service<asio::detail::reactor>(context)), fd_(fd) {
+        reactor_.init_task();
+        const int error = reactor_.register_descriptor(fd_, data_);
+        if (error != 0) throw std::system_error(error, std::generic_category(), "epoll_ctl");
+    }
+    Bell(const Bell&) = delete;
+    Bell& operator=(const Bell&) = delete;
+    ~Bell() {
+        reactor_.deregister_descriptor(fd_, data_, true);
+        reactor_.cleanup_descriptor_data(data_);
+        ::close(fd_);
+    }
+    void arm() {
+        has_rung_ = false;
+        ec_ = {};
+        reactor_.start_op(asio::detail::reactor::read_op, fd_, data_, this, true, true);
+        has_rung_ = true;  // as soon as it is queued, whatever comes is a ring
+    }
+    void ring() { reactor_.cancel_ops(fd_, data_); }
+
+  private:
+    static status perform_now(reactor_op* base) { return static_cast<Bell*>(base)->has_rung_ ? done : not_done; }
+    static void complete_now(void* owner, asio::detail::operation* base, const boost::system::error_code&, std::size_t) {
+        if (owner != nullptr) static_cast<Bell*>(base)->poller_.on_bell();  // null: the context ends
+    }
+
+    Poller& poller_;
+    asio::detail::reactor& reactor_;
+    int fd_;
+    asio::detail::reactor::per_descriptor_data data_{};
+    bool has_rung_ = false;
+};
+#else
+class Poller::Bell final {
+  public:
+    Bell(Poller& poller, asio::io_context& context, int fd) : poller_(poller), descriptor_(context.get_executor(), fd) {}
+    void arm() {
+        descriptor_.async_wait(asio::posix::descriptor_base::wait_read, [this](const boost::system::error_code&) { poller_.on_bell(); });
+    }
+    void ring() { descriptor_.cancel(); }
+
+  private:
+    Poller& poller_;
+    asio::posix::basic_stream_descriptor<Executor> descriptor_;
+};
+#endif
+
 Poller::Poller(asio::execution_context& context)
     : asio::execution_context::service(context),
       context_(static_cast<asio::io_context&>(context)),
       epoll_fd_(create_epoll()),
-      descriptor_(context_.get_executor(), epoll_fd_) {
+      bell_(std::make_unique<Bell>(*this, context_, epoll_fd_)) {
     due_.reserve(due_reserved);
     waking_.reserve(due_reserved);
-    arm();
+    bell_->arm();
 }
 
-Poller::~Poller() = default;  // the descriptor closes it
+Poller::~Poller() = default;
 
 Poller& Poller::of(asio::io_context& context) {
     return asio::use_service<Poller>(context);
@@ -77,20 +135,18 @@ void Poller::remove(Readiness& one) {
     }
 }
 
-void Poller::arm() {
+void Poller::on_bell() {
+    is_awake_ = true;
+    turn();
+    wake_due();
     is_awake_ = false;
-    descriptor_.async_wait(asio::posix::descriptor_base::wait_read, [this](const boost::system::error_code& error) {
-        is_awake_ = true;
-        if (!error) turn();  // else somebody is due
-        wake_due();
-        arm();
-        if (!due_.empty()) descriptor_.cancel();
-    });
+    bell_->arm();
+    if (!due_.empty() || is_full_) bell_->ring();
 }
 
 void Poller::wake_later(Readiness& one, Waiter waiter, bool is_ready) {
     due_.push_back({std::move(waiter), &one, is_ready});
-    if (!std::exchange(is_awake_, true)) descriptor_.cancel();  // ends the wait
+    if (!std::exchange(is_awake_, true)) bell_->ring();
 }
 
 // What becomes due meanwhile is for the next time: others have their turn first.
@@ -102,9 +158,10 @@ void Poller::wake_due() {
 
 void Poller::turn() {
     const int got = ::epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_max), 0);
+    is_full_ = got == static_cast<int>(events_max);
     if (got <= 0) return;
     events_count_ = static_cast<std::size_t>(got);
-    turns_left_ = events_count_ < events_max ? fresh_turns_max : 0;
+    turns_left_ = is_full_ ? 0 : fresh_turns_max;
     for (const bool first : {true, false}) {
         for (std::size_t i = 0; i < events_count_; ++i) {
             auto* one = static_cast<Readiness*>(events_[i].data.ptr);

@@ -1,6 +1,6 @@
 // Poller: tells the thread's streams when their sockets are ready. Asio arms a socket anew for each wait, which is a system call; here a socket is
 // registered once, edge-triggered, and a Readiness remembers what was reported and not yet used up. The poller itself is one descriptor among
-// Asio's. One per io_context, as its service; on its thread only.
+// Asio's (the Bell). One per io_context, as its service; on its thread only.
 //
 // It must not: read or write a socket, own one.
 #pragma once
@@ -9,9 +9,9 @@
 
 #include <array>
 #include <boost/asio/execution_context.hpp>
-#include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "proxy/net/types.hpp"
@@ -81,7 +81,7 @@ class Poller final : public asio::execution_context::service {
     void shutdown() noexcept override;
     void add(Readiness& one);
     void remove(Readiness& one);
-    void arm();
+    void on_bell();
     void turn();
     // Not from inside of whatever runs now. No memory is needed for it.
     void wake_later(Readiness& one, Waiter waiter, bool is_ready);
@@ -89,7 +89,8 @@ class Poller final : public asio::execution_context::service {
 
     asio::io_context& context_;
     int epoll_fd_;
-    asio::posix::basic_stream_descriptor<Executor> descriptor_;
+    class Bell;
+    std::unique_ptr<Bell> bell_;
     struct Due {
         Waiter waiter;
         Readiness* of;
@@ -101,6 +102,7 @@ class Poller final : public asio::execution_context::service {
     Readiness* first_ = nullptr;
     std::vector<Due> due_;
     std::vector<Due> waking_;
+    bool is_full_ = false;   // there may be more ready than was told
     bool is_awake_ = false;  // what is due is seen to without more ado
 };
 

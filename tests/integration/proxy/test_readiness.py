@@ -36,9 +36,9 @@ class Readiness(unittest.TestCase):
         for last in (w.query('SELECT 1'), w.query('SELECT 1')[:-3], w.parse('', 'SELECT 1') + w.flush(), w.query('SELECT pg_sleep(30)'),
                      w.query('BEGIN; SELECT 1'), w.query('SELECT 1') * 2000):
             wire = proxy.wire()
-            wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
             wire.send(last)
-            wire.sock.shutdown(socket.SHUT_WR)
+            wire.socket.shutdown(socket.SHUT_WR)
             self.gone()
             wire.close()
             self.assertEqual(server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND state = 'active' AND pid <> pg_backend_pid()"),
@@ -48,8 +48,8 @@ class Readiness(unittest.TestCase):
         for last in (b'', w.query('SELECT pg_sleep(30)'), w.query('SELECT 1')[:-3]):
             wire = proxy.wire()
             wire.send(last)
-            wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
-            wire.sock.close()
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            wire.socket.close()
             self.gone()
 
     def test_reads_that_end_where_the_buffer_does(self):
