@@ -170,6 +170,8 @@ struct LimitsConfig {  // limits
     std::uint32_t prepared_statements_max = 10'000;  // names of one session
     std::uint32_t own_types_tenants_max = 10'000;    // tenants whose own types' OIDs one session may have seen
     std::uint32_t server_statements_max = 500;       // statements kept prepared on one server connection (least recently used goes)
+    std::uint32_t unnamed_reuses_max = 0;            // executions of a repeated unnamed statement that share one Parse; 0: each has its own
+    Milliseconds unnamed_reuse_ms_max{1'000};        // and no longer than this
     std::uint32_t pending_replies_max = 200'000;     // requests of one session in flight
     std::uint32_t waiters_max = 10'000;              // transactions waiting for a server connection
     Milliseconds wait_ms_max{30'000};                // of one of them

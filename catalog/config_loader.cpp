@@ -313,6 +313,8 @@ void read_limits(YamlMapping& top, Config& config) {
     mapping->number("prepared_statements_max", limits.prepared_statements_max, 1, 1'000'000);
     mapping->number("own_types_tenants_max", limits.own_types_tenants_max, 1, 10'000'000);
     mapping->number("server_statements_max", limits.server_statements_max, 1, 1'000'000);
+    mapping->number("unnamed_reuses_max", limits.unnamed_reuses_max, 0, 1'000'000);
+    mapping->milliseconds("unnamed_reuse_ms_max", limits.unnamed_reuse_ms_max, 1, 600'000);
     mapping->number("pending_replies_max", limits.pending_replies_max, 16, 100'000'000);
     mapping->number("fair_reserve_percent", limits.fair_reserve_percent, 0, 90);
     mapping->number("waiters_max", limits.waiters_max, 1, 10'000'000);

@@ -2,9 +2,12 @@
 
 #include <pthread.h>
 
+#include "proxy/net/poller.hpp"
+
 namespace pgporter {
 
 IoThread::IoThread(std::size_t index) : index_(index) {
+    static_cast<void>(Poller::of(context_));  // before all that waits there
     wheel_.attach(context_);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <system_error>
 #include <utility>
 
 #include <boost/asio/ip/address.hpp>
@@ -16,22 +17,27 @@
 
 namespace pgporter {
 
-Stream::Stream(Socket socket) : socket_(std::move(socket)) {
+Stream::Descriptor::~Descriptor() {
+    if (value >= 0) ::close(value);
+}
+
+Stream::Stream(Socket socket)
+    : descriptor_{socket.native_handle()}, readiness_(std::in_place, Poller::of(socket.get_executor().context()), descriptor_.value) {
     boost::system::error_code ignored;  // an accepted or connected socket can't refuse this
-    socket_.native_non_blocking(true, ignored);
-    close_on_exec(socket_.native_handle());
+    socket.native_non_blocking(true, ignored);
+    close_on_exec(descriptor_.value);
+    socket.release(ignored);
 }
 
 Stream::~Stream() {
     close();
-    if (underway_fd_ >= 0) ::close(underway_fd_);
     if (tls_ != nullptr) SSL_free(tls_);
 }
 
 IoResult Stream::tls_result(int returned) {
     if (returned > 0) return {IoStatus::ok, static_cast<std::size_t>(returned)};
     switch (SSL_get_error(tls_, returned)) {
-        case SSL_ERROR_WANT_READ: return {IoStatus::want_read, 0};
+        case SSL_ERROR_WANT_READ: readiness_->used_up(); return {IoStatus::want_read, 0};
         case SSL_ERROR_WANT_WRITE: return {IoStatus::want_write, 0};
         case SSL_ERROR_ZERO_RETURN: return {IoStatus::closed, 0};
         default: return {IoStatus::failed, 0};
@@ -39,30 +45,35 @@ IoResult Stream::tls_result(int returned) {
 }
 
 IoResult Stream::read_some(char* into, std::size_t size) {
-    if (!socket_.is_open()) return {IoStatus::closed, 0};
+    if (!is_open()) return {IoStatus::closed, 0};
     if (tls_ != nullptr) {
         ERR_clear_error();
         return tls_result(SSL_read(tls_, into, static_cast<int>(size)));
     }
     while (true) {
-        const ssize_t got = ::recv(socket_.native_handle(), into, size, MSG_DONTWAIT);
-        if (got > 0) return {IoStatus::ok, static_cast<std::size_t>(got)};
+        const ssize_t got = ::recv(descriptor_.value, into, size, MSG_DONTWAIT);
+        if (got > 0) {
+            // A stream's socket gives all it has, up to what is asked for.
+            if (static_cast<std::size_t>(got) < size) readiness_->used_up();
+            return {IoStatus::ok, static_cast<std::size_t>(got)};
+        }
         if (got == 0) return {IoStatus::closed, 0};
         if (errno == EINTR) continue;
-        if (errno == EAGAIN || errno == EWOULDBLOCK) return {IoStatus::want_read, 0};
-        return {IoStatus::failed, 0};
+        if (errno != EAGAIN && errno != EWOULDBLOCK) return {IoStatus::failed, 0};
+        readiness_->used_up();
+        return {IoStatus::want_read, 0};
     }
 }
 
 IoResult Stream::write_some(std::string_view bytes) {
-    if (!socket_.is_open()) return {IoStatus::closed, 0};
+    if (!is_open()) return {IoStatus::closed, 0};
     if (bytes.empty()) return {IoStatus::ok, 0};
     if (tls_ != nullptr) {
         ERR_clear_error();
         return tls_result(SSL_write(tls_, bytes.data(), static_cast<int>(std::min<std::size_t>(bytes.size(), 1U << 20))));
     }
     while (true) {
-        const ssize_t sent = ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        const ssize_t sent = ::send(descriptor_.value, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent >= 0) return {IoStatus::ok, static_cast<std::size_t>(sent)};
         if (errno == EINTR) continue;
         if (errno == EAGAIN || errno == EWOULDBLOCK) return {IoStatus::want_write, 0};
@@ -70,16 +81,10 @@ IoResult Stream::write_some(std::string_view bytes) {
     }
 }
 
-Task<bool> Stream::readable() {
-    if (!socket_.is_open()) co_return false;
-    const auto [error] = co_await socket_.async_wait(Socket::wait_read, as_result);
-    co_return !error && socket_.is_open();
-}
-
-Task<bool> Stream::writable() {
-    if (!socket_.is_open()) co_return false;
-    const auto [error] = co_await socket_.async_wait(Socket::wait_write, as_result);
-    co_return !error && socket_.is_open();
+void Stream::wait_for_input(Waiter waiter) {
+    // OpenSSL reads no more than the message it is at, and doesn't say whether that was all.
+    if (tls_ != nullptr && readiness_->has_input() && !has_buffered_input() && !has_input_or_closed()) readiness_->used_up();
+    readiness_->wait_for_input(std::move(waiter));
 }
 
 Task<bool> Stream::ready_for(IoStatus wanted) {
@@ -99,27 +104,27 @@ bool Stream::has_buffered_input() const {
 bool Stream::has_input_or_closed() const {
     if (has_buffered_input()) return true;
     char byte = 0;
-    auto& socket = const_cast<Socket&>(socket_);  // peeking changes nothing; Asio has no const native_handle()
-    const ssize_t got = ::recv(socket.native_handle(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+    const ssize_t got = ::recv(descriptor_.value, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
     return got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 bool Stream::is_closed_by_peer() const {
     if (has_buffered_input()) return false;
     char byte = 0;
-    auto& socket = const_cast<Socket&>(socket_);  // peeking changes nothing; Asio has no const native_handle()
-    const ssize_t got = ::recv(socket.native_handle(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+    const ssize_t got = ::recv(descriptor_.value, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 IoResult Stream::peek(char& byte) {
-    if (!socket_.is_open()) return {IoStatus::closed, 0};
+    if (!is_open()) return {IoStatus::closed, 0};
     while (true) {
-        const ssize_t got = ::recv(socket_.native_handle(), &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+        const ssize_t got = ::recv(descriptor_.value, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
         if (got > 0) return {IoStatus::ok, 1};
         if (got == 0) return {IoStatus::closed, 0};
         if (errno == EINTR) continue;
-        return {errno == EAGAIN || errno == EWOULDBLOCK ? IoStatus::want_read : IoStatus::failed, 0};
+        if (errno != EAGAIN && errno != EWOULDBLOCK) return {IoStatus::failed, 0};
+        readiness_->used_up();
+        return {IoStatus::want_read, 0};
     }
 }
 
@@ -128,7 +133,7 @@ Task<Result<void>> Stream::accept_tls(CertificateSetPtr certificates, bool is_di
     handshake_.needs_alpn = is_direct;
     tls_ = SSL_new(handshake_.certificates->first()->native());
     if (tls_ == nullptr) co_return fail(ErrorKind::internal, "can't create a TLS connection", take_tls_error());
-    SSL_set_fd(tls_, socket_.native_handle());
+    SSL_set_fd(tls_, descriptor_.value);
     prepare_server_handshake(tls_, handshake_);
     Result<void> done = co_await handshake();
     handshake_.certificates.reset();  // after a reload only handshakes keep the old ones
@@ -138,7 +143,7 @@ Task<Result<void>> Stream::accept_tls(CertificateSetPtr certificates, bool is_di
 Task<Result<void>> Stream::connect_tls(std::shared_ptr<TlsContext> context, std::string server_name, bool verify_host) {
     tls_ = SSL_new(context->native());  // which keeps the context
     if (tls_ == nullptr) co_return fail(ErrorKind::internal, "can't create a TLS connection", take_tls_error());
-    SSL_set_fd(tls_, socket_.native_handle());
+    SSL_set_fd(tls_, descriptor_.value);
     SSL_set_connect_state(tls_);
     boost::system::error_code not_an_address;
     asio::ip::make_address(server_name, not_an_address);
@@ -155,7 +160,7 @@ Task<Result<void>> Stream::connect_tls(std::shared_ptr<TlsContext> context, std:
 
 Task<Result<void>> Stream::handshake() {
     while (true) {
-        if (!socket_.is_open()) co_return fail(ErrorKind::unavailable, "the connection was closed during the TLS handshake");
+        if (!is_open()) co_return fail(ErrorKind::unavailable, "the connection was closed during the TLS handshake");
         ERR_clear_error();
         const IoResult result = tls_result(SSL_do_handshake(tls_));
         if (result.status == IoStatus::ok) co_return Result<void>{};
@@ -216,42 +221,32 @@ Task<bool> Stream::write_all(std::string bytes) {
 }
 
 void Stream::interrupt() {
-    boost::system::error_code ignored;  // nobody waits, then
-    socket_.cancel(ignored);
+    readiness_->stop();
 }
 
 void Stream::leave_thread() {
-    if (!socket_.is_open()) return;
-    boost::system::error_code error;
-    const int fd = socket_.release(error);
-    if (!error) underway_fd_ = fd;
+    readiness_.reset();
 }
 
 void Stream::enter_thread(const Executor& executor) {
-    const int fd = std::exchange(underway_fd_, -1);
-    socket_ = Socket(executor);
-    if (fd < 0) return;
-    int family = 0;
-    socklen_t size = sizeof family;
-    ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
-    boost::system::error_code error;
-    socket_.assign(asio::generic::stream_protocol(family, family == AF_UNIX ? 0 : IPPROTO_TCP), fd, error);
-    if (error) {
-        ::close(fd);  // it is found closed
-        return;
+    Poller& poller = Poller::of(executor.context());
+    try {
+        readiness_.emplace(poller, descriptor_.value);
+    } catch (const std::system_error&) {  // the kernel has no room for it: it is found closed
+        ::close(std::exchange(descriptor_.value, -1));
+        readiness_.emplace(poller, -1);
     }
-    socket_.native_non_blocking(true, error);
 }
 
 void Stream::close() {
-    if (!socket_.is_open()) return;
-    boost::system::error_code ignored;  // closing is the end either way
+    if (!is_open()) return;
     if (tls_ != nullptr && SSL_is_init_finished(tls_)) {
         ERR_clear_error();
         SSL_shutdown(tls_);  // best effort close_notify; never waits
         ERR_clear_error();
     }
-    socket_.close(ignored);
+    if (readiness_) readiness_->stop();
+    ::close(std::exchange(descriptor_.value, -1));
 }
 
 }  // namespace pgporter

@@ -16,8 +16,10 @@
 
 #include "base/result.hpp"
 #include "proxy/net/listener_tls.hpp"
+#include "proxy/net/poller.hpp"
 #include "proxy/net/tls_context.hpp"
 #include "proxy/net/types.hpp"
+#include "proxy/net/waiter.hpp"
 
 namespace pgporter {
 
@@ -33,6 +35,7 @@ struct IoResult {
 
 class Stream {
   public:
+    // Open, and on the thread of its context.
     explicit Stream(Socket socket);
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
@@ -41,8 +44,13 @@ class Stream {
     [[nodiscard]] IoResult read_some(char* into, std::size_t size);
     [[nodiscard]] IoResult write_some(std::string_view bytes);
     // True when the socket is ready; false when the stream was closed meanwhile.
-    [[nodiscard]] Task<bool> readable();
-    [[nodiscard]] Task<bool> writable();
+    [[nodiscard]] auto readable() {
+        return wait_by([this](Waiter waiter) { wait_for_input(std::move(waiter)); });
+    }
+    // Only behind a write that was not taken.
+    [[nodiscard]] auto writable() {
+        return wait_by([this](Waiter waiter) { readiness_->wait_for_room(std::move(waiter)); });
+    }
     // Waits for whatever a result asked for.
     [[nodiscard]] Task<bool> ready_for(IoStatus wanted);
     // Decrypted bytes that wait inside OpenSSL: the socket would not become readable for them.
@@ -75,20 +83,28 @@ class Stream {
     // Writes all of `bytes`, waiting as needed.
     [[nodiscard]] Task<bool> write_all(std::string bytes);
 
-    void interrupt();  // ends the wait for readiness
+    void interrupt();  // who waits for readiness is told that there is none; before leave_thread() only
     void leave_thread();
     void enter_thread(const Executor& executor);
     void close();
-    [[nodiscard]] bool is_open() const { return socket_.is_open(); }
-    [[nodiscard]] Socket& socket() { return socket_; }
+    [[nodiscard]] bool is_open() const { return descriptor_.value >= 0; }
+    [[nodiscard]] int descriptor() const { return descriptor_.value; }
+    // See Readiness.
+    void go_first() { readiness_->go_first(); }
+    [[nodiscard]] bool is_quiet() const { return readiness_->is_quiet() && !has_buffered_input(); }
 
   private:
+    struct Descriptor {
+        int value;
+        ~Descriptor();
+    };
+    void wait_for_input(Waiter waiter);
     [[nodiscard]] IoResult tls_result(int returned);
     [[nodiscard]] Task<Result<void>> handshake();
     [[nodiscard]] TlsFailure failure_of(IoStatus status, long verified) const;
 
-    Socket socket_;
-    int underway_fd_ = -1;  // between two threads
+    Descriptor descriptor_;
+    std::optional<Readiness> readiness_;  // none: between two threads
     SSL* tls_ = nullptr;
     ServerHandshake handshake_;
     TlsFailure tls_failure_ = TlsFailure::none;

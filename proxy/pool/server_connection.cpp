@@ -33,7 +33,7 @@ ServerConnection::ServerConnection(IoThread& thread, ServerOptions options, Sock
       deadline_(thread.wheel()),
       statements_(options_.statements_max),
       opened_at_(std::chrono::steady_clock::now()) {
-    ask_idle_peer(stream_->socket().native_handle(), options_.silent_ms_max);
+    ask_idle_peer(stream_->descriptor(), options_.silent_ms_max);
 }
 
 ServerConnection::~ServerConnection() = default;
@@ -123,6 +123,7 @@ Task<Result<void>> ServerConnection::log_in() {
 
 void ServerConnection::run(Pool* pool) {
     pool_ = pool;
+    stream_->go_first();  // what has ended is known before it is lent
     asio::co_spawn(thread_->executor(), downlink(shared_from_this()), asio::detached);
 }
 
@@ -471,7 +472,7 @@ void ServerConnection::close() {
 
 void ServerConnection::look_for_silence(SteadyTime now) {
     if (state_ != State::leased || !stream_->is_open()) return;
-    if (!silence_.is_silent(stream_->socket().native_handle(), now, options_.silent_ms_max)) return;
+    if (!silence_.is_silent(stream_->descriptor(), now, options_.silent_ms_max)) return;
     loss_ = Loss::silent;
     close();  // its downlink tells the holder
 }

@@ -112,12 +112,13 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     // Who last sent an unnamed Parse here, as a number of the session's; 0: nobody.
     std::uint64_t unnamed_statement = 0;
     PreparedOnServer unnamed_parse;  // that Parse
+    std::string replay;  // what the holder may have to send again
 
     [[nodiscard]] State state() const { return state_; }
     [[nodiscard]] bool is_establishing() const { return establishing_; }
     [[nodiscard]] IoThread& thread() { return *thread_; }
     [[nodiscard]] bool is_alive() const { return state_ != State::closing && stream_->is_open(); }
-    [[nodiscard]] bool looks_dead() const { return stream_->has_input_or_closed(); }
+    [[nodiscard]] bool looks_dead() const { return !stream_->is_quiet() && stream_->has_input_or_closed(); }
     [[nodiscard]] bool is_between_messages() const { return frames_.at_boundary() && out_.is_empty(); }
     [[nodiscard]] SessionId last_session() const { return context_session_; }
     [[nodiscard]] const ContextPtr& context() const { return context_; }

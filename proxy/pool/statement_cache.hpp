@@ -2,6 +2,7 @@
 // known by the number that names them on the server ("PGPORTER_<number>"). Owned by a ServerConnection; same thread; pure.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -21,7 +22,9 @@ struct PreparedOnServer {
     StatementNumber number = 0;
     ParseSerial serial = 0;
     DescriptionPtr description;             // null: not asked for, or not answered yet
-    std::shared_ptr<const void> statement;  // kept as long as the server has it, so that its number is found again
+    std::shared_ptr<const void> statement = nullptr;  // kept as long as the server has it, so that its number is found again
+    std::uint32_t uses = 0;                 // of what stands for an unnamed statement: how often it was bound,
+    std::chrono::steady_clock::time_point since{};  // and since when it is there
 };
 
 class StatementCache {

@@ -1,6 +1,7 @@
 #include "proxy/session/cancel_forward.hpp"
 
 #include <boost/asio/ip/tcp.hpp>
+#include <optional>
 
 #include "base/log.hpp"
 
@@ -44,14 +45,25 @@ Task<> forward_cancel(IoThread& thread, DataPathShared& shared, PeerConfig peer,
         co_return;
     }
     ++shared.cancel_forwards_in_flight;
-    Stream stream{Socket(thread.executor())};
+    Socket socket(thread.executor());
+    std::optional<Stream> stream;
     Deadline deadline(thread.wheel());
     // The whole way: a peer that doesn't even take the connection costs no more.
-    deadline.arm(shared.config.limits.cancel_ms_max, [&stream] { stream.close(); });
+    deadline.arm(shared.config.limits.cancel_ms_max, [&socket, &stream] {
+        boost::system::error_code ignored;
+        if (stream) {
+            stream->close();
+        } else {
+            socket.close(ignored);
+        }
+    });
     const asio::ip::tcp::endpoint endpoint(address, peer.port);
-    const auto [error] = co_await stream.socket().async_connect(endpoint, as_result);
-    bool open = !error && stream.is_open();
-    if (open) open = co_await stream.write_all(build_cancel_request(marked->pid, marked->key));
+    const auto [error] = co_await socket.async_connect(endpoint, as_result);
+    bool open = !error && socket.is_open();
+    if (open) {
+        stream.emplace(std::move(socket));
+        open = co_await stream->write_all(build_cancel_request(marked->pid, marked->key));
+    }
     if (open) {
         shared.session_metrics.cancel_forwards.inc();
     } else {
@@ -60,9 +72,9 @@ Task<> forward_cancel(IoThread& thread, DataPathShared& shared, PeerConfig peer,
     }
     while (open) {
         char ignored[64];
-        const IoResult result = stream.read_some(ignored, sizeof ignored);
+        const IoResult result = stream->read_some(ignored, sizeof ignored);
         if (result.status == IoStatus::ok) continue;
-        open = co_await stream.ready_for(result.status);
+        open = co_await stream->ready_for(result.status);
     }
     --shared.cancel_forwards_in_flight;
 }

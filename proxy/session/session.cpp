@@ -46,7 +46,7 @@ Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> 
       transaction_deadline_(worker.thread().wheel()),
       wake_(worker.thread().executor()) {
     const int on = 1;
-    const int fd = client_.socket().native_handle();
+    const int fd = client_.descriptor();
     const LimitsConfig& limits = worker.config().limits;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);

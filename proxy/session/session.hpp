@@ -15,6 +15,7 @@
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
 //   session_statements.cpp  prepared statements: the client's names, what a server connection has of them
+//   session_reuse.cpp       repeated unnamed statements
 //   session_descriptions.cpp  what the client was told of its statements, and whether that is still so on another server connection
 //   session_downlink.cpp  what each reply means for pooling
 //   session_inspection.cpp  what a transaction has changed in the session's state: settings, pins
@@ -23,6 +24,7 @@
 //   session_portals.cpp   what is bound to them
 #pragma once
 
+#include <boost/asio/recycling_allocator.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -41,6 +43,7 @@
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/held_transaction.hpp"
 #include "proxy/session/prepared_statements.hpp"
+#include "proxy/session/reused_texts.hpp"
 #include "proxy/session/replication_relay.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "proxy/session/worker.hpp"
@@ -299,6 +302,13 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] static std::string warning_message(const HeldTransaction::Answer& answer);
     [[nodiscard]] std::string raise_sql(const Error& error) const;
 
+    // session_reuse.cpp
+    std::optional<Step> reuse_unnamed(std::string_view& input);
+    const std::string& reuse_owner();
+    void take_as_unnamed(const StatementPtr& statement, bool is_described);
+    [[nodiscard]] bool settle_reuse(char type, Request failed = Request::bind, std::string_view sqlstate = {});
+    void replay_unnamed();
+
     // session_descriptions.cpp
     enum class Fit { same, differs, not_known_yet };
     Fit fit_of(std::string_view statement_name);
@@ -512,6 +522,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::uint64_t unnamed_state_ = 0;  // another one after each change, the one before when that is undone
     mutable SessionDialect spoken_;   // see spoken()
     UnnamedTold unnamed_told_;
+    UnnamedReuse reuse_;
+    StatementNumber replayed_ = 0;
     bool unnamed_portal_is_of_unnamed_ = false;  // it was bound from the unnamed statement that there is now
     std::string portal_of_unnamed_;              // and this one, the last of such portals with a name
     std::shared_ptr<const Settings> client_reported_;  // what the client was told by ParameterStatus
@@ -522,7 +534,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     // The lease.
     ServerPtr server_;
     ReplyQueue replies_;
-    std::unordered_map<std::uint32_t, Operation> operations_;
+    // Its nodes come from what the thread has used before.
+    using OperationNodes = asio::recycling_allocator<std::pair<const std::uint32_t, Operation>>;
+    std::unordered_map<std::uint32_t, Operation, std::hash<std::uint32_t>, std::equal_to<>, OperationNodes> operations_;
     std::uint32_t last_tag_ = 0;
     std::string parameters_described_;  // the first half of a statement's description
     ParseSerial asked_ = 0;             // our own Describe of what this Parse has made is under way

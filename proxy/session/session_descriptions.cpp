@@ -145,6 +145,7 @@ void Session::tell_unnamed(char type, std::string_view body) {
         return;
     }
     unnamed_told_.is_short = body.size() > raw_description_bytes_max;
+    if (unnamed_told_.results.capacity() < body.size()) unnamed_told_.results = worker_.spare_text();
     if (type == 'n') {
         unnamed_told_.results = no_results;
     } else if (unnamed_told_.is_short) {

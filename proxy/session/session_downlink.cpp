@@ -76,6 +76,7 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
             ReplyQueue::Outcome outcome;
             if (!is_asynchronous) outcome = replies_.on_server(type);
             if (outcome.unexpected) return false;
+            if (type == 'E') static_cast<void>(settle_reuse('E', outcome.expected.request));
             for (const Expected& expected : replies_.trimmed()) {
                 if (type == 'E') undo(expected, &expected == &replies_.trimmed().back());
             }
@@ -120,6 +121,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
     }
     const ReplyQueue::Outcome outcome = replies_.on_server(type, type == 'Z' && !body.empty() ? body.front() : '\0');
     if (outcome.unexpected) return false;
+    if ((type == '2' || type == 'Z') && settle_reuse(type)) return true;
     if ((type == 'T' || type == 't') && outcome.handling == Handling::forward) note_types(type, body);
     if (outcome.expected.request == Request::describe && outcome.expected.tag != 0 && type != 'E') {
         if (!on_described(type, body, outcome.expected)) return false;
@@ -155,6 +157,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
         }
     }
     if (type == 'C' && changes_tables(body)) worker_.note_changed_tables(tenant_name_);
+    if (type == 'C' && body.starts_with("CREATE ") && worker_.config().limits.unnamed_reuses_max != 0) worker_.note_new_objects();
     if (outcome.completed) complete(outcome.expected, type);
     if (type == 'C' || type == 's' || type == 'I') on_statement_answered();
     say_simulated();
@@ -164,6 +167,10 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
 
 void Session::on_error_reply(const Expected& expected, std::string_view body, std::string_view whole) {
     const ServerError error = parse_error(body);
+    if (settle_reuse('E', expected.request, error.sqlstate)) {
+        for (const Expected& trimmed : replies_.trimmed()) undo(trimmed, &trimmed == &replies_.trimmed().back());
+        return;
+    }
     const auto refused = expected.tag == 0 ? operations_.end() : operations_.find(expected.tag);
     if (refused != operations_.end() && refused->second.kind == Operation::Kind::refusal && error.sqlstate == refused->second.name) {
         worker_.to_client().put_copy(refused->second.reply);  // what we made the server say, in our words alone
@@ -291,6 +298,10 @@ void Session::forget_operation(std::uint32_t tag) {
     if (unnamed_change_ && unnamed_change_->tag == tag) unnamed_change_.reset();
     if (!unsettled_names_.empty() && at->second.kind != Operation::Kind::describe) unsettled_names_.erase(at->second.name);
     if (at->second.number != 0) unsettled_statements_.erase(at->second.number);
+    if (at->second.replaced) {
+        worker_.keep_text(std::move(at->second.replaced->definition));
+        worker_.keep_text(std::move(at->second.replaced->told.results));
+    }
     operations_.erase(at);
 }
 

@@ -10,7 +10,7 @@
 namespace pgporter {
 
 Task<bool> Session::enter() {
-    client_address_ = client_address_of(client_.socket().native_handle());
+    client_address_ = client_address_of(client_.descriptor());
     if (worker_.shared().logins.load() > worker_.config().limits.logins_max) {
         const bool refused = co_await refuse_login(EndReason::limit, client_error::too_many_sessions());
         co_return refused;

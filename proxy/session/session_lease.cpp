@@ -164,6 +164,8 @@ void Session::start_lease(ServerPtr server, Place place) {
     server_ = std::move(server);
     server_->lend(shared_from_this());
     replies_.reset();
+    reuse_.number = 0;
+    reuse_.is_to_replay = false;
     asked_at_ = SteadyTime{};
     state_is_suspect_ = false;
     context_was_reset_ = false;

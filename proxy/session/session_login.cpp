@@ -181,7 +181,7 @@ Task<Result<std::string>> Session::find_verifier(std::string user) {
 Task<Result<void>> Session::authenticate(std::string user) {
     const ClientAuth auth = listener_->config.auth;
     Result<void> proven = check_client_certificate(user);
-    if (proven && auth == ClientAuth::peer && peer_user(client_.socket().native_handle()) != user) proven = client_error::peer_mismatch(user);
+    if (proven && auth == ClientAuth::peer && peer_user(client_.descriptor()) != user) proven = client_error::peer_mismatch(user);
     if (proven && (auth == ClientAuth::cert || auth == ClientAuth::peer)) proven = co_await find_proven_user(user);
     if (!proven) co_return proven.error();
     if (auth != ClientAuth::scram) {

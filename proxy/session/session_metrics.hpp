@@ -18,6 +18,8 @@ struct SessionMetrics {
     metrics::Counter& cancels;
     metrics::Counter& settings_inspections;
     metrics::Counter& changed_results;
+    metrics::Counter& unnamed_reuses;
+    metrics::Counter& unnamed_replays;
     metrics::Counter& gate_waits;
     metrics::Histogram& gate_wait_seconds;
     metrics::Counter& gate_timeouts;

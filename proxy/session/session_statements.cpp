@@ -68,9 +68,10 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     }
     if (name->empty()) {
         Operation operation{Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, take_unnamed()};
-        unnamed_traits_ = std::make_shared<StatementTraits>(traits);
+        unnamed_traits_ = std::allocate_shared<StatementTraits>(asio::recycling_allocator<void>(), traits);
         unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql, dialect()) : nullptr;
         if (!unnamed_session_) note_traits(traits);  // else when it is executed
+        unnamed_definition_ = worker_.spare_text();
         unnamed_definition_.assign(definition);
         unnamed_share_.resize(memory_account(), definition.size() > uncounted_bytes_max ? definition.size() : 0);
         unnamed_spelling_ = spoken().key;

@@ -175,8 +175,9 @@ Session::Step Session::process_all(std::string_view& input) {
                 input.remove_prefix(size);
                 continue;
             }
-            step = on_request(whole.front(), whole.substr(5), whole);
-            if (step == Step::done) input.remove_prefix(size);
+            const auto reused = whole.front() == 'P' && worker_.config().limits.unnamed_reuses_max != 0 ? reuse_unnamed(input) : std::nullopt;
+            step = reused ? *reused : on_request(whole.front(), whole.substr(5), whole);
+            if (!reused && step == Step::done) input.remove_prefix(size);
         } else {
             step = begin_partial(input);
         }

@@ -85,9 +85,20 @@ const StatementPtr& Worker::path_resetter() {
 
 void Worker::note_changed_tables(const std::string& tenant) {
     statements_.renew(tenant);
+    reused_texts_.forget_all();
     for (const auto& other : shared_.workers) {
         if (other.get() == this) continue;
-        other->thread().post([worker = other.get(), tenant] { worker->statements_.renew(tenant); });
+        other->thread().post([worker = other.get(), tenant] {
+            worker->statements_.renew(tenant);
+            worker->reused_texts_.forget_all();
+        });
+    }
+}
+
+void Worker::note_new_objects() {
+    reused_texts_.forget_all();
+    for (const auto& other : shared_.workers) {
+        if (other.get() != this) other->thread().post([worker = other.get()] { worker->reused_texts_.forget_all(); });
     }
 }
 

@@ -22,6 +22,7 @@
 #include "proxy/session/login_throttle.hpp"
 #include "proxy/session/memory_budget.hpp"
 #include "proxy/session/prepared_statements.hpp"
+#include "proxy/session/reused_texts.hpp"
 #include "proxy/session/session_metrics.hpp"
 #include "proxy/session/tenant_desk.hpp"
 #include "proxy/session/tls_metrics.hpp"
@@ -95,6 +96,8 @@ class Worker {
     [[nodiscard]] const SnapshotPtr& snapshot() const { return snapshot_; }
     [[nodiscard]] StatementRegistry& statements() { return statements_; }
     void note_changed_tables(const std::string& tenant);  // all workers are told
+    void note_new_objects();                              // likewise
+    [[nodiscard]] ReusedTexts& reused_texts() { return reused_texts_; }
     [[nodiscard]] KnownSets& known_sets() { return known_sets_; }
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
@@ -104,12 +107,28 @@ class Worker {
     [[nodiscard]] Coalescer& to_client() { return to_client_; }
     [[nodiscard]] Coalescer& to_server() { return to_server_; }
     metrics::Gauge& clients;  // handed to this thread, and not gone; any thread may look
+    // Texts that are done with: the next ones need no memory of their own.
+    [[nodiscard]] std::string spare_text() {
+        if (spare_texts_.empty()) return {};
+        std::string text = std::move(spare_texts_.back());
+        spare_texts_.pop_back();
+        return text;
+    }
+    void keep_text(std::string text) {
+        constexpr std::size_t bytes_max = 4'096;
+        constexpr std::size_t texts_max = 64;
+        const bool is_of_use = text.capacity() > std::string().capacity() && text.capacity() <= bytes_max;
+        if (!is_of_use || spare_texts_.size() >= texts_max) return;
+        if (spare_texts_.capacity() == 0) spare_texts_.reserve(texts_max);
+        spare_texts_.push_back(std::move(text));
+    }
 
   private:
     DataPathShared& shared_;
     IoThread thread_;
     PoolSet pools_;
     StatementRegistry statements_;
+    ReusedTexts reused_texts_;
     KnownSets known_sets_;
     StatementPtr setter_;
     StatementPtr local_setter_;
@@ -117,6 +136,7 @@ class Worker {
     SnapshotPtr snapshot_;
     std::unordered_map<std::string, std::unique_ptr<TenantDesk>> desks_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
+    std::vector<std::string> spare_texts_;
     Coalescer to_client_;
     Coalescer to_server_;
 };

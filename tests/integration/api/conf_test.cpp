@@ -70,6 +70,8 @@ TEST_CASE("the example configuration loads, and its values are the defaults") {
     CHECK(a.prepared_statements_max == b.prepared_statements_max);
     CHECK(a.own_types_tenants_max == b.own_types_tenants_max);
     CHECK(a.server_statements_max == b.server_statements_max);
+    CHECK(a.unnamed_reuses_max == b.unnamed_reuses_max);
+    CHECK(a.unnamed_reuse_ms_max == b.unnamed_reuse_ms_max);
     CHECK(a.pending_replies_max == b.pending_replies_max);
     CHECK(a.waiters_max == b.waiters_max);
     CHECK(a.wait_ms_max == b.wait_ms_max);

@@ -15,6 +15,8 @@ import conversations_simple
 import fixture
 import wire_client
 
+# Each conversation is played twice before it is compared, and repeated unnamed statements share one Parse: that must make no difference.
+REUSE = os.environ.get('PGPORTER_TEST_UNNAMED_REUSE') == '1'
 DIRECT_ONLY = os.environ.get('PGPORTER_TEST_DIRECT') == '1'  # both sides are PostgreSQL: checks the conversations themselves
 WRITTEN = list(conversations_simple.conversations()) + list(conversations_extended.conversations())
 WRITTEN += list(conversations_answered_here.conversations())
@@ -32,6 +34,8 @@ def setUpModule():
     proxy = None
     if not DIRECT_ONLY:
         proxy = fixture.Pgporter(workspace, server, limits={'wait_ms_max': 3000, 'statement_bytes_max': 33554432, 'pending_replies_max': 60000})
+        if REUSE:
+            proxy.config['limits'].update({'unnamed_reuses_max': 1000000, 'unnamed_reuse_ms_max': 600000})
         proxy.config['home'] = {'cluster': 'main', 'database': 'app'}
         proxy.start()
         proxy.apply(fixture.document({'main': server}, {name: {} for name in fixture.TENANTS},
@@ -99,6 +103,10 @@ class Differential(unittest.TestCase):
             except wire_client.WireError as error:
                 self.fail('the conversation "%s" does not work with PostgreSQL itself: %s' % (case.name, error))
             try:
+                for _ in range(2 if REUSE and not case.big else 0):
+                    wire = proxied(case.params, tenant)
+                    conversation.play(wire, case, 'whole')
+                    wire.close()
                 wire = proxied(case.params, tenant)
                 wire.timeout = 30.0 if case.big else 5.0  # PostgreSQL answers the small ones in milliseconds
                 got = conversation.play(wire, case, mode, between)
