@@ -61,10 +61,10 @@ def growth(rounds, key):
 
 
 def judge(world, rounds):
-    for key, bound in (('allocated', ALLOCATED_BYTES_BY_ROUND_MAX), ('descriptors', 0), ('threads', 0)):
+    for key, bound in (('allocated', ALLOCATED_BYTES_BY_ROUND_MAX), ('descriptors', 0.5), ('threads', 0.5)):
         by_round = growth(rounds, key)
         if by_round > bound:
-            world.say_wrong('%s grow by %d a round: %s' % (key, by_round, [measured[key] for measured in rounds]))
+            world.say_wrong('%s grow by %s a round: %s' % (key, by_round, [measured[key] for measured in rounds]))
 
 
 def main():

@@ -1,6 +1,7 @@
 """Clients of the soak: each logs in as some tenant by some way, does random things (acts.py), checks that what it reads is its tenant's, and leaves:
 politely, or in the middle of anything, by whatever end a connection can come to.
 """
+import os
 import random
 import socket
 import threading
@@ -90,20 +91,27 @@ class Client(threading.Thread):
                 if self.dice.random() < 0.12:
                     self.doing = 'a login that fails'
                     self.fail_to_log_in()
+                    self.slow(time.monotonic() - began)
                     continue
                 self.doing = 'login as ' + tenant
                 wire = self.come(tenant)
+                self.slow(time.monotonic() - began)
                 for _ in range(self.dice.choice([1, 3, 8, 20])):
                     act = self.dice.choice(self.acts)
                     self.doing = '%s as %s (backend %s)' % (act.__name__, tenant, wire.pid)
                     self.world.count(act.__name__)
-                    act(self, wire, tenant)
+                    act_began = time.monotonic()
+                    try:
+                        act(self, wire, tenant)
+                    finally:
+                        self.slow(time.monotonic() - act_began)
                     if self.stopping.is_set():
                         break
                 self.doing = 'leaving'
                 wire.way = self.dice.choice(WAYS)
                 wire.leave()
             except Left as how:
+                self.slow(time.monotonic() - began)
                 self.world.count('left by ' + str(how))
             except (ServerError, WireError, OSError) as error:
                 self.judge(error, tenant, began)
@@ -121,6 +129,10 @@ class Client(threading.Thread):
             return
         if not self.world.excuses.excuse(self.clusters, since, code):
             self.world.say_wrong('%s in %.1f s: %s %s' % (self.doing, time.monotonic() - since, code, error))
+
+    def slow(self, seconds):
+        if seconds > 4 and os.environ.get('PGPORTER_SOAK_VERBOSE'):
+            print('  %.1f s: %s' % (seconds, self.doing), flush=True)
 
     def expect(self, condition, what):
         if not condition:

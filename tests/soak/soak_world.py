@@ -105,6 +105,28 @@ class PatientServer(fixture.Postgres):
 class Instance(fixture.Pgporter):
     name = 'soak'
 
+    def apply(self, document):
+        return self.patiently(lambda: super(Instance, self).apply(document))
+
+    def forget(self, tenant):
+        def once():
+            done = self.command('forget', tenant)
+            if done.returncode != 0:
+                raise AssertionError('forget failed: %s%s' % (done.stdout, done.stderr))
+        self.patiently(once)
+
+    @staticmethod
+    def patiently(ask):
+        """The catalog may restart just now."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return ask()
+            except AssertionError as error:
+                if '(503)' not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
     def door(self, tenant):
         """How a client with a history comes in."""
         def connect():
