@@ -11,6 +11,7 @@ import argparse
 import faulthandler
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -95,6 +96,7 @@ def main():
     reports = soak_world.sanitizer_reports(REPORTS)
     for report in reports:
         world.say_wrong(report)
+    shutil.rmtree(REPORTS)
     print('what happened: %s' % json.dumps(world.counts, sort_keys=True))
     print('%d rounds in %.0f s, seed %s: %s' % (len(rounds), time.monotonic() - began, arguments.seed, '%d wrong' % len(world.wrong) if world.wrong else 'ok'))
     sys.exit(1 if world.wrong or not rounds else 0)

@@ -94,15 +94,15 @@ class ChangesOfTenants(Event):
         name = 'fresh%d' % self.dice.randrange(3)
         self.world.source.sql(fixture.TENANT_SQL.format(name, fixture.ROWS_EACH, 1), 'app')
         self.change(name)
-        wire = self.world.instance.wire(name, timeout=60)
+        wire = wait_for(lambda: self.come(name), 'the new tenant may log in', 20)
         try:
-            self.read(wire, name)
+            self.read(wire)
             self.change(name, state='suspended')
             wait_for(lambda: self.code(wire) == '57P03', 'a suspended tenant is refused', 15)
             self.change(name, state='read_only')
             wait_for(lambda: self.code(wire) is None, 'a tenant that is read only reads', 15)
             self.change(name, transactions_per_second_max=50, server_connections_max=1)
-            self.read(wire, name)
+            self.read(wire)
             for more in ({'state': 'suspended'}, {'server_connections_max': 1}, {'transactions_per_second_max': 20}, {'kib_per_second_max': 3000},
                          {'statement_ms_max': 300, 'transaction_ms_max': 600}, {'state': 'read_only'}, {}):
                 self.change('moody', **more)
@@ -112,11 +112,16 @@ class ChangesOfTenants(Event):
         self.world.instance.forget(name)
         self.world.source.sql('DROP SCHEMA %s CASCADE' % name, 'app')
 
-    def read(self, wire, name):
-        def is_mine():
-            code = self.code(wire)
-            return code is None
-        wait_for(is_mine, 'the new tenant reads', 20)
+    def come(self, name):
+        try:
+            return self.world.instance.wire(name, timeout=60)
+        except ServerError as error:
+            if error.sqlstate != '3D000':
+                raise
+            return None
+
+    def read(self, wire):
+        wait_for(lambda: self.code(wire) is None, 'the new tenant reads', 20)
 
     def code(self, wire):
         """None: it has read, and what is its own."""

@@ -106,14 +106,19 @@ class Instance(fixture.Pgporter):
     name = 'soak'
 
     def apply(self, document):
-        return self.patiently(lambda: super(Instance, self).apply(document))
+        """From several threads at once."""
+        path = self.write('tenants-%d.yaml' % threading.get_ident(), fixture.yaml_text(document))
+        self.patiently(lambda: self.must('apply', '-f', path))
+        os.unlink(path)
 
     def forget(self, tenant):
-        def once():
-            done = self.command('forget', tenant)
-            if done.returncode != 0:
-                raise AssertionError('forget failed: %s%s' % (done.stdout, done.stderr))
-        self.patiently(once)
+        self.patiently(lambda: self.must('forget', tenant))
+
+    def must(self, *arguments):
+        done = self.command(*arguments)
+        if done.returncode != 0:
+            raise AssertionError('%s failed: %s%s' % (arguments, done.stdout, done.stderr))
+        return True
 
     @staticmethod
     def patiently(ask):
