@@ -179,6 +179,7 @@ struct LimitsConfig {  // limits
     std::uint32_t hold_waiters_max = 10'000;         // transactions waiting at one gate
     Milliseconds server_connect_ms_max{5'000};       // TCP, TLS and login
     Milliseconds server_idle_ms_max{600'000};        // an idle server connection is closed after this
+    std::uint32_t server_tenants_max = 500;          // tenants served by one server connection, which is renewed then; 0: no bound
     Milliseconds server_lifetime_ms_max{3'600'000};  // and any, when it is free, after this
     Milliseconds prologue_ms_max{5'000};
     Milliseconds client_write_ms_max{60'000};        // a client that doesn't read its reply

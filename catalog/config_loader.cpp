@@ -323,6 +323,7 @@ void read_limits(YamlMapping& top, Config& config) {
     mapping->number("hold_waiters_max", limits.hold_waiters_max, 1, 10'000'000);
     mapping->milliseconds("server_connect_ms_max", limits.server_connect_ms_max, 10, 600'000);
     mapping->milliseconds("server_idle_ms_max", limits.server_idle_ms_max, 10, 30 * day_ms);
+    mapping->number("server_tenants_max", limits.server_tenants_max, 0, 10'000'000);
     mapping->milliseconds("server_lifetime_ms_max", limits.server_lifetime_ms_max, 10, 30 * day_ms);
     mapping->milliseconds("prologue_ms_max", limits.prologue_ms_max, 10, 600'000);
     mapping->milliseconds("client_write_ms_max", limits.client_write_ms_max, 10, day_ms);

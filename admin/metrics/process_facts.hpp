@@ -1,4 +1,4 @@
-// What the kernel says about this process (Linux, /proc). Values; any thread.
+// What the kernel (Linux, /proc) and the allocator say about this process. Values; any thread.
 #pragma once
 
 #include <optional>
@@ -11,6 +11,7 @@ struct ProcessFacts {
     std::optional<double> cpu_seconds;         // user and system
     std::optional<double> resident_memory_bytes;
     std::optional<double> open_fds;
+    std::optional<double> allocated_bytes;  // and not freed; what the allocator keeps besides isn't in it
 };
 
 struct ProcessStat {  // of one line of /proc/<pid>/stat

@@ -73,6 +73,8 @@ std::vector<metrics::FamilyView> process_families() {
     add("process_start_time_seconds", "When this process started, since 1970.", metrics::Kind::gauge, facts.start_time_seconds);
     add("process_cpu_seconds_total", "CPU time used, user and system.", metrics::Kind::counter, facts.cpu_seconds);
     add("process_resident_memory_bytes", "Resident memory.", metrics::Kind::gauge, facts.resident_memory_bytes);
+    add("pgporter_allocated_bytes", "Memory that is allocated and not freed; resident is what the allocator keeps besides.", metrics::Kind::gauge,
+        facts.allocated_bytes);
     add("process_open_fds", "Open file descriptors.", metrics::Kind::gauge, facts.open_fds);
     return families;
 }

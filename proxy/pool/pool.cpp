@@ -35,7 +35,9 @@ PoolMetrics::PoolMetrics(metrics::Registry& registry)
       outage_errors(registry.counter("pgporter_outage_errors_total", "Transactions and logins that were told so.")),
       silent_servers(registry.counter("pgporter_server_connections_silent_total",
                                       "Server connections given up after limits.server_silent_ms_max.")),
-      handovers(registry.counter("pgporter_server_connection_handovers_total", "Server connections that went from one thread to another.")) {}
+      handovers(registry.counter("pgporter_server_connection_handovers_total", "Server connections that went from one thread to another.")),
+      renewed(registry.counter("pgporter_server_connections_renewed_total",
+                               "Server connections closed because they had served limits.server_tenants_max tenants.")) {}
 
 Pool::Pool(PoolSet& set, PoolKey key, BudgetCaps caps)
     : set_(set), key_(std::move(key)), latency_(set.metrics().latency.of(key_.address.cluster)), caps_(caps),
@@ -67,20 +69,18 @@ void Pool::set_credential(ServerCredential credential) {
     credential_ = std::move(credential);
 }
 
-ServerPtr Pool::try_take(SessionId session) {
+ServerPtr Pool::try_take(SessionId session, TenantMark tenant) {
     if (waiting_ != 0) return nullptr;  // those who came before go first
     while (!idle_.empty()) {
-        auto chosen = std::prev(idle_.end());
-        for (auto at = idle_.rbegin(); at != idle_.rend(); ++at) {
-            if ((*at)->last_session() == session) {
-                chosen = std::prev(at.base());
-                break;
-            }
-        }
+        const auto chosen = choose_server(idle_.begin(), idle_.end(), tenant, [session](const ServerPtr& one) { return one->last_session() == session; },
+                                          [](const ServerPtr& one) -> const ServedTenants& { return one->served; });
         ServerPtr server = std::move(*chosen);
         idle_.erase(chosen);
         note_idle();
-        if (server->is_alive() && !server->looks_dead()) return server;
+        if (server->is_alive() && !server->looks_dead()) {
+            server->served.note(tenant);
+            return server;
+        }
         server->close();  // its downlink reports the end
     }
     return nullptr;
@@ -136,6 +136,7 @@ void Pool::finish(PoolWaiter& waiter, PoolWaiter::End end) {
 }
 
 void Pool::serve(PoolWaiter& waiter, ServerPtr server) {
+    server->served.note(tenant_mark(waiter.tenant));
     waiter.server = std::move(server);
     finish(waiter, PoolWaiter::End::served);
 }
@@ -311,7 +312,10 @@ void Pool::give_back(const ServerPtr& server) {
     server->take_back();
     if (!server->is_alive()) return;  // its downlink reports the end
     const auto now = std::chrono::steady_clock::now();
-    if (server->retire || now - server->opened_at() > set_.config().limits.server_lifetime_ms_max) {
+    const LimitsConfig& limits = set_.config().limits;
+    const bool has_seen_many = limits.server_tenants_max != 0 && server->served.count() >= limits.server_tenants_max;
+    if (has_seen_many) set_.metrics().renewed.inc();
+    if (server->retire || has_seen_many || now - server->opened_at() > limits.server_lifetime_ms_max) {
         server->close();
         return;
     }

@@ -1,7 +1,7 @@
 // Pool: the server connections of one thread to one database as one user, and who waits for them. Same thread only; shares the
 // caps of all threads through ServerBudget, and its idle connections with the other threads' pools of the same key through PoolPeers.
 //
-// An idle connection that last served the asking session is lent first (nothing to reset), then the last used one (warm).
+// An idle connection that last served the asking session is lent first (nothing to reset), then one that has served its tenant (choose_server()).
 // Waiters are served tenant by tenant in turn, first come first served within a tenant. It must not: know what a session does.
 #pragma once
 
@@ -39,6 +39,7 @@ struct PoolMetrics {
     metrics::Counter& outage_errors;
     metrics::Counter& silent_servers;
     metrics::Counter& handovers;
+    metrics::Counter& renewed;
     LatencyProbes latency;
     explicit PoolMetrics(metrics::Registry& registry);
 };
@@ -62,8 +63,8 @@ class Pool {
     Pool(PoolSet& set, PoolKey key, BudgetCaps caps);
     ~Pool();
 
-    // An idle connection, at once, or null. `session`: prefer the one that this session used last.
-    [[nodiscard]] ServerPtr try_take(SessionId session);
+    // An idle connection, at once, or null. Prefers the one that this session used last, then one that has served this tenant.
+    [[nodiscard]] ServerPtr try_take(SessionId session, TenantMark tenant);
     // Queues the waiter; its `done` fires when `end` is set. The caller removes it again with leave() if it gives up.
     void wait(PoolWaiter& waiter);
     void leave(PoolWaiter& waiter);

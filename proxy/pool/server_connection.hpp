@@ -21,6 +21,7 @@
 #include "proxy/net/write_buffer.hpp"
 #include "proxy/pool/context.hpp"
 #include "proxy/pool/lease_holder.hpp"
+#include "proxy/pool/served_tenants.hpp"
 #include "proxy/pool/server_address.hpp"
 #include "proxy/pool/statement_cache.hpp"
 #include "proxy/wire/frame_reader.hpp"
@@ -130,6 +131,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     SteadyTime idle_since{};
     std::uint32_t cancels_in_flight = 0;
     bool retire = false;  // close instead of keeping it idle
+    ServedTenants served;
 
   private:
     struct OwnQuery {

@@ -3,6 +3,7 @@
 // Owned by a Worker (registry) and by sessions (names); same thread; pure.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -99,7 +100,9 @@ class StatementRegistry {
         made->owner = owner;
         made->has_own_shape = has_own_shape(sql, made->session.get());
         slot = made;
-        if (++made_since_sweep_ > 4096) sweep();
+        // The keys of statements that nobody has any more are as long as these were.
+        bytes_since_sweep_ += key.size();
+        if (++made_since_sweep_ > 4096 || bytes_since_sweep_ > std::max(sweep_bytes_min, bytes_at_sweep_)) sweep();
         return made;
     }
     // Tables of this tenant have changed: what is prepared may have their old shape, which PostgreSQL then refuses to run. A client that
@@ -121,13 +124,19 @@ class StatementRegistry {
     void sweep() {
         std::erase_if(statements_, [](const auto& entry) { return entry.second.expired(); });
         made_since_sweep_ = 0;
+        bytes_since_sweep_ = 0;
+        bytes_at_sweep_ = 0;
+        for (const auto& entry : statements_) bytes_at_sweep_ += entry.first.size();
     }
+    static constexpr std::size_t sweep_bytes_min = 1U << 20;
     std::unordered_map<std::string, std::weak_ptr<const Statement>> statements_;
     ByName<std::uint64_t> renewals_;  // a tenant without an entry: none yet
     std::uint64_t step_;
     StatementNumber last_number_;
     ParseSerial last_parse_;
     std::size_t made_since_sweep_ = 0;
+    std::size_t bytes_since_sweep_ = 0;
+    std::size_t bytes_at_sweep_ = 0;  // of those that were left then
 };
 
 // A session's names.

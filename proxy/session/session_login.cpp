@@ -143,7 +143,7 @@ Task<Result<std::string>> Session::query_verifier(std::string user) {
     if (const auto known = worker_.shared().verifiers.find(user)) co_return *known;
     std::shared_ptr<Pool> pool = worker_.pool_for(settings.cluster, settings.database, settings.user, nullptr);
     if (!pool) co_return fail(ErrorKind::internal, "auth_query names a cluster that the catalog doesn't have");
-    ServerPtr server = pool->try_take(id_);
+    ServerPtr server = pool->try_take(id_, tenant_mark({}));
     if (!server) {
         PoolWaiter waiter(worker_.thread().executor());
         pool->wait(waiter);

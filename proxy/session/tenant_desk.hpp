@@ -106,6 +106,7 @@ class TenantDesk {
     [[nodiscard]] TenantUsage& usage() { return *usage_; }
     [[nodiscard]] const TenantCounters& counters() const { return counters_; }
     [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] TenantMark mark() const { return mark_; }
     // When the tenant's database was last asked for a fence, while the catalog couldn't be.
     std::chrono::steady_clock::time_point fence_asked_at{};
 
@@ -114,6 +115,7 @@ class TenantDesk {
 
     std::size_t thread_index_;
     std::string name_;
+    TenantMark mark_ = tenant_mark(name_);
     std::shared_ptr<TenantUsage> usage_;
     TenantCounters counters_;
     std::shared_ptr<HoldState> hold_;

@@ -79,6 +79,7 @@ TEST_CASE("the example configuration loads, and its values are the defaults") {
     CHECK(a.hold_waiters_max == b.hold_waiters_max);
     CHECK(a.server_connect_ms_max == b.server_connect_ms_max);
     CHECK(a.server_idle_ms_max == b.server_idle_ms_max);
+    CHECK(a.server_tenants_max == b.server_tenants_max);
     CHECK(a.server_lifetime_ms_max == b.server_lifetime_ms_max);
     CHECK(a.prologue_ms_max == b.prologue_ms_max);
     CHECK(a.client_write_ms_max == b.client_write_ms_max);

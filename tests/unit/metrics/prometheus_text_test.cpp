@@ -50,6 +50,7 @@ TEST_CASE("the build and the process are described") {
     CHECK(has(page, "\nprocess_start_time_seconds "));
     CHECK(has(page, "\nprocess_resident_memory_bytes "));
     CHECK(has(page, "\nprocess_open_fds "));
+    CHECK(has(page, "\npgporter_allocated_bytes "));
     const auto facts = read_process_facts();
     CHECK(facts.start_time_seconds.value() > 1e9);
     CHECK(facts.resident_memory_bytes.value() > 100'000);

@@ -1,0 +1,35 @@
+#include "proxy/session/prepared_statements.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+using namespace pgporter;
+
+namespace {
+
+std::string definition(int number, std::size_t bytes) {
+    return "SELECT '" + std::to_string(number) + std::string(bytes, 'x') + "'" + std::string("\0\0\0", 3);
+}
+
+}  // namespace
+
+TEST_CASE("long texts that nobody has any more aren't kept") {
+    StatementRegistry registry;
+    for (int i = 0; i < 200; ++i) {
+        CHECK(registry.find_or_create("acme\n", definition(i, 400'000)) != nullptr);
+        CHECK(registry.size() <= 3);
+    }
+}
+
+TEST_CASE("those that somebody has stay, and sweeping for them is rare") {
+    StatementRegistry registry;
+    std::vector<StatementPtr> kept;
+    for (int i = 0; i < 50; ++i) kept.push_back(registry.find_or_create("acme\n", definition(i, 100'000)));
+    for (int i = 0; i < 500; ++i) CHECK(registry.find_or_create("acme\n", definition(1000 + i, 100'000)) != nullptr);
+    // At most as much again as is in use.
+    CHECK(registry.size() <= 2 * kept.size() + 12);
+    for (int i = 0; i < 50; ++i) CHECK(registry.find_or_create("acme\n", definition(i, 100'000)) == kept[static_cast<std::size_t>(i)]);
+    CHECK(registry.find_or_create("globex\n", definition(1, 100'000)) != kept[1]);
+}
