@@ -21,6 +21,7 @@ class Loader:
     def __init__(self, program, target, clients, tls=False, database=None, sql=None, opening=None):
         self.process = subprocess.Popen(argv_of(program, target, clients, tls, database, sql, opening), env=environment(), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.unanswered = 0
         try:
             self.up = self.answer()
         except LoadFailed:
@@ -37,12 +38,16 @@ class Loader:
         return answer
 
     def begin(self, seconds, interval_ms=0):
+        if self.unanswered:
+            raise LoadFailed(f"{self.unanswered} clients still wait for what they asked before: they couldn't take part")
         self.process.stdin.write(f"run {seconds} {interval_ms}\n")
         self.process.stdin.flush()
 
     def run(self, seconds, interval_ms=0):
         self.begin(seconds, interval_ms)
-        return self.answer()
+        answer = self.answer()
+        self.unanswered = answer["unanswered"]
+        return answer
 
     def stop(self):
         if self.process.stdin and not self.process.stdin.closed:
