@@ -62,6 +62,8 @@ struct Listener {  // what a session needs of where it came in
     std::shared_ptr<ListenerTls> tls;  // null: no TLS there
 };
 
+struct ServerError;
+
 class Session final : public LeaseHolder, public std::enable_shared_from_this<Session> {
   public:
     // `is_one_too_many`: it is only told that there is no place for it.
@@ -306,7 +308,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::optional<Step> reuse_unnamed(std::string_view& input);
     const std::string& reuse_owner();
     void take_as_unnamed(const StatementPtr& statement, bool is_described);
-    [[nodiscard]] bool settle_reuse(char type, Request failed = Request::bind, std::string_view sqlstate = {});
+    [[nodiscard]] bool settle_reuse(char type, Request failed = Request::bind, const ServerError* error = nullptr);
     void replay_unnamed();
 
     // session_descriptions.cpp
@@ -524,6 +526,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     UnnamedTold unnamed_told_;
     UnnamedReuse reuse_;
     StatementNumber replayed_ = 0;
+    bool creates_objects_ = false;  // what was sent may have made some: texts may mean something else
     bool unnamed_portal_is_of_unnamed_ = false;  // it was bound from the unnamed statement that there is now
     std::string portal_of_unnamed_;              // and this one, the last of such portals with a name
     std::shared_ptr<const Settings> client_reported_;  // what the client was told by ParameterStatus

@@ -157,7 +157,6 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
         }
     }
     if (type == 'C' && changes_tables(body)) worker_.note_changed_tables(tenant_name_);
-    if (type == 'C' && body.starts_with("CREATE ") && worker_.config().limits.unnamed_reuses_max != 0) worker_.note_new_objects();
     if (outcome.completed) complete(outcome.expected, type);
     if (type == 'C' || type == 's' || type == 'I') on_statement_answered();
     say_simulated();
@@ -167,7 +166,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
 
 void Session::on_error_reply(const Expected& expected, std::string_view body, std::string_view whole) {
     const ServerError error = parse_error(body);
-    if (settle_reuse('E', expected.request, error.sqlstate)) {
+    if (settle_reuse('E', expected.request, &error)) {
         for (const Expected& trimmed : replies_.trimmed()) undo(trimmed, &trimmed == &replies_.trimmed().back());
         return;
     }
@@ -345,6 +344,8 @@ void Session::flush_to_client() {
 
 // ReadyForQuery has just been passed on.
 void Session::on_ready() {
+    if (creates_objects_ && worker_.config().limits.unnamed_reuses_max != 0) worker_.note_new_objects();
+    if (replies_.status() == 'I') creates_objects_ = false;
     if (!replies_.is_empty()) return;
     statement_deadline_.disarm();
     if (replies_.status() == 'I') transaction_deadline_.disarm();

@@ -40,6 +40,7 @@ void Session::note_traits(const StatementTraits& traits) {
     // Where the context is guarded, also a transaction is looked into before its next statement.
     goes_back_ |= traits.goes_back || ((access_.guards_role || access_.guards_setting || access_.is_read_only) && traits.changes_unknown_setting);
     dialect_in_doubt_ |= traits.may_change_dialect;
+    creates_objects_ |= traits.creates;
     has_barrier_ |= traits.may_change_settings || traits.may_change_dialect || traits.deallocate_all || !traits.deallocate_name.empty();
     for (const auto& name : traits.custom_settings) {
         if (custom_settings_.size() < 1000) custom_settings_.insert(name);

@@ -3,6 +3,7 @@
 // sent again as it came: whatever goes wrong before the portal is bound has done nothing, and may be the reuse's fault.
 #include "proxy/session/guarded_statements.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/wire/error_response.hpp"
 #include "proxy/wire/messages.hpp"
 
 namespace pgporter {
@@ -54,7 +55,10 @@ std::optional<WholeBatch> whole_batch(std::string_view input) {
 }
 
 // What only a statement that was prepared before can meet: it isn't there any more, or what it was made of has changed.
-bool may_be_of_reuse(std::string_view sqlstate) {
+// An error that calls the statement by our name would have been said otherwise.
+bool may_be_of_reuse(const ServerError& error) {
+    const std::string& sqlstate = error.sqlstate;
+    if (error.message.find(server_statement_prefix) != std::string::npos) return true;
     return sqlstate.starts_with("42") || sqlstate.starts_with("XX") || sqlstate == "0A000" || sqlstate == "26000" || sqlstate == "3F000";
 }
 
@@ -148,8 +152,9 @@ void Session::take_as_unnamed(const StatementPtr& statement, bool is_described) 
     has_barrier_ = true;  // alone until it is answered
 }
 
-// An answer to a batch whose Parse was left out: true, if the client isn't to see it. `failed`: what the server answered with an error.
-bool Session::settle_reuse(char type, Request failed, std::string_view sqlstate) {
+// An answer to a batch whose Parse was left out: true, if the client isn't to see it. `failed`: what the server answered with an error; `error`: null
+// where that is too long to be looked at.
+bool Session::settle_reuse(char type, Request failed, const ServerError* error) {
     if (reuse_.is_to_replay) {
         if (type != 'Z') return false;
         replay_unnamed();
@@ -158,7 +163,7 @@ bool Session::settle_reuse(char type, Request failed, std::string_view sqlstate)
     if (reuse_.number == 0 || (type != '2' && type != 'E')) return false;
     const StatementNumber number = std::exchange(reuse_.number, 0);
     if (type == 'E' && failed != Request::bind) server_->statements().remove(number);  // it was never made
-    if (type == 'E' && may_be_of_reuse(sqlstate)) {
+    if (error != nullptr && may_be_of_reuse(*error)) {
         server_->statements().remove(number);
         worker_.shared().session_metrics.unnamed_replays.inc();
         reuse_.is_to_replay = true;

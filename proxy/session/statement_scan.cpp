@@ -95,7 +95,7 @@ class Scanner {
         if (token_.unicode && token_.kind == SqlToken::Kind::quoted) change_unknown();  // may spell any name
         switch (keyword) {
             case SqlKeyword::create:
-                create_ = true;
+                create_ = traits_.creates = true;
                 break;
             case SqlKeyword::or_:
             case SqlKeyword::replace:
@@ -128,6 +128,7 @@ class Scanner {
         // INTO of an INSERT or MERGE names a table, which may well be called temp.
         into_ = (keyword == SqlKeyword::into && previous_ != SqlKeyword::insert && previous_ != SqlKeyword::merge) ||
                 (into_ && (keyword == SqlKeyword::local || keyword == SqlKeyword::global));
+        traits_.creates |= into_;
         previous_ = keyword;
     }
 
@@ -210,6 +211,7 @@ class Scanner {
                 return prepare_statement();
             case SqlKeyword::do_:
             case SqlKeyword::call:
+                traits_.creates = true;
                 return change_unknown();
             default:
                 return;

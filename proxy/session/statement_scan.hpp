@@ -24,6 +24,9 @@ struct StatementTraits {
     // UNLISTEN, CLOSE, DEALLOCATE, DISCARD, DROP, ROLLBACK and the like: it reads nothing, and may give up what pins the session.
     bool gives_up = false;
 
+    // CREATE, or INTO that isn't INSERT's or MERGE's, stands in it; DO and CALL may do anything.
+    bool creates = false;
+
     // Reasons to pin the session, true if any statement in the text is one.
     bool listen = false;            // LISTEN
     bool temporary_object = false;  // CREATE [LOCAL|GLOBAL] TEMP|TEMPORARY .., SELECT .. INTO TEMP, the name pg_temp

@@ -87,20 +87,20 @@ class Reuse(unittest.TestCase):
         for value in ('1', '2', None, '7'):
             self.both(batch('SELECT a FROM t WHERE id = $1', [value]))
         self.warm(batch('UPDATE t SET a = a + $1 WHERE id = $2', ['1', '2']), batch('INSERT INTO t VALUES ($1, $2) RETURNING a', ['10', '1']),
-                  batch('DELETE FROM t WHERE id = $1', ['10']))
+                  batch('DELETE FROM t WHERE id = $1', ['-1']))
         self.assertEqual(self.counted('replays'), 0)
 
     def test_what_is_not_reused(self):
-        before = self.counted()
         plain = batch('SELECT a FROM t WHERE id = $1', ['1'])
         self.warm(plain)
+        before = self.counted()
         for sql, values in (("SELECT 'now'::timestamptz > $1::timestamptz", ['2020-01-01']), ('SELECT 1', []), ('BEGIN', []), ('COMMIT', []),
                             ("SELECT $1::text || E'x'", ['1']), ('SHOW search_path', [])):
             self.both(*[batch(sql, values)] * 4)
         self.both(*[w.query('SELECT a FROM t WHERE id = 1')] * 4)
         self.both(*[plain[:-5] + w.flush() + w.sync()] * 4)
         self.both(*[w.parse('', 'SELECT a FROM t WHERE id = $1') + w.sync(), w.bind('', '', ['1']) + w.execute() + w.sync()] * 4)
-        self.assertEqual(self.counted(), before + 2)
+        self.assertEqual(self.counted(), before)
         self.both(*[plain] * 4, pieces=1)  # a byte at a time
 
     def test_time_does_not_stand_still(self):
@@ -160,8 +160,9 @@ class Reuse(unittest.TestCase):
         self.both(text, w.parse('', 'SELECT 1') + w.sync(), w.bind() + w.execute() + w.sync(), text, w.bind('p', '', ['5']) + w.execute('p') + w.sync())
         self.both(text)
         server.sql('ALTER TABLE acme.t ALTER a TYPE bigint', 'app')
-        kinds = self.both(again)  # the client was told another type
-        self.assertEqual(kinds, ['E', 'Z'])
+        for wire in (self.direct, self.through):  # the client was told another type
+            (kind, error), _ = say(wire, again)
+            self.assertEqual((kind, w.error_fields(error)['C']), ('E', '0A000'))
 
     def test_in_transactions_and_pipelines(self):
         text, bad = batch('SELECT a FROM t WHERE id = $1', ['3']), batch('SELECT a / $1 FROM t', ['0'])
