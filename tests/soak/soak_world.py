@@ -55,8 +55,7 @@ UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots"""
 LEFT_IN_DATABASE_SQL = """
 SELECT 'publication ' || pubname FROM pg_publication UNION ALL SELECT 'subscription ' || subname FROM pg_subscription
 UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE tgname LIKE 'pgporter%'
-UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname LIKE 'pgporter%' OR nspname LIKE 'fresh%'
-UNION ALL SELECT 'temporary table ' || relname FROM pg_class WHERE relpersistence = 't'"""
+UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname LIKE 'pgporter%' OR nspname LIKE 'fresh%'"""
 
 
 class Excuses:
