@@ -65,10 +65,7 @@ ServerPtr Pool::try_take(SessionId session, TenantMark tenant) {
                                           [](const ServerPtr& one) -> const ServedTenants& { return one->served; });
         ServerPtr server = std::move(*chosen);
         idle_.erase(chosen);
-        if (server->is_alive() && !server->looks_dead()) {
-            server->served.note(tenant);
-            return server;
-        }
+        if (server->is_alive() && !server->looks_dead()) return server;
         server->close();  // its downlink reports the end
     }
     return nullptr;
@@ -122,7 +119,6 @@ void Pool::finish(PoolWaiter& waiter, PoolWaiter::End end) {
 }
 
 void Pool::serve(PoolWaiter& waiter, ServerPtr server) {
-    server->served.note(tenant_mark(waiter.tenant));
     waiter.server = std::move(server);
     finish(waiter, PoolWaiter::End::served);
 }
