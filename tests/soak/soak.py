@@ -101,7 +101,8 @@ def main():
         world.say_wrong(report)
     shutil.rmtree(REPORTS)
     print('what happened: %s' % json.dumps(world.counts, sort_keys=True))
-    print('%d rounds in %.0f s, seed %s: %s' % (len(rounds), time.monotonic() - began, arguments.seed, '%d wrong' % len(world.wrong) if world.wrong else 'ok'))
+    verdict = '%d wrong' % len(world.wrong) if world.wrong else 'ok'
+    print('%d rounds in %.0f s, seed %s: %s' % (len(rounds), time.monotonic() - began, arguments.seed, verdict))
     sys.exit(1 if world.wrong or not rounds else 0)
 
 
