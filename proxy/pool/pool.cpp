@@ -77,10 +77,7 @@ ServerPtr Pool::try_take(SessionId session, TenantMark tenant) {
         ServerPtr server = std::move(*chosen);
         idle_.erase(chosen);
         note_idle();
-        if (server->is_alive() && !server->looks_dead()) {
-            server->served.note(tenant);
-            return server;
-        }
+        if (server->is_alive() && !server->looks_dead()) return server;
         server->close();  // its downlink reports the end
     }
     return nullptr;
@@ -136,7 +133,6 @@ void Pool::finish(PoolWaiter& waiter, PoolWaiter::End end) {
 }
 
 void Pool::serve(PoolWaiter& waiter, ServerPtr server) {
-    server->served.note(tenant_mark(waiter.tenant));
     waiter.server = std::move(server);
     finish(waiter, PoolWaiter::End::served);
 }

@@ -224,6 +224,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout);
     void begin_watching_client();
     static Task<> watch_client(std::shared_ptr<Session> self);
+    [[nodiscard]] TenantMark tenant_mark_of_desk() const { return desk_ != nullptr ? desk_->mark() : tenant_mark({}); }
     void start_lease(ServerPtr server, Place place);
     void end_lease();
     void tell_parameter_changes();

@@ -144,7 +144,7 @@ bool Session::try_begin_lease(bool in_passing) {
     if (route_is_stale_ || refused_naming_ || binding_ || held_.state() != HeldTransaction::State::none) return false;
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     Place place = try_take_place();
-    ServerPtr server = place ? pool_->try_take(id_, desk_ != nullptr ? desk_->mark() : tenant_mark({})) : nullptr;
+    ServerPtr server = place ? pool_->try_take(id_, tenant_mark_of_desk()) : nullptr;
     if (!server || !server->is_established(context_, id_) || !speaks_alike(*server) || !is_in_rate()) {
         // obtain_server() takes it (or a better one) again: it is the last used.
         if (server) pool_->give_back(server);
@@ -163,6 +163,7 @@ void Session::start_lease(ServerPtr server, Place place) {
     worker_.shared().pool_metrics.leases.add(1);
     server_ = std::move(server);
     server_->lend(shared_from_this());
+    server_->served.note(tenant_mark_of_desk());
     replies_.reset();
     reuse_.number = 0;
     reuse_.is_to_replay = false;
@@ -412,7 +413,7 @@ Task<Result<void>> Session::obtain_server() {
             if (!freed) co_return freed.error();
             continue;
         }
-        ServerPtr server = pool_->try_take(id_, desk_ != nullptr ? desk_->mark() : tenant_mark({}));
+        ServerPtr server = pool_->try_take(id_, tenant_mark_of_desk());
         if (!server) {
             Result<ServerPtr> waited = co_await wait_in_pool();
             if (!waited) co_return waited.error();

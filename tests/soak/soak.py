@@ -24,6 +24,9 @@ for variable, options in (('ASAN_OPTIONS', 'detect_stack_use_after_return=1:stri
                           ('UBSAN_OPTIONS', 'print_stacktrace=1:halt_on_error=1'), ('TSAN_OPTIONS', 'halt_on_error=1:second_deadlock_stack=1')):
     os.environ[variable] = options + ':log_path=' + os.path.join(REPORTS, 'sanitizer')
 
+if 'PGPORTER_BIN' in os.environ:
+    os.environ['PGPORTER_BIN'] = os.path.abspath(os.environ['PGPORTER_BIN'])  # it is started elsewhere
+
 import soak_acts  # noqa: E402
 import soak_clients  # noqa: E402
 import soak_events  # noqa: E402
@@ -77,7 +80,7 @@ def main():
     parser.add_argument('--seed', default=str(int(time.time())))
     arguments = parser.parse_args()
     # Hung for longer than any bound of pgporter's: show where, and end.
-    faulthandler.dump_traceback_later(arguments.seconds + 600, exit=True)
+    faulthandler.dump_traceback_later(arguments.seconds + 480, exit=True)
     print('seed %s, %s' % (arguments.seed, soak_world.fixture.PGPORTER_BIN), flush=True)
     began = time.monotonic()
     world = soak_world.World()
@@ -98,7 +101,8 @@ def main():
         world.say_wrong(report)
     shutil.rmtree(REPORTS)
     print('what happened: %s' % json.dumps(world.counts, sort_keys=True))
-    print('%d rounds in %.0f s, seed %s: %s' % (len(rounds), time.monotonic() - began, arguments.seed, '%d wrong' % len(world.wrong) if world.wrong else 'ok'))
+    verdict = '%d wrong' % len(world.wrong) if world.wrong else 'ok'
+    print('%d rounds in %.0f s, seed %s: %s' % (len(rounds), time.monotonic() - began, arguments.seed, verdict))
     sys.exit(1 if world.wrong or not rounds else 0)
 
 

@@ -105,10 +105,9 @@ class Renewal(Base):
             worker.join(100)
         self.assertEqual(failures, [])
         self.assertLessEqual(max(map(len, seen.values())), SEEN_MAX)
-        # Of what has seen so many nothing is left.
-        fixture.wait_for(lambda: len(server.backends()) <= 2 * CONNECTIONS, 'they are closed')
         renewed = narrow.metric('pgporter_server_connections_renewed_total')
-        self.assertEqual(renewed, sum(len(tenants) == SEEN_MAX for tenants in seen.values()))
+        self.assertGreaterEqual(renewed, sum(len(tenants) == SEEN_MAX for tenants in seen.values()))
+        self.assertLessEqual(len(server.backends()), 2 * CONNECTIONS)
 
     def test_renewed_one_by_one(self):
         before = narrow.metric('pgporter_server_connections_renewed_total')
