@@ -45,9 +45,11 @@ def perf_counts(target, mode, clients, each, tls, folder):
 
 
 def strace_counts(target, mode, clients, each, tls, folder):
-    """The same by strace, where there is no perf. It slows the pooler down, which then finds more to do at each turn: fewer calls than it really makes."""
+    """The same by strace, where there is no perf. It slows the pooler down, which then finds more to do at each turn and makes fewer calls than it
+    really does."""
     out = os.path.join(folder, "strace.txt")
-    tracer = subprocess.Popen(["strace", "-c", "-f", "-q", "-o", out, "-p", str(target.daemon.pid)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    tracer = subprocess.Popen(["strace", "-c", "-f", "-q", "-o", out, "-p", str(target.daemon.pid)], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         time.sleep(0.5)  # it says nothing when it has attached
@@ -85,7 +87,8 @@ def compile_shim(folder):
     """The counter of allocations, as a library to be preloaded; Uncountable where there is no compiler."""
     shim = os.path.join(folder, "allocations.so")
     try:
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-fno-builtin", "-o", shim, os.path.join(os.path.dirname(os.path.abspath(__file__)), "allocations.c")],
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-fno-builtin", "-o", shim,
+                        os.path.join(os.path.dirname(os.path.abspath(__file__)), "allocations.c")],
                        check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Uncountable(getattr(error, "output", None) or str(error)) from error

@@ -13,7 +13,8 @@ import report
 from report import cell, with_range
 import usage
 
-TITLES = {"transactions": "transactions", "counts": "system calls and heap allocations of one transaction", "bulk": "big results and COPY, one connection",
+TITLES = {"transactions": "transactions", "counts": "system calls and heap allocations of one transaction",
+          "bulk": "big results and COPY, one connection",
           "logins": "logins with SCRAM"}
 
 
@@ -28,7 +29,8 @@ def transactions(arguments, stage, show):
             for mode in arguments.modes:
                 labels = {"part": "transactions", "mode": mode, "clients": clients, "tls": tls}
                 samples, refused = report.interleave(
-                    stage.targets, arguments.rounds, f"{mode}, {clients} clients", lambda target, warm, mode=mode, clients=clients, tls=tls: pgbench.run(
+                    stage.targets, arguments.rounds, f"{mode}, {clients} clients",
+                    lambda target, warm, mode=mode, clients=clients, tls=tls: pgbench.run(
                         target, mode, clients, 1 + clients // 100 if warm else arguments.seconds, tls, stage.folder), pgbench.Refused)
                 rows = report.rows_of(labels, samples, refused, ("direct", stage.peer))
                 if clients == 1:
@@ -98,7 +100,8 @@ def move_bulk(arguments, stage, show):
     for tls in ways(arguments):
         for what in bulk.WHAT:
             samples, refused = report.interleave(
-                stage.targets, arguments.rounds, what, lambda target, warm, what=what, tls=tls: bulk.run(target, what, 10 if warm else arguments.mib, tls),
+                stage.targets, arguments.rounds, what, lambda target, warm, what=what, tls=tls: bulk.run(target, what,
+                    10 if warm else arguments.mib, tls),
                 (bulk.BulkFailed, bulk.wire_client.ServerError, bulk.wire_client.WireError, OSError))
             show(report.rows_of({"part": "bulk", "mode": what, "clients": 1, "tls": tls}, samples, refused, ("direct", stage.peer)))
 
@@ -135,11 +138,13 @@ def columns_of(part, peer):
     def against(name, key):
         return lambda row: with_range(row.get("against", {}).get(name, {}).get(key), ".2f")
     if part == "transactions":
-        return [("tps", spread("tps", ".0f")), ("p50 ms", figure("p50_ms", ".3f")), ("p95 ms", figure("p95_ms", ".3f")), ("p99 ms", figure("p99_ms", ".3f")),
+        return [("tps", spread("tps", ".0f")), ("p50 ms", figure("p50_ms", ".3f")), ("p95 ms", figure("p95_ms", ".3f")),
+                ("p99 ms", figure("p99_ms", ".3f")),
                 ("CPU us", spread("cpu_us", ".1f")), ("machine us", figure("machine_us", ".0f")), ("tps / direct", against("direct", "tps")),
                 (f"tps / {peer}", against(peer, "tps")), (f"CPU / {peer}", against(peer, "cpu_us")), ("p99", against(peer, "p99_ms"))]
     if part == "counts":
-        return [("system calls", figure("syscalls", ".2f")), ("of these EAGAIN", figure("eagain", ".2f")), ("allocations", figure("allocations", ".3f")),
+        return [("system calls", figure("syscalls", ".2f")), ("of these EAGAIN", figure("eagain", ".2f")),
+                ("allocations", figure("allocations", ".3f")),
                 ("bytes", figure("allocated_bytes", ".0f"))]
     key, form = {"bulk": ("mb_per_s", ".0f"), "logins": ("per_s", ".0f")}[part]
     cpu, cpu_form = {"bulk": ("cpu_s_per_gb", ".2f"), "logins": ("cpu_ms", ".3f")}[part]

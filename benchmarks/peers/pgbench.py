@@ -34,7 +34,8 @@ def argv_of(target, mode, clients, folder):
             with open(script, "w", encoding="ascii") as file:
                 file.write(SCRIPTS[mode])
         workload, database = ["-f", script], "shared"
-    return [f"{POSTGRES_BIN}/pgbench", "-n", *workload, "-c", str(clients), "-j", "1", "-h", "127.0.0.1", "-p", str(target.port), "-U", target.user], database
+    return [f"{POSTGRES_BIN}/pgbench", "-n", *workload, "-c", str(clients), "-j", "1", "-h", "127.0.0.1",
+            "-p", str(target.port), "-U", target.user], database
 
 
 def run_argv(argv, tls, timeout_s):

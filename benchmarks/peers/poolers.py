@@ -125,7 +125,8 @@ def start_odyssey(folder, server, running, program, tls=None, scram=False, name=
 
 
 def schema_tenants(names):
-    return [{"name": name.replace("_", "-"), "placement": {"kind": "schema", "cluster": "shared", "database": "shared", "schema": name}} for name in names]
+    return [{"name": name.replace("_", "-"), "placement": {"kind": "schema", "cluster": "shared", "database": "shared", "schema": name}}
+            for name in names]
 
 
 def start_pgporter(folder, server, binary, running, tls=None, scram=False, name="pgporter", env=None, config=None, tenants=None, pool=POOL_SIZE):

@@ -33,7 +33,8 @@ def make_certificate(folder):
     home = os.path.join(folder, "tls")
     os.makedirs(home, mode=0o755)
     certificate, key = os.path.join(home, "server.crt"), os.path.join(home, "server.key")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-keyout", key, "-out", certificate],
                    check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     os.chmod(key, 0o600)
     hand_over(certificate, key)
@@ -66,7 +67,8 @@ def prepare_database(server, scale=SCALE):
     """pgbench's tables in the tenant's own schema, found through the role's search_path on every target alike."""
     server.sql(f"CREATE ROLE {ROLE} LOGIN; CREATE DATABASE shared OWNER {ROLE}; CREATE DATABASE catalog;"
                f"ALTER ROLE {ROLE} IN DATABASE shared SET search_path TO {TENANT};")
-    server.sql(f"CREATE SCHEMA {TENANT} AUTHORIZATION {ROLE}; CREATE TABLE {TENANT}.sink (line text); ALTER TABLE {TENANT}.sink OWNER TO {ROLE};", "shared")
+    server.sql(f"CREATE SCHEMA {TENANT} AUTHORIZATION {ROLE}; CREATE TABLE {TENANT}.sink (line text); ALTER TABLE {TENANT}.sink OWNER TO {ROLE};",
+               "shared")
     subprocess.run([f"{POSTGRES_BIN}/pgbench", "-i", "-q", "-s", str(scale), "-h", "127.0.0.1", "-p", str(server.port), "-U", ROLE,
                     "shared"], env=environment(), stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.PIPE, start_new_session=True)

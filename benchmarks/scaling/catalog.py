@@ -12,7 +12,8 @@ import servers
 import usage
 from world import run_sql
 
-PLACED = "INSERT INTO pgporter.tenants (name, kind, cluster, database, schema) SELECT 't' || i, 'schema', 'shared', 'shared', 't' || i FROM generate_series({0}, {1}) i"
+PLACED = ("INSERT INTO pgporter.tenants (name, kind, cluster, database, schema) "
+          "SELECT 't' || i, 'schema', 'shared', 'shared', 't' || i FROM generate_series({0}, {1}) i")
 CHANGES = 50
 
 
@@ -66,7 +67,8 @@ def change_costs(server, porter):
     wait_served(porter, version(server), 0.02)
     whole = time.monotonic() - began
     time.sleep(0.2)
-    return {"seen_ms": [1000 * value for value in seen], "cpu_ms": 1000 * one, "whole_s": whole, "whole_cpu_s": usage.cpu_seconds(porter.daemon) - cpu}
+    return {"seen_ms": [1000 * value for value in seen], "cpu_ms": 1000 * one, "whole_s": whole,
+            "whole_cpu_s": usage.cpu_seconds(porter.daemon) - cpu}
 
 
 def peak_bytes(daemon):
@@ -94,7 +96,8 @@ def catalog(arguments, folder, running, report):
         each = (memory - empty) / count
         costs = change_costs(server, porter)
         later = usage.memory_bytes(porter.daemon)
-        report.figures.setdefault("catalog", {})[count] = {"start_s": starts, "bytes": each, "memory": memory, "peak": peak, "after_changes": later, **costs}
+        report.figures.setdefault("catalog", {})[count] = {"start_s": starts, "bytes": each, "memory": memory, "peak": peak,
+                                                           "after_changes": later, **costs}
         print(f"  catalog: {count} tenants: {each:.0f} bytes each", file=sys.stderr, flush=True)
         what = f"{count} tenants"
         report.add_spread("catalog", f"{what}: start-up", starts, "s", ".2f")
@@ -108,7 +111,8 @@ def catalog(arguments, folder, running, report):
 # ---- what naming one of very many costs
 
 def work(arguments, target, database):
-    with loader.Loader(arguments.load, target, arguments.named_clients, database=database, sql="SELECT abalance FROM bench.pgbench_accounts WHERE aid = 4711") as busy:
+    with loader.Loader(arguments.load, target, arguments.named_clients, database=database,
+                       sql="SELECT abalance FROM bench.pgbench_accounts WHERE aid = 4711") as busy:
         busy.run(1)
         before = usage.cpu_seconds(target.daemon)
         done = busy.run(arguments.seconds)
@@ -141,6 +145,7 @@ def named(arguments, folder, running, report):
     for name, samples in runs.items():
         ratio = figures.ratio(samples, runs[first], "cpu_us") if name != first else None
         report.add_spread("named", f"{arguments.named_clients} clients, {name}: CPU a transaction", [run["cpu_us"] for run in samples], "us",
-                          ratio=f"{ratio['median']:.2f}" if ratio else "", demand="<= 1.10" if ratio else "", met=ratio["median"] <= 1.10 if ratio else None)
+                          ratio=f"{ratio['median']:.2f}" if ratio else "", demand="<= 1.10" if ratio else "",
+                          met=ratio["median"] <= 1.10 if ratio else None)
         report.add_spread("named", f"{arguments.named_clients} clients, {name}", [run["tps"] for run in samples], "tps", ".0f",
                           ratio=f"p99 {statistics.median(run['p99_ms'] for run in samples):.1f} ms")

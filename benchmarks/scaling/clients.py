@@ -54,7 +54,8 @@ def memory_and_idle(arguments, target, tls):
         idle.run(2, 2000)
         time.sleep(1)
         queried = usage.memory_bytes(target.daemon)
-    return {"bytes": (after - before) / arguments.idle, "bytes_after_a_query": (queried - before) / arguments.idle, "idle_share": share, "up_seconds": idle.up["seconds"]}
+    return {"bytes": (after - before) / arguments.idle, "bytes_after_a_query": (queried - before) / arguments.idle,
+            "idle_share": share, "up_seconds": idle.up["seconds"]}
 
 
 def active(arguments, target):
@@ -93,7 +94,8 @@ def clients(arguments, folder, running, report):
                 kib, after = got["bytes"] / 1024, got["bytes_after_a_query"] / 1024
                 report.add("clients", f"{name}: memory of each of {count}, {kind}", f"{kib:.2f}", "KiB", f"after a query {after:.2f}",
                            demand=f"<= {most}" if own else "", met=kib <= most if own else None)
-                report.add("clients", f"{name}: CPU of {count}, {kind}", f"{100 * got['idle_share']:.3f}", "% of a core", f"came up in {got['up_seconds']:.1f} s",
+                report.add("clients", f"{name}: CPU of {count}, {kind}", f"{100 * got['idle_share']:.3f}", "% of a core",
+                           f"came up in {got['up_seconds']:.1f} s",
                            demand="< 0.1" if own else "", met=got["idle_share"] < 0.001 if own else None)
                 report.figures.setdefault("clients", {}).setdefault(name, {})[kind] = got
                 print(f"  clients: {name}, {kind}: {kib:.2f} KiB", file=sys.stderr, flush=True)

@@ -71,7 +71,8 @@ def tenants(arguments, folder, running, report):
         for key, title in (("cpu_us", "CPU of pgporter a transaction"), ("machine_us", "CPU of the machine a transaction")):
             ratio = figures.ratio(samples, single, key)
             is_many = samples is not single
-            report.add_spread("tenants", f"{what}: {title}", [sample[key] for sample in samples], "us", ratio=f"{ratio['median']:.2f}" if is_many else "",
+            report.add_spread("tenants", f"{what}: {title}", [sample[key] for sample in samples], "us",
+                              ratio=f"{ratio['median']:.2f}" if is_many else "",
                               demand="<= 1.5" if is_many else "", met=ratio["median"] <= 1.5 if is_many else None)
         for key in ("p50_ms", "p99_ms", "max_ms"):
             report.add_spread("tenants", f"{what}: latency {key[:3]}", [sample[key] for sample in samples], "ms")
