@@ -141,7 +141,7 @@ class Claims(Base):
     def test_tenants_and_statements_keep_apart(self):
         """The same statement names with different texts, by two tenants on two threads, over one server connection."""
         one, two = self.two_apart('acme', 'globex')
-        for wire, column in ((one, 'payload'), (two, 'n')):
+        for wire, column in ((one, 'payload'), (two, 'id')):
             wire.send(w.parse('mine', 'SELECT tenant, %s::text FROM items WHERE id = $1' % column) + w.parse('own', 'SELECT 1') + w.sync())
             wire.recv_until('Z')
         for number in range(1, 9):

@@ -83,12 +83,13 @@ class Reuse(unittest.TestCase):
             self.assertEqual(self.counted(), before + 1, 'it is not reused at all')
 
     def test_what_is_repeated_is_reused(self):
+        replays = self.counted('replays')
         self.warm(batch('SELECT a FROM t WHERE id = $1', ['3']))
         for value in ('1', '2', None, '7'):
             self.both(batch('SELECT a FROM t WHERE id = $1', [value]))
         self.warm(batch('UPDATE t SET a = a + $1 WHERE id = $2', ['1', '2']), batch('INSERT INTO t VALUES ($1, $2) RETURNING a', ['10', '1']),
                   batch('DELETE FROM t WHERE id = $1', ['-1']))
-        self.assertEqual(self.counted('replays'), 0)
+        self.assertEqual(self.counted('replays'), replays)
 
     def test_what_is_not_reused(self):
         plain = batch('SELECT a FROM t WHERE id = $1', ['1'])
@@ -212,8 +213,15 @@ class Reuse(unittest.TestCase):
         self.wire().run('CREATE TABLE acme.shadow AS SELECT 1 AS id, 3 AS a')
         self.both(text)
         self.warm(text)
-        self.both(w.query('CREATE TEMP TABLE shadow AS SELECT 1 AS id, 4 AS a'), text, text, text, w.query('DROP TABLE pg_temp.shadow'), text, text)
-        self.both(w.query("SELECT hidden_temp('x')"), text, batch('SELECT tenant FROM hidden_temp_table WHERE tenant <> $1', ['']), text)
+        self.both(w.query('CREATE TEMP TABLE shadow AS SELECT 1 AS id, 4 AS a'))
+        for _ in range(3):  # each session has a table of its own, which its rows' description names
+            for wire in (self.direct, self.through):
+                self.assertEqual(wire._rows(say(wire, text)), [('4',)])
+        self.both(w.query('DROP TABLE pg_temp.shadow'), text, text)
+        self.both(w.query("SELECT hidden_temp('x')"), text)
+        for wire in (self.direct, self.through):
+            self.assertEqual(wire._rows(say(wire, batch('SELECT tenant FROM hidden_temp_table WHERE tenant <> $1', ['']))), [('x',)])
+        self.both(text)
 
     def test_statements_that_are_lost(self):
         text = batch('SELECT a FROM t WHERE id = $1', ['3'])
