@@ -20,22 +20,22 @@ constexpr Milliseconds place_retry_ms{50};
 }  // namespace
 
 Task<Result<void>> Session::wait_for_replication_place(BudgetKey key, BudgetCaps caps) {
-    if (place_caps_.tenant_max != 0 && share_->places.load() >= place_caps_.tenant_max) co_return client_error::no_replication_place();
+    place_ = places_->visit(share_);  // counts for the tenant's cap for as long as it lasts; it isn't one of those that transactions share
+    if (place_caps_.tenant_max != 0 && share_->places.load() > place_caps_.tenant_max) {
+        place_.give_back();
+        co_return client_error::no_replication_place();
+    }
     PoolSet& pools = worker_.pools();
     const auto give_up = std::chrono::steady_clock::now() + worker_.config().limits.wait_ms_max;
     Timer timer(worker_.thread().executor());
-    while (true) {
-        if (!place_) place_ = try_take_place();  // like a transaction's, for as long as it lasts
-        if (place_ && pools.budget().take(key, caps)) break;
+    while (!pools.budget().take(key, caps)) {
         if (end_reason_ != EndReason::none || std::chrono::steady_clock::now() > give_up) {
             place_.give_back();
             co_return client_error::no_replication_place();
         }
-        if (place_) {
-            // Where the database's own cap stops us, only a connection to that database helps.
-            const std::string database = pools.budget().used(key.cluster) >= caps.cluster_max ? std::string() : key.database;
-            pools.close_one_idle_of_any(key.cluster, database, nullptr);
-        }
+        // Where the database's own cap stops us, only a connection to that database helps.
+        const std::string database = pools.budget().used(key.cluster) >= caps.cluster_max ? std::string() : key.database;
+        pools.close_one_idle_of_any(key.cluster, database, nullptr);
         timer.expires_after(place_retry_ms);
         [[maybe_unused]] const auto [cancelled] = co_await timer.async_wait(as_result);
     }

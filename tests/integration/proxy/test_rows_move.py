@@ -264,6 +264,7 @@ class WhenStopped(unittest.TestCase):
         two = fixture.Pgporter(workspace, server, name='pgporter-three')
         two.config.update({key: proxies['role'].config[key] for key in ('home', 'identify', 'server_logins', 'mover')})
         two.config['catalog']['dsn'] = proxies['role'].config['catalog']['dsn']
+        two.config['limits']['server_idle_ms_max'] = 2000  # or complete waits for what it doesn't use any more when it has heard first
         two.start()
         wait_for(lambda: two.metric('pgporter_instances') == 2, 'both instances know of each other', 20)
         mover = RowsMove()
