@@ -7,7 +7,8 @@ namespace pgporter {
 namespace {
 
 constexpr double quantile = 0.99;
-constexpr double slow_allowed = 1 - quantile;
+// Whoever waits waits for a transaction, of three or four statements: for a hundredth of those, a third of a hundredth of these.
+constexpr double slow_allowed = (1 - quantile) / 3;
 constexpr double calm = 0.6;             // of what is allowed: there is room for more
 constexpr double saved = 0.85;           // of what is allowed in the long run, before more is tried
 constexpr double debt_max = 2;           // times what is allowed: a bad moment isn't paid for until the end

@@ -1,6 +1,6 @@
-// NeighbourJudge: whether the tenants of one cluster suffer from a copy. Their slowest hundredth may take `ratio_max` times as long as before:
-// so of all their statements no more than a hundredth may be slower than that. Counts of the slow tell it sooner, and with less chance in
-// them, than the p99 of a moment would; and what was spent too much is saved later. Pure; one thread.
+// NeighbourJudge: whether the tenants of one cluster suffer from a copy. The slowest hundredth of their transactions may take `ratio_max` times as
+// long as before: so of their statements, of which a transaction has several, few may be slower than that. Counts of the slow tell it sooner, and
+// with less chance in them, than the p99 of a moment would; and what was spent too much is saved later. Pure; one thread.
 #pragma once
 
 #include <chrono>
