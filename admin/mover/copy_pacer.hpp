@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <mutex>
 
-#include "admin/mover/interrupt.hpp"
 #include "admin/mover/copy_strides.hpp"
+#include "admin/mover/interrupt.hpp"
 #include "admin/mover/pace.hpp"
 
 namespace pgporter {

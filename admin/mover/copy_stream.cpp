@@ -2,18 +2,17 @@
 
 #include <libpq-fe.h>
 
-#include <algorithm>
 #include <string>
-#include <string_view>
 #include <utility>
 
+#include "admin/mover/binary_copy_frame.hpp"
 #include "admin/mover/copy_strides.hpp"
 
 namespace pgporter {
 namespace {
 
 constexpr std::size_t unsent_bytes_max = 256 * 1'024;  // to the target, before we wait for it
-constexpr std::size_t slow_bytes_max = 64 * 1'024;       // of a slowed copy, at a time
+constexpr std::size_t slow_bytes_max = 64 * 1'024;     // of a slowed copy, at a time
 constexpr std::size_t batch_bytes_max = 32 * 1'024;    // one message to the target: the protocol doesn't ask for one a row
 
 Result<void> put(CopyPair& pair, std::string& batch) {
@@ -25,38 +24,11 @@ Result<void> put(CopyPair& pair, std::string& batch) {
     return {};
 }
 
-// The binary form of a COPY: a header, rows, a trailer. Of those strides that make one part, the first gives the header, and the trailer is ours.
-class BinaryFrame {
-  public:
-    explicit BinaryFrame(bool is_binary) : is_binary_(is_binary) {}
-    void begin_stride() { to_skip_ = is_binary_ && !is_first_ ? header_bytes : 0; }
-    void end_stride() { is_first_ = false; }
-    // What of a message goes on to the target.
-    [[nodiscard]] std::string_view rows_in(std::string_view message) {
-        const auto skipped = std::min(to_skip_, message.size());
-        to_skip_ -= skipped;
-        message.remove_prefix(skipped);
-        // No row ends or begins like it: a row begins with its number of columns.
-        if (is_binary_ && (message == trailer || (is_first_ && message.size() == header_bytes + trailer.size() && message.ends_with(trailer)))) {
-            message.remove_suffix(trailer.size());
-        }
-        return message;
-    }
-    [[nodiscard]] std::string_view end() const { return is_binary_ ? trailer : std::string_view(); }
-
-  private:
-    static constexpr std::size_t header_bytes = 19;  // signature, flags, length of the extension: none
-    static constexpr std::string_view trailer{"\xff\xff", 2};
-    const bool is_binary_;
-    bool is_first_ = true;
-    std::size_t to_skip_ = 0;
-};
-
 struct Pump {
     CopyPair& pair;
     CopyCounters& counters;
     const std::function<bool()>& given_up;
-    BinaryFrame frame;
+    BinaryCopyFrame frame;
     CopiedRows copied = {};
     std::string batch = {};
     std::size_t unpaid = 0;
@@ -127,7 +99,7 @@ Result<std::optional<KeySpan>> read_key_span(ServerSession& source, const CopyPa
 // All of the part, in one stride or in many.
 Result<CopiedRows> pump_part(CopyPair& pair, const CopyPart& part, CopyCounters& counters, const std::function<bool()>& given_up) {
     CopyStrides strides(part);
-    Pump pump{pair, counters, given_up, BinaryFrame(part.table->binary_copy())};
+    Pump pump{pair, counters, given_up, BinaryCopyFrame(part.table->binary_copy())};
     for (;;) {
         const auto length = stride_length(pair);
         if (length != StrideLength::all && strides.wants_key_span()) {
