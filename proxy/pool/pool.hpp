@@ -32,6 +32,7 @@ struct PoolMetrics {
     metrics::Gauge& waiting;
     metrics::Histogram& wait_seconds;
     metrics::Counter& prologues;
+    metrics::Counter& late_prologues;
     metrics::Counter& connects;
     metrics::Counter& connect_failures;
     metrics::Counter& wait_timeouts;
@@ -80,6 +81,7 @@ class Pool {
     void set_caps(BudgetCaps caps) { caps_ = caps; }
     [[nodiscard]] const BudgetCaps& caps() const { return caps_; }
     void count_prologue();
+    void count_late_prologue();
     [[nodiscard]] LatencyProbe& latency() { return latency_; }
     [[nodiscard]] const PoolKey& key() const { return key_; }
     // What a fresh connection reports; null until one was opened.

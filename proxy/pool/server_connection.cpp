@@ -16,9 +16,6 @@
 namespace pgporter {
 namespace {
 
-// Of our own queries and of login: a server that sends more than this to us is not one.
-constexpr std::uint32_t own_message_bytes_max = 1U << 20;
-
 Error server_failure(const ServerOptions& options, std::string message, std::string detail = {}) {
     return fail(ErrorKind::unavailable, std::move(message), std::move(detail),
                 "see the server of cluster \"" + options.address.cluster + "\"", "08006");
@@ -197,6 +194,8 @@ bool ServerConnection::on_bytes(std::string_view& input) {
         bool sound = true;
         if (own_query_ != nullptr) {
             sound = on_own_query_bytes(input);
+        } else if (ahead_) {
+            sound = on_ahead_bytes(input);
         } else if (holder_) {
             const std::shared_ptr<LeaseHolder> holder = holder_;
             sound = holder->on_server_bytes(*this, input);
@@ -327,117 +326,6 @@ Task<Result<QueryAnswer>> ServerConnection::run_own_query(std::string request, M
     if (own.error) co_return *own.error;
     if (!own.finished) co_return server_failure(options_, "the server connection was lost");
     co_return std::move(own.answer);
-}
-
-Task<Result<void>> ServerConnection::establish(ContextPtr context, SessionId session) {
-    context_session_ = SessionId{};
-    establishing_ = true;
-    Result<void> done = co_await run_prologue(context);
-    establishing_ = false;
-    if (!done) co_return done.error();
-    context_ = std::move(context);
-    context_session_ = session;
-    co_return Result<void>{};
-}
-
-Task<Result<void>> ServerConnection::establish_again(ContextPtr context, SessionId session) {
-    Result<QueryAnswer> answer = co_await query(set_sql(*context), options_.prologue_ms_max);
-    if (!answer) co_return answer.error();
-    if (answer->rows.size() != 1 || !is_proof(*context, answer->rows.front())) {
-        co_return fail(ErrorKind::internal, "the tenant's context could not be established again", {}, {}, "58000");
-    }
-    context_ = std::move(context);
-    context_session_ = session;
-    co_return Result<void>{};
-}
-
-Task<Result<void>> ServerConnection::run_prologue(ContextPtr context) {
-    std::string request;
-    int queries = 1;
-    const std::string* encoding = find_setting(*reported_, "client_encoding");
-    if (needs_discard_all_ || (!untouched_ && statements_.size() <= 1 && !statements_.has_described())) {
-        // Next to nothing of ours to keep: the cheapest way, and one write with what follows. Two Queries, because it can't run with others in one.
-        request = message::query("DISCARD ALL");
-        queries = 2;
-        statements_.clear();
-        needs_discard_all_ = false;
-    } else if (!untouched_) {
-        if (encoding != nullptr && !same_name(*encoding, "UTF8")) {  // what follows is sent as UTF-8, and must be read as such
-            Result<QueryAnswer> reset = co_await query("RESET ALL", options_.prologue_ms_max);
-            if (!reset) co_return reset.error();
-        }
-    }
-    const bool resets_in_parts = queries == 1 && !untouched_;
-    const Context to_set = without_defaults(*context);
-    request += message::query((resets_in_parts ? reset_sql() + "; " : std::string()) + set_sql(to_set));
-    untouched_ = false;
-    unnamed_statement = 0;
-    if (pool_ != nullptr) pool_->count_prologue();
-    Result<QueryAnswer> answer = co_await run_own_query(std::move(request), options_.prologue_ms_max, queries);
-    if (!answer) co_return answer.error();
-    bool is_proven = answer->rows.size() == 1 && is_proof(to_set, answer->rows.front());
-    if (is_proven) learn_defaults(to_set, answer->rows.front());
-    if (is_proven && !reports_rest(*context, to_set)) {  // the server has got other defaults: all is set
-        answer = co_await query(set_sql(*context), options_.prologue_ms_max);
-        if (!answer) co_return answer.error();
-        is_proven = answer->rows.size() == 1 && is_proof(*context, answer->rows.front());
-    }
-    if (!is_proven) {
-        co_return fail(ErrorKind::internal, "the tenant's context could not be established",
-                       "the server's session state isn't what was set", "try again; see the server's log", "58000");
-    }
-    if (pool_ != nullptr) pool_->settle_fresh(reported_, *context);
-    co_return Result<void>{};
-}
-
-bool ServerConnection::is_default(std::string_view name, std::string_view value) const {
-    // Reported by every version, and set by nothing but their names.
-    constexpr std::string_view known[] = {"application_name", "DateStyle", "IntervalStyle", "TimeZone"};
-    if (std::none_of(std::begin(known), std::end(known), [&](std::string_view one) { return same_name(one, name); })) return false;
-    const std::string* by_default = find_setting(defaults_, name);
-    if (by_default == nullptr) return false;
-    return *by_default == value || std::any_of(other_spellings_.begin(), other_spellings_.end(), [&](const auto& entry) {
-        return same_name(entry.first, name) && entry.second == value;
-    });
-}
-
-bool ServerConnection::is_reported_as(std::string_view name, std::string_view value) const {
-    if (!is_default(name, value)) return false;
-    const std::string* now = find_setting(*reported_, name);
-    return now != nullptr && *now == *find_setting(defaults_, name);
-}
-
-// What a reset makes true needs no setting.
-Context ServerConnection::without_defaults(const Context& context) const {
-    Context rest = context;
-    std::erase_if(rest.settings, [&](const auto& setting) { return is_default(setting.first, setting.second); });
-    return rest;
-}
-
-// `row`: what the server has made of the values.
-void ServerConnection::learn_defaults(const Context& set, const TextRow& row) {
-    constexpr std::size_t spellings_max = 64;
-    for (std::size_t i = 0; i < set.settings.size(); ++i) {
-        const auto& [name, value] = set.settings[i];
-        const std::string* by_default = find_setting(defaults_, name);
-        const std::optional<std::string>& made = row[2 + i];
-        if (by_default == nullptr || *made != *by_default || value == *made) continue;
-        if (other_spellings_.size() < spellings_max) other_spellings_.emplace_back(name, value);
-    }
-}
-
-// Were the defaults, behind the reset, what they were taken for? If not, they are known now.
-bool ServerConnection::reports_rest(const Context& context, const Context& set) {
-    bool as_expected = true;
-    for (const auto& [name, value] : context.settings) {
-        if (find_setting(set.settings, name) == nullptr) as_expected &= is_reported_as(name, value);
-    }
-    if (as_expected) return true;
-    other_spellings_.clear();
-    for (const auto& [name, value] : *reported_) {
-        if (find_setting(set.settings, name) == nullptr) put_setting(defaults_, name, value);
-    }
-    return false;
 }
 
 void ServerConnection::lend(std::shared_ptr<LeaseHolder> holder) {

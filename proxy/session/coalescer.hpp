@@ -33,6 +33,12 @@ class Coalescer {
         }
         staged_.append(bytes);
     }
+    // The same for who builds it in place.
+    [[nodiscard]] std::string& stage() {
+        staged_.append(run_);
+        run_ = {};
+        return staged_;
+    }
     // What is to be sent now. Valid until done().
     [[nodiscard]] std::string_view bytes() const { return staged_.empty() ? run_ : std::string_view(staged_); }
     void done() {

@@ -11,6 +11,7 @@
 //   session_replication.cpp  a replication connection: a server connection of its own, bytes both ways
 //   session_tls.cpp       direct TLS, requests for encryption, handshakes, client certificates
 //   session_lease.cpp     gate, pool, context: getting and returning a server connection
+//   session_ahead.cpp     the same without waiting for the context
 //   session_limits.cpp    what the tenant may use: places, rates, time
 //   session_uplink.cpp    reading the client, framing, streaming
 //   session_requests.cpp  what each request means for pooling: statement names, local answers
@@ -86,6 +87,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void on_client_flushed(ServerConnection& server) override;
     void on_notification(std::string_view body) override;
     void on_out_of_memory() override;
+    void on_proven(ServerConnection& server) override;
+    void on_not_proven(ServerConnection& server, const Error& error) override;
+    void on_fatal(const ServerError& error) override;
+    [[nodiscard]] bool has_sent_sync() const override { return replies_.ends_with_sync(); }
+    [[nodiscard]] bool has_asked_cancel() const override { return cancel_sent_ || statement_timed_out_; }
     void on_server_lost(ServerConnection& server) override;
 
     [[nodiscard]] SessionId id() const { return id_; }
@@ -218,7 +224,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] ContextPtr wanted_context();
     // The quick way: same connection, same context, gate open. `in_passing`: what must be set again may go out with the next statement.
     bool try_begin_lease(bool in_passing = false);
-    Task<Result<void>> obtain_server();
+    // `may_be_ahead`: the next turn of the uplink sends what the client asks for.
+    Task<Result<void>> obtain_server(bool may_be_ahead = false);
     Task<Result<void>> wait_at_gate();
     Task<Result<ServerPtr>> wait_in_pool();
     Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout);
@@ -228,11 +235,19 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void start_lease(ServerPtr server, Place place);
     void end_lease();
     void tell_parameter_changes();
+    [[nodiscard]] std::string parameter_changes();
     static Task<> clean_and_return(ServerPtr server, std::shared_ptr<Pool> pool, std::vector<TenantDesk*> desks, std::vector<Place> places,
                                    std::string sql);
     static Task<> send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
     void end_visits();
     void abandon_lease();
+
+    // session_ahead.cpp
+    [[nodiscard]] bool may_go_ahead(const ServerConnection& server) const;
+    void begin_ahead();
+    void put_prologue_ahead();
+    void ask_for_proof();
+    static Task<> cancel_again(std::shared_ptr<Session> self);
 
     // session_limits.cpp
     void note_places();
@@ -564,6 +579,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
     bool obtaining_ = false;  // the lease has begun, and its context is being made
     bool cancel_asked_ = false;  // meanwhile
+    bool cancel_sent_ = false;   // in this lease
+    bool is_ahead_due_ = false;       // the lease's first bytes have a prologue in front of them
+    bool is_turn_ahead_ = false;      // this turn of the uplink has put it there,
+    std::size_t ahead_bytes_ = 0;     // and it is so long
+    bool parameters_untold_ = false;  // the server says only at the end of the batch what it has made of them
     bool lease_ends_after_flush_ = false;
     bool server_said_fatal_ = false;
     PoolWaiter* current_wait_ = nullptr;

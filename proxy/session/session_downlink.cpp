@@ -111,7 +111,12 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
             if (const auto status = parse_parameter_status(body)) {
                 server_->report(status->first, status->second);
                 // Not the client's doing, as far as can be seen: the server's default may be another one now.
-                if (!state_is_suspect_) pool_->doubt_fresh(status->first, status->second);
+                const bool is_of_context = parameters_untold_ && find_setting(context_->settings, status->first) != nullptr;
+                if (!state_is_suspect_ && !is_of_context) pool_->doubt_fresh(status->first, status->second);
+            }
+            if (parameters_untold_) {
+                note_dialect();
+                return true;
             }
             client_reported_ = server_->reported();
             worker_.to_client().put(whole);
@@ -131,6 +136,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
         say_simulated();
         return true;
     }
+    if (type == 'Z' && std::exchange(parameters_untold_, false)) worker_.to_client().put_copy(parameter_changes());
     const auto renamed = type == 'C' && outcome.expected.tag != 0 ? operations_.find(outcome.expected.tag) : operations_.end();
     if (renamed != operations_.end() && renamed->second.kind == Operation::Kind::rename_tag) {
         worker_.to_client().put_copy(renamed->second.reply);

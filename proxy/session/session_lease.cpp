@@ -145,12 +145,18 @@ bool Session::try_begin_lease(bool in_passing) {
     if (worker_.snapshot() == nullptr || route_version_ != worker_.snapshot()->version()) return false;
     Place place = try_take_place();
     ServerPtr server = place ? pool_->try_take(id_, tenant_mark_of_desk()) : nullptr;
-    if (!server || !server->is_established(context_, id_) || !speaks_alike(*server) || !is_in_rate()) {
+    const bool is_established = server && server->is_established(context_, id_);
+    if (!server || !speaks_alike(*server) || !(is_established || may_go_ahead(*server)) || !is_in_rate()) {
         // obtain_server() takes it (or a better one) again: it is the last used.
         if (server) pool_->give_back(server);
         return false;
     }
     start_lease(std::move(server), std::move(place));
+    if (!is_established) {
+        begin_ahead();
+        put_prologue_ahead();
+        return true;
+    }
     tell_parameter_changes();
     if (std::exchange(must_set_again_, false)) set_again_in_passing();
     return true;
@@ -168,6 +174,8 @@ void Session::start_lease(ServerPtr server, Place place) {
     reuse_.number = 0;
     reuse_.is_to_replay = false;
     asked_at_ = SteadyTime{};
+    cancel_sent_ = is_ahead_due_ = is_turn_ahead_ = parameters_untold_ = false;
+    ahead_bytes_ = 0;
     state_is_suspect_ = false;
     context_was_reset_ = false;
     goes_back_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
@@ -192,14 +200,21 @@ void Session::tell_parameter_changes() {
         client_reported_ = server_->reported();
         return;
     }
-    std::string changes;
-    for (const auto& [name, value] : *server_->reported()) {
-        const std::string* known = client_reported_ ? find_setting(*client_reported_, name) : nullptr;
-        if (known == nullptr || *known != value) changes += message::parameter_status(name, value);
-    }
-    client_reported_ = server_->reported();
+    const std::string changes = parameter_changes();
     flush_said();
     if (!changes.empty()) client_out_.write(client_, changes);
+}
+
+// What the client must be told, which it knows then.
+std::string Session::parameter_changes() {
+    std::string changes;
+    const auto before = std::exchange(client_reported_, server_->reported());
+    if (before == client_reported_ || *before == *client_reported_) return changes;
+    for (const auto& [name, value] : *client_reported_) {
+        const std::string* known = find_setting(*before, name);
+        if (known == nullptr || *known != value) changes += message::parameter_status(name, value);
+    }
+    return changes;
 }
 
 void Session::end_lease() {
@@ -238,7 +253,7 @@ void Session::abandon_lease() {
     places.push_back(std::move(place_));
     std::vector<TenantDesk*> desks = std::exchange(visited_, {});
     if (desk_ != nullptr) desks.push_back(desk_);
-    const bool nothing_owed = !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
+    const bool nothing_owed = !server->owes_proof() && !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
                               partial_ == Partial::none && server->is_between_messages() && server->is_alive();
     if (nothing_owed && replies_.status() == 'I' && !is_pinned()) {
         server->forget_context();
@@ -335,7 +350,8 @@ Task<> Session::watch_client(std::shared_ptr<Session> self) {
     const bool ready = co_await self->client_.readable();
     self->watching_client_ = false;
     if (!ready || self->end_reason_ != EndReason::none) co_return;
-    if (self->current_wait_ == nullptr && !self->terminating_ && self->asked_ == 0) co_return;
+    const bool is_waiting = self->current_wait_ != nullptr || self->terminating_ || self->asked_ != 0 || (self->server_ && self->server_->owes_proof());
+    if (!is_waiting) co_return;
     if (self->client_.is_closed_by_peer()) self->end(EndReason::client_lost, nullptr);
 }
 
@@ -383,7 +399,7 @@ Task<Result<ServerPtr>> Session::wait_in_pool() {
     co_return waiter.server;  // null: look again where to go
 }
 
-Task<Result<void>> Session::obtain_server() {
+Task<Result<void>> Session::obtain_server(bool may_be_ahead) {
     if (held_.state() == HeldTransaction::State::failed) co_return client_error::transaction_aborted();
     constexpr int lost_connections_max = 3;
     int lost_connections = 0;
@@ -428,6 +444,10 @@ Task<Result<void>> Session::obtain_server() {
         }
         start_lease(server, std::move(place));
         const ContextPtr context = wanted_context();
+        if (may_be_ahead && !server->is_established(context, id_) && may_go_ahead(*server)) {
+            begin_ahead();
+            co_return Result<void>{};
+        }
         Result<void> proven{};
         obtaining_ = true;
         if (!server->is_established(context, id_)) {

@@ -164,6 +164,7 @@ Session::Step Session::begin_stream(char type, std::uint32_t body_length) {
         return Step::done;
     }
     if (!server_ && !try_begin_lease()) return Step::need_server;
+    if (partial_ == Partial::stream_start && server_->owes_proof()) return Step::wait_for_replies;
     if (partial_ == Partial::stream_start) go_on_behind_end(type);
     const bool is_unseen = type == 'F' || ((type == 'Q' || type == 'P') && partial_ == Partial::stream_start);
     if (const auto guarded = is_unseen ? guard_unseen(access_) : std::nullopt) {

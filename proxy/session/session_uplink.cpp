@@ -108,7 +108,7 @@ Task<bool> Session::take_step(Step step, std::string_view& input) {
         case Step::done:
         case Step::ended: break;
         case Step::need_server: {
-            Result<void> obtained = co_await obtain_server();
+            Result<void> obtained = co_await obtain_server(true);
             if (end_reason_ != EndReason::none) co_return false;
             if (!obtained) fail_request(obtained.error(), input);  // the session goes on
             break;
@@ -126,6 +126,7 @@ Task<bool> Session::take_step(Step step, std::string_view& input) {
             break;
         }
         case Step::wait_for_replies: {
+            if (server_ && server_->owes_proof()) begin_watching_client();  // the statement that it waits for may be a long one
             uplink_waits_ = true;
             co_await wake_.wait();
             uplink_waits_ = false;
@@ -139,9 +140,12 @@ Session::Step Session::process(std::string_view& input) {
     // The thread's buffer must never carry one session's bytes into another's stream.
     PP_ASSERT(worker_.to_server().bytes().empty());
     if (idle_deadline_.is_armed() && !input.empty()) idle_deadline_.disarm();
+    if (is_ahead_due_ && server_) put_prologue_ahead();
     const Step step = process_all(input);
     flush_said();
+    if (step == Step::wait_for_replies) ask_for_proof();
     const bool sent = flush_to_server();
+    is_turn_ahead_ = false;
     if (step == Step::done && is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
     return sent || step == Step::ended ? step : Step::server_blocked;
 }
@@ -157,7 +161,8 @@ Session::Step Session::process_all(std::string_view& input) {
         }
         if (terminating_) return terminate();
         const bool has_more = !input.empty() || has_ready_partial();
-        if (has_more && server_ && must_wait()) return Step::wait_for_replies;
+        const bool is_end = partial_ == Partial::none && client_frames_.at_boundary() && input.starts_with('X');
+        if (has_more && server_ && !is_end && must_wait()) return Step::wait_for_replies;
         if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
         if (!has_more) break;
         Step step = Step::done;
@@ -203,6 +208,7 @@ bool Session::has_ready_partial() const {
 // Nothing more may be sent before some of what is owed has come.
 bool Session::must_wait() const {
     if (inspecting_ || lease_ends_after_flush_) return true;
+    if (server_->owes_proof() && !is_turn_ahead_) return true;
     if (replies_.size() >= worker_.config().limits.pending_replies_max) return true;
     // COPY input belongs to what is under way, and that isn't over before all of it has come.
     if (has_barrier_ && replies_.ends_with_ready() && !replies_.is_copying_in()) return true;
@@ -327,6 +333,7 @@ void Session::refuse_gathered(std::string_view& input) {
 
 // Both names of a Bind are known: its start is rewritten, what follows is passed on as it comes.
 Session::Step Session::start_bind() {
+    if (server_ && server_->owes_proof() && !client_frames_.body_complete()) return Step::wait_for_replies;
     if (server_ && replies_.is_skipping()) {  // the server would skip it too
         partial_ = Partial::drop;
         gathered_.clear();
@@ -375,6 +382,7 @@ bool Session::flush_to_server() {
     if (server_ && !bytes.empty()) {
         begin_times();
         if (pool_->latency().is_watched() && asked_at_ == SteadyTime{}) asked_at_ = std::chrono::steady_clock::now();
+        if (server_->owes_proof()) server_->keep_to_send_again(bytes.substr(std::exchange(ahead_bytes_, 0)));
         if (!server_->send(bytes)) server_->close();  // its downlink reports the loss
     }
     out.done();

@@ -60,6 +60,7 @@ class ReplyQueue {
     [[nodiscard]] std::size_t size() const { return count_; }
     // A ReadyForQuery is owed for the last request: everything before it will be answered without a further request.
     [[nodiscard]] bool ends_with_ready() const;
+    [[nodiscard]] bool ends_with_sync() const;
     // Some ReadyForQuery is owed.
     [[nodiscard]] bool owes_ready() const;
     [[nodiscard]] bool is_copying_in() const { return copying_in_; }
@@ -70,6 +71,8 @@ class ReplyQueue {
     // Nothing owed, not in a transaction, not copying, nothing to be skipped, no batch open: the lease may end.
     [[nodiscard]] bool is_idle() const { return count_ == 0 && status_ == 'I' && !copying_in_ && !skipping_ && !open_batch_; }
     void reset();
+    // Nothing of what is owed will come: all that has a tag, newest first, for undoing. Valid until the next on_server().
+    const std::vector<Expected>& give_up();
     // After reset(): a transaction block is open already.
     void begin_in_transaction() { status_ = 'T'; }
 
