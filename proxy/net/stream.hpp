@@ -47,6 +47,8 @@ class Stream {
     [[nodiscard]] auto readable() {
         return wait_by([this](Waiter waiter) { wait_for_input(std::move(waiter)); });
     }
+    // The same for who is no coroutine.
+    void when_readable(Waiter waiter) { wait_for_input(std::move(waiter)); }
     // Only behind a write that was not taken.
     [[nodiscard]] auto writable() {
         return wait_by([this](Waiter waiter) { readiness_->wait_for_room(std::move(waiter)); });

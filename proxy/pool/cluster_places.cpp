@@ -124,7 +124,11 @@ void ClusterPlaces::remove(const std::shared_ptr<PlaceTicket>& ticket) {
     PlaceShare& share = *ticket->share;
     const auto at = queues_.find(&share);
     PP_ASSERT(at != queues_.end());
-    std::erase(at->second, ticket);
+    if (at->second.front() == ticket) {
+        at->second.pop_front();
+    } else {
+        std::erase(at->second, ticket);
+    }
     ticket->is_queued = false;
     share.waiting.fetch_sub(1);
     if (!share.is_aside) waiting_.fetch_sub(1);

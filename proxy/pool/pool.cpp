@@ -58,6 +58,10 @@ Pool::~Pool() {
     *alive_ = nullptr;
 }
 
+std::shared_ptr<const Settings> Pool::shared(const Settings& reported) {
+    return set_.reported().find_or_make(reported);
+}
+
 void Pool::count_late_prologue() {
     set_.metrics().late_prologues.inc();
 }

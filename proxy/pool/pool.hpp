@@ -23,6 +23,7 @@
 #include "proxy/pool/pool_peers.hpp"
 #include "proxy/pool/server_budget.hpp"
 #include "proxy/pool/server_connection.hpp"
+#include "proxy/pool/shared_values.hpp"
 
 namespace pgporter {
 
@@ -82,6 +83,8 @@ class Pool {
     [[nodiscard]] const BudgetCaps& caps() const { return caps_; }
     void count_prologue();
     void count_late_prologue();
+    // What many server connections report alike is one object: a look at it shows that nothing is to be told.
+    [[nodiscard]] std::shared_ptr<const Settings> shared(const Settings& reported);
     [[nodiscard]] LatencyProbe& latency() { return latency_; }
     [[nodiscard]] const PoolKey& key() const { return key_; }
     // What a fresh connection reports; null until one was opened.
@@ -190,6 +193,7 @@ class PoolSet {
     [[nodiscard]] ServerBudget& budget() { return budget_; }
     [[nodiscard]] PoolMetrics& metrics() { return metrics_; }
     [[nodiscard]] PoolBook& book() { return book_; }
+    [[nodiscard]] SharedValues<Settings>& reported() { return reported_; }
 
   private:
     friend class Pool;
@@ -215,6 +219,7 @@ class PoolSet {
     PlaceBook& places_;
     PoolBook& book_;
     PoolMetrics& metrics_;
+    SharedValues<Settings> reported_;  // what server connections have reported
     std::map<PoolKey, std::shared_ptr<Pool>> pools_;
     std::map<ServerAddress, ClusterConnects> connects_;
     std::minstd_rand random_{std::random_device{}()};

@@ -120,6 +120,7 @@ Task<Result<void>> ServerConnection::log_in() {
 
 void ServerConnection::run(Pool* pool) {
     pool_ = pool;
+    reported_ = pool->shared(*reported_);
     stream_->go_first();  // what has ended is known before it is lent
     asio::co_spawn(thread_->executor(), downlink(shared_from_this()), asio::detached);
 }
@@ -344,7 +345,7 @@ void ServerConnection::report(std::string_view name, std::string_view value) {
     if (known != nullptr && *known == value) return;
     Settings changed = *reported_;
     put_setting(changed, name, value);
-    reported_ = std::make_shared<const Settings>(std::move(changed));
+    reported_ = pool_ != nullptr ? pool_->shared(changed) : std::make_shared<const Settings>(std::move(changed));
 }
 
 void ServerConnection::close() {

@@ -70,13 +70,6 @@ std::string running_parts() {
     return out;
 }
 
-std::string ending() {
-    std::string out;
-    append_statement(out, "COMMIT");
-    out += message::close('S', "");  // what the last session had as its unnamed statement is nobody's
-    return out;
-}
-
 // Those that drivers set at login: for each of them SET with one literal does what set_config does.
 bool takes_one_literal(std::string_view name) {
     constexpr std::string_view known[] = {"application_name", "client_encoding", "client_min_messages", "DateStyle",    "default_transaction_isolation",
@@ -95,19 +88,26 @@ void append_setting(std::string& out, std::string_view name, std::string_view va
     append_statement(out, sql);
 }
 
-}  // namespace
-
-void append_prologue_ahead(const Context& context, ServerConnection::Wipe wipe, std::string& out) {
-    static const std::string discard = discarding();
-    static const std::string prepare = preparing_parts();
-    static const std::string run = running_parts();
-    static const std::string end = ending();
-    if (wipe == ServerConnection::Wipe::parts) out += prepare;
-    out += wipe == ServerConnection::Wipe::discard_all ? discard : run;
+std::string setting_messages(const Context& context) {
+    std::string out;
     if (!context.role.empty()) append_statement(out, "SET SESSION ROLE " + sql_identifier(context.role));
     if (!context.search_path.empty() || context.has_empty_path) append_setting(out, "search_path", context.search_path);
     for (const auto& [name, value] : context.settings) append_setting(out, name, value);
-    out += end;
+    append_statement(out, "COMMIT");
+    out += message::close('S', "");  // what the last session had as its unnamed statement is nobody's
+    return out;
+}
+
+}  // namespace
+
+void append_prologue_ahead(const SessionContext& context, ServerConnection::Wipe wipe, std::string& out) {
+    static const std::string discard = discarding();
+    static const std::string prepare = preparing_parts();
+    static const std::string run = running_parts();
+    if (wipe == ServerConnection::Wipe::parts) out += prepare;
+    out += wipe == ServerConnection::Wipe::discard_all ? discard : run;
+    if (context.setting_messages.empty()) context.setting_messages = setting_messages(context);
+    out += context.setting_messages;
 }
 
 }  // namespace pgporter

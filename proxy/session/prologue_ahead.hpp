@@ -5,12 +5,12 @@
 
 #include <string>
 
-#include "proxy/pool/context.hpp"
 #include "proxy/pool/server_connection.hpp"
+#include "proxy/session/session_context.hpp"
 
 namespace pgporter {
 
 // Appends it to `out`. Every setting of the context is set, also where a reset would lead to the same value.
-void append_prologue_ahead(const Context& context, ServerConnection::Wipe wipe, std::string& out);
+void append_prologue_ahead(const SessionContext& context, ServerConnection::Wipe wipe, std::string& out);
 
 }  // namespace pgporter

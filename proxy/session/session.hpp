@@ -221,16 +221,16 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Task<Result<void>> begin_held_back();
     [[nodiscard]] bool must_ask_fence() const;
     Task<Result<void>> ask_fence();
-    [[nodiscard]] ContextPtr wanted_context();
+    [[nodiscard]] const SessionContextPtr& wanted_context();
     // The quick way: same connection, same context, gate open. `in_passing`: what must be set again may go out with the next statement.
     bool try_begin_lease(bool in_passing = false);
     // `may_be_ahead`: the next turn of the uplink sends what the client asks for.
     Task<Result<void>> obtain_server(bool may_be_ahead = false);
     Task<Result<void>> wait_at_gate();
     Task<Result<ServerPtr>> wait_in_pool();
-    Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout);
+    Task<Result<void>> wait(PoolWaiter& waiter, Milliseconds ms_max);  // its error, should it time out, is that of a server connection
     void begin_watching_client();
-    static Task<> watch_client(std::shared_ptr<Session> self);
+    void look_after_client(bool is_ready);
     [[nodiscard]] TenantMark tenant_mark_of_desk() const { return desk_ != nullptr ? desk_->mark() : tenant_mark({}); }
     void start_lease(ServerPtr server, Place place);
     void end_lease();
@@ -254,6 +254,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] Place try_take_place();
     Task<Result<void>> wait_for_place(Place& place);
     [[nodiscard]] bool is_in_rate();
+    [[nodiscard]] bool has_rates() const;
     Task<Result<void>> wait_for_rate();
     void charge_bytes(std::size_t bytes);
     [[nodiscard]] Milliseconds pause_wanted() const;
@@ -527,7 +528,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     OwnSettings own_;
     Context own_state_;              // role, search_path, settings as the session has them now
     Context startup_state_;          // what DISCARD ALL and RESET ALL go back to
-    ContextPtr context_;             // own_state_, shared with the server connection that has it
+    SessionContextPtr context_;      // own_state_, shared with the server connection that has it
     StatementNames names_;
     std::string statement_owner_;
     std::string statement_owner_tenant_;

@@ -38,7 +38,8 @@ const SessionDialect& Session::spoken() const {
 }
 
 bool Session::speaks_alike(const ServerConnection& server) const {
-    return !client_reported_ || server.reported() == client_reported_ || key_of(*server.reported()) == key_of(*client_reported_);
+    if (!client_reported_ || server.reported() == client_reported_) return true;
+    return key_of(*server.reported()) == (spoken_.source == client_reported_ ? spoken_.key : key_of(*client_reported_));
 }
 
 // Values of ours, in UTF-8, mean the same in the client's encoding.

@@ -132,8 +132,8 @@ Standpoint Session::standpoint() const {
     return {tenant_name_, pool_->key().address.cluster, pool_->key().database, user_entry()};
 }
 
-ContextPtr Session::wanted_context() {
-    if (!context_ || !(*context_ == own_state_)) context_ = std::make_shared<const Context>(own_state_);
+const SessionContextPtr& Session::wanted_context() {
+    if (!context_ || !(*context_ == own_state_)) context_ = worker_.contexts().find_or_make(own_state_);
     return context_;
 }
 
@@ -315,7 +315,7 @@ Task<> Session::send_cancel(ServerPtr server, std::shared_ptr<Pool> pool, DataPa
 }
 
 // Waits for the waiter's end, the time bound, a cancel request or the client's leaving.
-Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error timeout) {
+Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max) {
     current_wait_ = &waiter;
     ++worker_.shared().waiting;
     deadline_.arm(ms_max, [this] {
@@ -334,7 +334,7 @@ Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error 
         case PoolWaiter::End::retry: co_return Result<void>{};
         case PoolWaiter::End::failed: co_return waiter.error;
         case PoolWaiter::End::cancelled: co_return client_error::cancelled();
-        case PoolWaiter::End::timed_out: co_return timeout;
+        case PoolWaiter::End::timed_out: co_return client_error::wait_timeout(ms_max.count());
     }
     co_return client_error::cancelled();
 }
@@ -342,17 +342,15 @@ Task<Result<void>> Session::wait(PoolWaiter& waiter, Milliseconds ms_max, Error 
 void Session::begin_watching_client() {
     if (watching_client_ || client_.has_buffered_input()) return;
     watching_client_ = true;
-    asio::co_spawn(worker_.thread().executor(), watch_client(shared_from_this()), asio::detached);
+    client_.when_readable(Waiter([self = shared_from_this()](bool is_ready) { self->look_after_client(is_ready); }));
 }
 
 // A client that leaves while it waits must not keep its place in a queue.
-Task<> Session::watch_client(std::shared_ptr<Session> self) {
-    const bool ready = co_await self->client_.readable();
-    self->watching_client_ = false;
-    if (!ready || self->end_reason_ != EndReason::none) co_return;
-    const bool is_waiting = self->current_wait_ != nullptr || self->terminating_ || self->asked_ != 0 || (self->server_ && self->server_->owes_proof());
-    if (!is_waiting) co_return;
-    if (self->client_.is_closed_by_peer()) self->end(EndReason::client_lost, nullptr);
+void Session::look_after_client(bool is_ready) {
+    watching_client_ = false;
+    if (!is_ready || end_reason_ != EndReason::none) return;
+    const bool is_waiting = current_wait_ != nullptr || terminating_ || asked_ != 0 || (server_ && server_->owes_proof());
+    if (is_waiting && client_.is_closed_by_peer()) end(EndReason::client_lost, nullptr);
 }
 
 Task<Result<void>> Session::wait_at_gate() {
@@ -363,11 +361,13 @@ Task<Result<void>> Session::wait_at_gate() {
     metrics.gate_waits.inc();
     const auto since = std::chrono::steady_clock::now();
     desk_->join_gate(waiter);
-    Result<void> waited =
-        co_await wait(waiter, limits.hold_wait_ms_max, client_error::hold_timeout(desk_->name(), limits.hold_wait_ms_max.count()));
+    Result<void> waited = co_await wait(waiter, limits.hold_wait_ms_max);
     desk_->leave(waiter);
     metrics.gate_wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count());
-    if (!waited && waited.error().kind == ErrorKind::timeout) metrics.gate_timeouts.inc();
+    if (waiter.end == PoolWaiter::End::timed_out) {
+        metrics.gate_timeouts.inc();
+        co_return client_error::hold_timeout(desk_->name(), limits.hold_wait_ms_max.count());
+    }
     co_return waited;
 }
 
@@ -381,7 +381,7 @@ Task<Result<ServerPtr>> Session::wait_in_pool() {
     pool->wait(waiter);
     Result<void> waited{};
     if (waiter.end == PoolWaiter::End::none || waiter.end == PoolWaiter::End::failed) {
-        waited = co_await wait(waiter, limits.wait_ms_max, client_error::wait_timeout(limits.wait_ms_max.count()));
+        waited = co_await wait(waiter, limits.wait_ms_max);
     }
     pool->leave(waiter);
     metrics.wait_seconds.observe_seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - waiter.since).count());
@@ -417,7 +417,7 @@ Task<Result<void>> Session::obtain_server(bool may_be_ahead) {
             if (!opened) co_return opened.error();
             continue;
         }
-        if (!is_in_turn) {
+        if (!is_in_turn && has_rates()) {
             is_in_turn = true;
             Result<void> turn = co_await wait_for_rate();
             if (!turn) co_return turn.error();

@@ -56,7 +56,7 @@ Task<Result<void>> Session::wait_for_place(Place& place) {
     const std::shared_ptr<ClusterPlaces> places = places_;
     places->wait(ticket);
     metrics.waiting.add(1);
-    Result<void> waited = co_await wait(waiter, limits.wait_ms_max, client_error::wait_timeout(limits.wait_ms_max.count()));
+    Result<void> waited = co_await wait(waiter, limits.wait_ms_max);
     metrics.waiting.add(-1);
     link->waiter = nullptr;
     places->leave(ticket);
@@ -70,19 +70,21 @@ Task<Result<void>> Session::wait_for_place(Place& place) {
 
 // A transaction's turn by the tenant's rates. False: not now, and nothing was taken.
 bool Session::is_in_rate() {
-    if (tenant_ == nullptr || desk_ == nullptr) return true;
+    if (!has_rates()) return true;
     const TenantLimits& limits = tenant_->limits;
-    if (limits.transactions_per_second_max == 0 && limits.kib_per_second_max == 0) return true;
     const auto now = std::chrono::steady_clock::now();
     if (limits.kib_per_second_max != 0 && desk_->usage().bytes.debt(now).count() > 0) return false;
     if (limits.transactions_per_second_max == 0) return true;
     return desk_->usage().transactions.take(now, limits.transactions_per_second_max, {}).has_value();
 }
 
+bool Session::has_rates() const {
+    return tenant_ != nullptr && desk_ != nullptr && (tenant_->limits.transactions_per_second_max != 0 || tenant_->limits.kib_per_second_max != 0);
+}
+
+// Only where has_rates().
 Task<Result<void>> Session::wait_for_rate() {
-    if (tenant_ == nullptr || desk_ == nullptr) co_return Result<void>{};
     const TenantLimits limits = tenant_->limits;
-    if (limits.transactions_per_second_max == 0 && limits.kib_per_second_max == 0) co_return Result<void>{};
     SessionMetrics& metrics = worker_.shared().session_metrics;
     const auto wait_max = worker_.config().limits.wait_ms_max;
     const auto now = std::chrono::steady_clock::now();
@@ -104,7 +106,7 @@ Task<Result<void>> Session::wait_for_rate() {
     if (worker_.shared().waiting.load() >= worker_.config().limits.waiters_max) co_return client_error::too_many_waiters();
     metrics.rate_waits.inc();
     PoolWaiter waiter(worker_.thread().executor());
-    Result<void> waited = co_await wait(waiter, ceil<Milliseconds>(needed), client_error::cancelled());
+    Result<void> waited = co_await wait(waiter, ceil<Milliseconds>(needed));
     if (waiter.end == PoolWaiter::End::timed_out) co_return Result<void>{};  // that is what was waited for
     co_return waited;
 }

@@ -147,7 +147,7 @@ Task<Result<std::string>> Session::query_verifier(std::string user) {
     if (!server) {
         PoolWaiter waiter(worker_.thread().executor());
         pool->wait(waiter);
-        Result<void> waited = co_await wait(waiter, worker_.config().limits.wait_ms_max, client_error::wait_timeout(0));
+        Result<void> waited = co_await wait(waiter, worker_.config().limits.wait_ms_max);
         pool->leave(waiter);
         server = waiter.server;
         if (!waited) {

@@ -19,6 +19,7 @@
 #include "proxy/session/cancel_registry.hpp"
 #include "proxy/session/coalescer.hpp"
 #include "proxy/session/known_sets.hpp"
+#include "proxy/session/session_context.hpp"
 #include "proxy/session/login_throttle.hpp"
 #include "proxy/session/memory_budget.hpp"
 #include "proxy/session/prepared_statements.hpp"
@@ -99,6 +100,7 @@ class Worker {
     void note_new_objects();                              // likewise
     [[nodiscard]] ReusedTexts& reused_texts() { return reused_texts_; }
     [[nodiscard]] KnownSets& known_sets() { return known_sets_; }
+    [[nodiscard]] SessionContexts& contexts() { return contexts_; }
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
     [[nodiscard]] const StatementPtr& local_setter();   // until the transaction ends
@@ -130,6 +132,7 @@ class Worker {
     StatementRegistry statements_;
     ReusedTexts reused_texts_;
     KnownSets known_sets_;
+    SessionContexts contexts_;
     StatementPtr setter_;
     StatementPtr local_setter_;
     StatementPtr path_resetter_;
