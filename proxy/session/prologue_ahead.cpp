@@ -100,14 +100,14 @@ std::string setting_messages(const Context& context) {
 
 }  // namespace
 
-void append_prologue_ahead(const SessionContext& context, ServerConnection::Wipe wipe, std::string& out) {
+void append_prologue_ahead(const SettingMessages& context, ServerConnection::Wipe wipe, std::string& out) {
     static const std::string discard = discarding();
     static const std::string prepare = preparing_parts();
     static const std::string run = running_parts();
     if (wipe == ServerConnection::Wipe::parts) out += prepare;
     out += wipe == ServerConnection::Wipe::discard_all ? discard : run;
-    if (context.setting_messages.empty()) context.setting_messages = setting_messages(context);
-    out += context.setting_messages;
+    if (context.text.empty()) context.text = setting_messages(context);
+    out += context.text;
 }
 
 }  // namespace pgporter

@@ -11,6 +11,6 @@
 namespace pgporter {
 
 // Appends it to `out`. Every setting of the context is set, also where a reset would lead to the same value.
-void append_prologue_ahead(const SessionContext& context, ServerConnection::Wipe wipe, std::string& out);
+void append_prologue_ahead(const SettingMessages& context, ServerConnection::Wipe wipe, std::string& out);
 
 }  // namespace pgporter

@@ -28,7 +28,8 @@ void Session::put_prologue_ahead() {
     PP_ASSERT(server_ && worker_.to_server().bytes().empty());
     const ServerConnection::Wipe wipe = server_->go_ahead(wanted_context(), id_);
     std::string& staged = worker_.to_server().stage();
-    append_prologue_ahead(*context_, wipe, staged);
+    if (!context_->messages) context_->messages = worker_.setting_messages().find_or_make(*context_);
+    append_prologue_ahead(*context_->messages, wipe, staged);
     ahead_bytes_ = staged.size();
     is_turn_ahead_ = true;
 }

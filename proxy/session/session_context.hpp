@@ -1,5 +1,6 @@
-// SessionContext: a context as sessions share it, with the messages that set it (prologue_ahead.hpp), once somebody has needed them. Made by a
-// worker's SessionContexts; the messages are that thread's own.
+// SessionContext: what a session's next transaction must find, as one object: the server connection that points to it has been made so since. An equal
+// one that is made later is another one, and makes the server connection anew. With the messages that do that (prologue_ahead.hpp), which equal
+// contexts share.
 #pragma once
 
 #include <memory>
@@ -10,11 +11,17 @@
 
 namespace pgporter {
 
+// Of a thread; the text is made when it is needed first.
+struct SettingMessages : Context {
+    explicit SettingMessages(const Context& context) : Context(context) {}
+    mutable std::string text;
+};
+using AllSettingMessages = SharedValues<Context, SettingMessages>;
+
 struct SessionContext : Context {
     explicit SessionContext(const Context& context) : Context(context) {}
-    mutable std::string setting_messages;  // empty: not made yet
+    mutable std::shared_ptr<const SettingMessages> messages;  // null: not needed yet
 };
 using SessionContextPtr = std::shared_ptr<const SessionContext>;
-using SessionContexts = SharedValues<Context, SessionContext>;
 
 }  // namespace pgporter

@@ -133,7 +133,7 @@ Standpoint Session::standpoint() const {
 }
 
 const SessionContextPtr& Session::wanted_context() {
-    if (!context_ || !(*context_ == own_state_)) context_ = worker_.contexts().find_or_make(own_state_);
+    if (!context_ || !(*context_ == own_state_)) context_ = std::make_shared<const SessionContext>(own_state_);
     return context_;
 }
 

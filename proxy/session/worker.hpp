@@ -100,7 +100,7 @@ class Worker {
     void note_new_objects();                              // likewise
     [[nodiscard]] ReusedTexts& reused_texts() { return reused_texts_; }
     [[nodiscard]] KnownSets& known_sets() { return known_sets_; }
-    [[nodiscard]] SessionContexts& contexts() { return contexts_; }
+    [[nodiscard]] AllSettingMessages& setting_messages() { return setting_messages_; }
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
     [[nodiscard]] const StatementPtr& local_setter();   // until the transaction ends
@@ -132,7 +132,7 @@ class Worker {
     StatementRegistry statements_;
     ReusedTexts reused_texts_;
     KnownSets known_sets_;
-    SessionContexts contexts_;
+    AllSettingMessages setting_messages_;
     StatementPtr setter_;
     StatementPtr local_setter_;
     StatementPtr path_resetter_;
