@@ -224,6 +224,12 @@ bool Readiness::is_quiet() const {
     return poller_.turns_left_ != 0 && fd_ >= 0 && !has_input_ && !has_ended_;
 }
 
+void Readiness::wake_readers() {
+    if (reader_) poller_.wake_later(*this, std::move(reader_), true);
+    for (Waiter& other : other_readers_) poller_.wake_later(*this, std::move(other), true);
+    other_readers_.clear();
+}
+
 void Readiness::stop() {
     if (fd_ < 0) return;
     poller_.remove(*this);

@@ -39,6 +39,8 @@ class Readiness {
     void go_first() { goes_first_ = true; }
     // Nothing has come in, and the peer hasn't ended it, as of now. False: that isn't known.
     [[nodiscard]] bool is_quiet() const;
+    // Though nothing has come in.
+    void wake_readers();
     // Before the socket is closed: whoever waits is told so, later.
     void stop();
 

@@ -49,6 +49,8 @@ class Stream {
     }
     // The same for who is no coroutine.
     void when_readable(Waiter waiter) { wait_for_input(std::move(waiter)); }
+    // Whoever waits for that looks again.
+    void wake_readers() { readiness_->wake_readers(); }
     // Only behind a write that was not taken.
     [[nodiscard]] auto writable() {
         return wait_by([this](Waiter waiter) { readiness_->wait_for_room(std::move(waiter)); });

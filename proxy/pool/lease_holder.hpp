@@ -9,7 +9,6 @@
 namespace pgporter {
 
 class ServerConnection;
-struct ServerError;
 
 class LeaseHolder {
   public:
@@ -29,15 +28,10 @@ class LeaseHolder {
     virtual void on_notification(std::string_view body) = 0;
     // An allocation failed while something was done for the holder: it ends.
     virtual void on_out_of_memory() = 0;
-    // A prologue that went ahead of the holder's bytes (ServerConnection::go_ahead) is proven, or can't be: then the holder ends its lease, and
-    // nothing of what it sent was done.
+    // A prologue that went ahead of the holder's bytes (ServerConnection::go_ahead) is proven, or has failed, or the server has ended the connection
+    // before: then nothing of what the holder sent was done, and it has to end its lease.
     virtual void on_proven(ServerConnection& server) = 0;
     virtual void on_not_proven(ServerConnection& server, const Error& error) = 0;
-    // The server ends the connection, and says why; on_server_lost() follows.
-    virtual void on_fatal(const ServerError& error) = 0;
-    // What was sent in this lease ends with a Sync; a cancel request was sent for it.
-    [[nodiscard]] virtual bool has_sent_sync() const = 0;
-    [[nodiscard]] virtual bool has_asked_cancel() const = 0;
     // The connection is gone. The holder has lost its lease.
     virtual void on_server_lost(ServerConnection& server) = 0;
 };

@@ -28,7 +28,6 @@ PoolMetrics::PoolMetrics(metrics::Registry& registry)
       waiting(registry.gauge("pgporter_waiting_transactions", "Transactions waiting for a server connection.")),
       wait_seconds(registry.histogram("pgporter_wait_seconds", "Time transactions waited for a server connection.")),
       prologues(registry.counter("pgporter_prologues_total", "Contexts established on server connections.")),
-      late_prologues(registry.counter("pgporter_prologues_repeated_total", "Contexts that failed ahead of a request, and were established again.")),
       connects(registry.counter("pgporter_server_connects_total", "Server connections opened.")),
       connect_failures(registry.counter("pgporter_server_connect_failures_total", "Server connections that could not be opened.")),
       wait_timeouts(registry.counter("pgporter_wait_timeouts_total", "Transactions that waited longer than limits.wait_ms_max.")),
@@ -60,10 +59,6 @@ Pool::~Pool() {
 
 std::shared_ptr<const Settings> Pool::shared(const Settings& reported) {
     return set_.reported().find_or_make(reported);
-}
-
-void Pool::count_late_prologue() {
-    set_.metrics().late_prologues.inc();
 }
 
 void Pool::count_prologue() {

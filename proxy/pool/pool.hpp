@@ -33,7 +33,6 @@ struct PoolMetrics {
     metrics::Gauge& waiting;
     metrics::Histogram& wait_seconds;
     metrics::Counter& prologues;
-    metrics::Counter& late_prologues;
     metrics::Counter& connects;
     metrics::Counter& connect_failures;
     metrics::Counter& wait_timeouts;
@@ -82,7 +81,6 @@ class Pool {
     void set_caps(BudgetCaps caps) { caps_ = caps; }
     [[nodiscard]] const BudgetCaps& caps() const { return caps_; }
     void count_prologue();
-    void count_late_prologue();
     // What many server connections report alike is one object: a look at it shows that nothing is to be told.
     [[nodiscard]] std::shared_ptr<const Settings> shared(const Settings& reported);
     [[nodiscard]] LatencyProbe& latency() { return latency_; }

@@ -78,14 +78,12 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
         return context_session_ == session && context_ == context && !needs_discard_all_;
     }
     // The same without waiting (decision 0019): whoever holds the lease puts a prologue (session/prologue_ahead.hpp) in front of what it sends
-    // next. PostgreSQL skips all of that should anything of the prologue fail; then it is sent again behind one that was awaited. Until the
-    // holder is told on_proven(), it may send only what leaves in the same turn, and has it kept here. Never before a first establish().
+    // next. PostgreSQL skips all of that should anything of the prologue fail. Until the holder is told on_proven(), it may send only what
+    // leaves in the same turn. Never before a first establish().
     enum class Wipe { discard_all, parts, prepared_parts };  // the last session's traces: parts are prepared with the first prologue that uses them
     [[nodiscard]] bool may_go_ahead() const { return !untouched_ && !ahead_ && out_.is_empty(); }
     [[nodiscard]] Wipe go_ahead(ContextPtr context, SessionId session);
     [[nodiscard]] bool owes_proof() const { return ahead_.has_value(); }
-    [[nodiscard]] bool is_establishing_late() const { return ahead_ && ahead_->is_late; }
-    void keep_to_send_again(std::string_view bytes) { sent_behind_.append(bytes); }
     // One simple Query of our own. Only while no client request is under way.
     [[nodiscard]] Task<Result<QueryAnswer>> query(std::string sql, Milliseconds ms_max);
     // The same with bind parameters (extended protocol, unnamed statement).
@@ -160,9 +158,6 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     struct Ahead {
         ContextPtr context;
         SessionId session;
-        bool discards_all;
-        bool is_late = false;      // it has failed, and is made again, awaited
-        bool owes_ready = false;   // then: to a Sync of the holder's
         std::string message = {};  // in pieces
     };
 
@@ -173,10 +168,8 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] Task<Result<void>> run_prologue(ContextPtr context, std::string request, int queries, bool resets_in_parts = false);
     bool on_ahead_bytes(std::string_view& input);
     bool on_ahead_message(char type, std::string_view body);
-    bool on_ahead_error(const ServerError& error);
+    void on_ahead_error(const ServerError& error);
     void proven_ahead();
-    static Task<> establish_late(ServerPtr self, bool must_sync);
-    Task<Result<void>> repeat_prologue(bool must_sync);
     [[nodiscard]] Task<Result<void>> negotiate_tls();
     [[nodiscard]] Task<Result<QueryAnswer>> run_own_query(std::string request, Milliseconds ms_max, int queries = 1);
     [[nodiscard]] static Task<> downlink(ServerPtr self);
@@ -222,7 +215,6 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     bool needs_discard_all_ = false;
     bool has_reset_statements_ = false;  // what wipes in parts is prepared
     std::optional<Ahead> ahead_;
-    std::string sent_behind_;  // what was sent with ahead_, behind it
     Loss loss_ = Loss::closed;
     SilenceWatch silence_;
     SteadyTime opened_at_;

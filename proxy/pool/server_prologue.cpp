@@ -1,10 +1,5 @@
 // The prologue: a server connection's context becomes the wanted one before a client's bytes reach it. Awaited, or ahead of the client's first
 // bytes in the same write (decision 0019).
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-
-#include <new>
-
 #include "base/assert.hpp"
 #include "base/log.hpp"
 #include "proxy/pool/pool.hpp"
@@ -106,8 +101,7 @@ ServerConnection::Wipe ServerConnection::go_ahead(ContextPtr context, SessionId 
     }
     context_session_ = SessionId{};
     unnamed_statement = 0;
-    ahead_.emplace(Ahead{std::move(context), session, wipe == Wipe::discard_all});
-    sent_behind_.clear();
+    ahead_.emplace(Ahead{std::move(context), session});
     if (pool_ != nullptr) pool_->count_prologue();
     return wipe;  // no deadline: the server says nothing of it before the holder's statement is through
 }
@@ -148,80 +142,23 @@ bool ServerConnection::on_ahead_message(char type, std::string_view body) {
             if (const auto status = parse_parameter_status(body)) report(status->first, status->second);
             return true;
         case '3': proven_ahead(); return true;
-        case 'Z': return std::exchange(ahead_->owes_ready, false) && ahead_->is_late;
-        case 'E': return on_ahead_error(parse_error(body));
+        case 'E': on_ahead_error(parse_error(body)); return false;
         default: return false;
     }
 }
 
 void ServerConnection::proven_ahead() {
-    constexpr std::size_t kept_bytes_max = 16'384;
     context_ = std::move(ahead_->context);
     context_session_ = ahead_->session;
     ahead_.reset();
-    if (sent_behind_.capacity() > kept_bytes_max) sent_behind_ = std::string();
     if (const std::shared_ptr<LeaseHolder> holder = holder_) holder->on_proven(*this);
 }
 
-// PostgreSQL has done nothing of what stands behind, and does nothing before a Sync.
-bool ServerConnection::on_ahead_error(const ServerError& error) {
+// PostgreSQL has done nothing of what stands behind, and does nothing before a Sync: the connection has no future.
+void ServerConnection::on_ahead_error(const ServerError& error) {
+    log::info("prologue_failed", {{"cluster", options_.address.cluster}, {"database", options_.database}, {"reason", error.message}});
     const std::shared_ptr<LeaseHolder> holder = holder_;
-    if (!holder || ahead_->is_late) return false;
-    if (error.severity == "FATAL" || error.severity == "PANIC") {
-        holder->on_fatal(error);
-        return false;
-    }
-    needs_discard_all_ = true;  // of our own statements some may be missing
-    if (pool_ != nullptr) pool_->count_late_prologue();
-    if (holder->has_asked_cancel()) {
-        holder->on_not_proven(*this, fail(ErrorKind::unavailable, error.message, error.detail, error.hint, error.sqlstate));
-        return false;
-    }
-    log::info("prologue_repeated", {{"cluster", options_.address.cluster}, {"database", options_.database}, {"reason", error.message}});
-    ahead_->is_late = true;
-    ahead_->owes_ready = holder->has_sent_sync();
-    asio::co_spawn(thread_->executor(), establish_late(shared_from_this(), !ahead_->owes_ready), asio::detached);
-    return true;
-}
-
-// All again, and awaited; then what was skipped is sent once more.
-Task<> ServerConnection::establish_late(ServerPtr self, bool must_sync) {
-    try {
-        Result<void> proven = co_await self->repeat_prologue(must_sync);
-        const std::shared_ptr<LeaseHolder> holder = self->holder_;
-        if (!self->ahead_ || !holder) co_return;
-        if (!proven) {
-            holder->on_not_proven(*self, proven.error());
-        } else if (self->send(self->sent_behind_)) {
-            self->proven_ahead();
-            if (self->is_send_blocked()) {
-                const bool flushed = co_await self->flush();
-                if (!flushed) self->close();
-            }
-        } else {
-            self->close();
-        }
-    } catch (const std::bad_alloc&) {
-        self->close();
-    }
-}
-
-Task<Result<void>> ServerConnection::repeat_prologue(bool must_sync) {
-    const Ahead& ahead = *ahead_;
-    const ContextPtr context = ahead.context;
-    const bool discards_all = ahead.discards_all;
-    const int readies = must_sync || ahead.owes_ready ? 2 : 1;
-    const std::string sync = must_sync ? message::sync() : std::string();
-    establishing_ = true;
-    Result<QueryAnswer> idle = co_await run_own_query(sync + message::query("ROLLBACK"), options_.prologue_ms_max, readies);
-    Result<void> proven = idle ? Result<void>{} : Result<void>(idle.error());
-    if (proven && discards_all) {
-        proven = co_await run_prologue(context, message::query("DISCARD ALL"), 2);
-    } else if (proven) {
-        proven = co_await run_prologue(context, {}, 1, true);
-    }
-    establishing_ = false;
-    co_return proven;
+    if (holder) holder->on_not_proven(*this, fail(ErrorKind::unavailable, error.message, error.detail, error.hint, error.sqlstate));
 }
 
 bool ServerConnection::is_default(std::string_view name, std::string_view value) const {

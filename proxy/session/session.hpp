@@ -89,9 +89,6 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void on_out_of_memory() override;
     void on_proven(ServerConnection& server) override;
     void on_not_proven(ServerConnection& server, const Error& error) override;
-    void on_fatal(const ServerError& error) override;
-    [[nodiscard]] bool has_sent_sync() const override { return replies_.ends_with_sync(); }
-    [[nodiscard]] bool has_asked_cancel() const override { return cancel_sent_ || statement_timed_out_; }
     void on_server_lost(ServerConnection& server) override;
 
     [[nodiscard]] SessionId id() const { return id_; }
@@ -246,7 +243,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] bool may_go_ahead(const ServerConnection& server) const;
     void begin_ahead();
     void put_prologue_ahead();
+    void keep_what_was_asked(std::string_view asked);
     void ask_for_proof();
+    [[nodiscard]] Error told_instead(const Error& error) const;
     static Task<> cancel_again(std::shared_ptr<Session> self);
 
     // session_limits.cpp
@@ -581,9 +580,14 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool obtaining_ = false;  // the lease has begun, and its context is being made
     bool cancel_asked_ = false;  // meanwhile
     bool cancel_sent_ = false;   // in this lease
-    bool is_ahead_due_ = false;       // the lease's first bytes have a prologue in front of them
-    bool is_turn_ahead_ = false;      // this turn of the uplink has put it there,
-    std::size_t ahead_bytes_ = 0;     // and it is so long
+    struct Ahead {
+        bool is_due = false;           // the lease's first bytes have a prologue in front of them
+        bool is_this_turn = false;     // this turn of the uplink has put it there
+        bool may_repeat = false;       // nothing else was said or done in the lease
+        bool is_next_awaited = false;  // the last one has failed
+        std::string asked;             // behind it, by the client
+        std::string again;             // and is to be asked again
+    } ahead_;
     bool parameters_untold_ = false;  // the server says only at the end of the batch what it has made of them
     bool lease_ends_after_flush_ = false;
     bool server_said_fatal_ = false;
@@ -593,6 +597,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool uplink_waits_ = false;
 
     // The message that is being read from the client.
+    std::string_view turn_input_;  // of the uplink's turn: from the message on that began the lease
     Partial partial_ = Partial::none;
     std::string gathered_;
     MemoryShare gathered_share_;

@@ -3,7 +3,6 @@
 #include "base/assert.hpp"
 #include "proxy/session/prologue_ahead.hpp"
 #include "proxy/session/session.hpp"
-#include "proxy/wire/error_response.hpp"
 #include "proxy/wire/messages.hpp"
 
 namespace pgporter {
@@ -11,32 +10,39 @@ namespace pgporter {
 // Where something must be known before the client's bytes may be sent, or may not fit into one turn, the prologue is awaited.
 bool Session::may_go_ahead(const ServerConnection& server) const {
     if (pool_mode_ != PoolMode::transaction || partial_ != Partial::none || resetting_ || held_.state() != HeldTransaction::State::none) return false;
-    if (!server.may_go_ahead() || !client_reported_ || !speaks_alike(server) || dialect().encoding != SqlEncoding::utf8) return false;
-    return pool_->fresh_parameters() != nullptr && !must_ask_fence();
+    if (ahead_.is_next_awaited || !server.may_go_ahead() || !client_reported_ || !speaks_alike(server)) return false;
+    return dialect().encoding == SqlEncoding::utf8 && pool_->fresh_parameters() != nullptr && !must_ask_fence();
 }
 
 void Session::begin_ahead() {
-    is_ahead_due_ = parameters_untold_ = true;
-    has_barrier_ = true;  // should it fail, no more than one batch is to be sent again
+    ahead_.is_due = parameters_untold_ = true;
+    has_barrier_ = true;  // should it fail, no more than one batch is asked again
     must_set_again_ = false;
     binding_.reset();
     held_.hand_over();
 }
 
 void Session::put_prologue_ahead() {
-    is_ahead_due_ = false;
+    ahead_.is_due = false;
     PP_ASSERT(server_ && worker_.to_server().bytes().empty());
     const ServerConnection::Wipe wipe = server_->go_ahead(wanted_context(), id_);
-    std::string& staged = worker_.to_server().stage();
     if (!context_->messages) context_->messages = worker_.setting_messages().find_or_make(*context_);
-    append_prologue_ahead(*context_->messages, wipe, staged);
-    ahead_bytes_ = staged.size();
-    is_turn_ahead_ = true;
+    append_prologue_ahead(*context_->messages, wipe, worker_.to_server().stage());
+    ahead_.is_this_turn = true;
+    ahead_.may_repeat = answered_ == 0 && portals_.empty() && !named_.in_transaction();
+}
+
+// `asked`: what this turn has read since the prologue was put in front.
+void Session::keep_what_was_asked(std::string_view asked) {
+    ahead_.is_this_turn = false;
+    if (!server_ || !server_->owes_proof()) return;
+    ahead_.asked = worker_.spare_text();
+    ahead_.asked.assign(asked);
 }
 
 // Nothing else makes the server say what it owes so far.
 void Session::ask_for_proof() {
-    if (!server_ || !server_->owes_proof() || server_->is_establishing_late() || replies_.ends_with_ready()) return;
+    if (!server_ || !server_->owes_proof() || replies_.ends_with_ready()) return;
     const auto flush = frame_header('H', 0);
     worker_.to_server().put_copy(std::string_view(flush.data(), flush.size()));
 }
@@ -53,47 +59,52 @@ Task<> Session::cancel_again(std::shared_ptr<Session> self) {
         timer.expires_after(pause);
         [[maybe_unused]] const auto [stopped] = co_await timer.async_wait(as_result);
         const bool is_same_lease = self->server_ == server && self->cancel_sent_;  // of what the cancel was for
-        if (!is_same_lease || !server->owes_proof() || server->is_establishing_late()) co_return;
+        if (!is_same_lease || !server->owes_proof()) co_return;
         co_await send_cancel(server, self->pool_, &self->worker_.shared());
     }
 }
 
 void Session::on_proven(ServerConnection& server) {
-    if (server_.get() == &server && uplink_waits_) wake_.notify();
+    if (server_.get() != &server) return;
+    worker_.keep_text(std::exchange(ahead_.asked, {}));
+    if (uplink_waits_) wake_.notify();
 }
 
-// As if there had been no server connection: what was sent is answered with an error, and nothing of it was done.
+// Nothing of what was sent was done. It is asked again as it came, behind a prologue that is awaited; or it has failed.
 void Session::on_not_proven(ServerConnection& server, const Error& error) {
     if (server_.get() != &server || end_reason_ != EndReason::none) return;
+    const bool was_cancelled = cancel_sent_ || statement_timed_out_;
+    const bool is_as_it_was = partial_ == Partial::none && !named_.in_transaction() && !has_turned_ && to_follow_.empty() && !misplaced_;
+    const bool is_repeated = ahead_.may_repeat && is_as_it_was && !was_cancelled;
     const bool is_whole = replies_.ends_with_ready();
-    Error told = error;
-    if (statement_timed_out_ && tenant_) {
-        told = client_error::statement_timeout(tenant_->limits.statement_ms_max);
-    } else if (cancel_sent_) {
-        told = client_error::cancelled();
-    }
+    const Error told = told_instead(error);
     for (const Expected& expected : replies_.give_up()) undo(expected, false);
     saw_error_ = true;
     settle_named();
     server.forget_context();
     server.close();
-    if (!is_whole) {
-        skip_to_sync_ = true;
-        if (partial_ != Partial::none) partial_ = Partial::drop;
+    if (is_repeated) {
+        worker_.shared().session_metrics.prologues_repeated.inc();
+        ahead_.again = std::exchange(ahead_.asked, {});
+        ahead_.is_next_awaited = true;
+        client_.wake_readers();
+    } else {
+        if (!is_whole) skip_to_sync_ = true;
+        if (!is_whole && partial_ != Partial::none) partial_ = Partial::drop;
+        portals_.clear();
+        answered_ = 0;
+        route_is_stale_ = true;
+        std::string text = client_error::to_message(told, "ERROR");
+        if (is_whole) text += message::ready_for_query('I');
+        client_out_.write(client_, text);
     }
-    portals_.clear();
-    answered_ = 0;
-    route_is_stale_ = true;
-    std::string text = client_error::to_message(told, "ERROR");
-    if (is_whole) text += message::ready_for_query('I');
-    client_out_.write(client_, text);
     end_lease();
     wake_.notify();
 }
 
-void Session::on_fatal(const ServerError& error) {
-    server_said_fatal_ = true;
-    client_out_.write(client_, build_error(error.severity, error.sqlstate, error.message, error.detail, error.hint));
+Error Session::told_instead(const Error& error) const {
+    if (statement_timed_out_ && tenant_) return client_error::statement_timeout(tenant_->limits.statement_ms_max);
+    return cancel_sent_ ? client_error::cancelled() : error;
 }
 
 }  // namespace pgporter

@@ -338,6 +338,7 @@ void Session::flush_to_client() {
     Coalescer& out = worker_.to_client();
     const std::string_view bytes = out.bytes();
     if (!bytes.empty()) {
+        if (server_ && server_->owes_proof()) ahead_.may_repeat = false;
         if (desk_ != nullptr) desk_->counters().sent_bytes.inc(bytes.size());
         charge_bytes(bytes.size());
         const bool sent = client_out_.write(client_, bytes);

@@ -174,8 +174,7 @@ void Session::start_lease(ServerPtr server, Place place) {
     reuse_.number = 0;
     reuse_.is_to_replay = false;
     asked_at_ = SteadyTime{};
-    cancel_sent_ = is_ahead_due_ = is_turn_ahead_ = parameters_untold_ = false;
-    ahead_bytes_ = 0;
+    cancel_sent_ = parameters_untold_ = ahead_.is_due = ahead_.is_this_turn = false;
     state_is_suspect_ = false;
     context_was_reset_ = false;
     goes_back_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
@@ -466,6 +465,7 @@ Task<Result<void>> Session::obtain_server(bool may_be_ahead) {
         }
         obtaining_ = false;
         if (proven && server_ == server && !cancel_asked_) {
+            ahead_.is_next_awaited = false;
             must_set_again_ = false;
             binding_.reset();
             const bool is_read_otherwise = answered_ != 0 && !speaks_alike(*server);

@@ -24,6 +24,7 @@ SessionMetrics::SessionMetrics(metrics::Registry& registry)
                                        "Prepared statements refused (0A000), because they would no longer give what the client was told of them.")),
       unnamed_reuses(registry.counter("pgporter_unnamed_reuses_total", "Unnamed statements that were run without being parsed again.")),
       unnamed_replays(registry.counter("pgporter_unnamed_replays_total", "Those that had to be sent again as they came.")),
+      prologues_repeated(registry.counter("pgporter_prologues_repeated_total", "Contexts that failed ahead of a request, which was sent again.")),
       gate_waits(registry.counter("pgporter_held_transactions_total", "Transactions that waited at a held tenant's gate.")),
       gate_wait_seconds(registry.histogram("pgporter_hold_wait_seconds", "Time transactions waited at a held tenant's gate.")),
       gate_timeouts(registry.counter("pgporter_hold_timeouts_total", "Transactions that waited longer than limits.hold_wait_ms_max.")),

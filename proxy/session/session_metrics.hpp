@@ -20,6 +20,7 @@ struct SessionMetrics {
     metrics::Counter& changed_results;
     metrics::Counter& unnamed_reuses;
     metrics::Counter& unnamed_replays;
+    metrics::Counter& prologues_repeated;
     metrics::Counter& gate_waits;
     metrics::Histogram& gate_wait_seconds;
     metrics::Counter& gate_timeouts;

@@ -43,6 +43,11 @@ Task<> Session::uplink() {
     bool more = !input.empty();
     bool is_silent = false;
     while (end_reason_ == EndReason::none) {
+        if (!ahead_.again.empty()) {
+            held = std::exchange(ahead_.again, {});
+            input = held;
+            more = true;
+        }
         if (more) {
             more = false;
             Step step = process(input);
@@ -55,6 +60,10 @@ Task<> Session::uplink() {
                 input = held;
                 const bool go_on = co_await take_step(step, input);
                 if (!go_on) co_return;
+                if (!ahead_.again.empty()) {
+                    held = std::exchange(ahead_.again, {}).append(input);
+                    input = held;
+                }
                 step = process(input);
             }
             if (!held.empty()) {
@@ -68,6 +77,7 @@ Task<> Session::uplink() {
             const bool ready = co_await client_.readable();
             if (is_bounded) read_deadline_.disarm();
             if (!ready) break;
+            if (!ahead_.again.empty()) continue;
         }
         const IoResult result = client_.read_some(worker_.thread().read_buffer(), IoThread::read_bytes);
         if (result.status == IoStatus::ok) {
@@ -140,12 +150,13 @@ Session::Step Session::process(std::string_view& input) {
     // The thread's buffer must never carry one session's bytes into another's stream.
     PP_ASSERT(worker_.to_server().bytes().empty());
     if (idle_deadline_.is_armed() && !input.empty()) idle_deadline_.disarm();
-    if (is_ahead_due_ && server_) put_prologue_ahead();
+    turn_input_ = input;
+    if (ahead_.is_due && server_) put_prologue_ahead();
     const Step step = process_all(input);
     flush_said();
     if (step == Step::wait_for_replies) ask_for_proof();
     const bool sent = flush_to_server();
-    is_turn_ahead_ = false;
+    if (ahead_.is_this_turn) keep_what_was_asked(turn_input_.substr(0, static_cast<std::size_t>(input.data() - turn_input_.data())));
     if (step == Step::done && is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
     return sent || step == Step::ended ? step : Step::server_blocked;
 }
@@ -161,6 +172,7 @@ Session::Step Session::process_all(std::string_view& input) {
         }
         if (terminating_) return terminate();
         const bool has_more = !input.empty() || has_ready_partial();
+        if (!server_) turn_input_ = input;
         const bool is_end = partial_ == Partial::none && client_frames_.at_boundary() && input.starts_with('X');
         if (has_more && server_ && !is_end && must_wait()) return Step::wait_for_replies;
         if (is_client_blocked() && !client_out_.is_flushing()) return Step::client_blocked;
@@ -208,7 +220,7 @@ bool Session::has_ready_partial() const {
 // Nothing more may be sent before some of what is owed has come.
 bool Session::must_wait() const {
     if (inspecting_ || lease_ends_after_flush_) return true;
-    if (server_->owes_proof() && !is_turn_ahead_) return true;
+    if (server_->owes_proof() && !ahead_.is_this_turn) return true;
     if (replies_.size() >= worker_.config().limits.pending_replies_max) return true;
     // COPY input belongs to what is under way, and that isn't over before all of it has come.
     if (has_barrier_ && replies_.ends_with_ready() && !replies_.is_copying_in()) return true;
@@ -382,7 +394,6 @@ bool Session::flush_to_server() {
     if (server_ && !bytes.empty()) {
         begin_times();
         if (pool_->latency().is_watched() && asked_at_ == SteadyTime{}) asked_at_ = std::chrono::steady_clock::now();
-        if (server_->owes_proof()) server_->keep_to_send_again(bytes.substr(std::exchange(ahead_bytes_, 0)));
         if (!server_->send(bytes)) server_->close();  // its downlink reports the loss
     }
     out.done();

@@ -161,10 +161,6 @@ bool ReplyQueue::ends_with_ready() const {
     return last == Request::query || last == Request::sync || last == Request::function_call;
 }
 
-bool ReplyQueue::ends_with_sync() const {
-    return count_ != 0 && ring_[(first_ + count_ - 1) & (ring_.size() - 1)].request == Request::sync;
-}
-
 const std::vector<Expected>& ReplyQueue::give_up() {
     std::vector<Expected> owed;
     for (std::size_t i = count_; i-- > 0;) owed.push_back(at(i));

@@ -60,7 +60,6 @@ class ReplyQueue {
     [[nodiscard]] std::size_t size() const { return count_; }
     // A ReadyForQuery is owed for the last request: everything before it will be answered without a further request.
     [[nodiscard]] bool ends_with_ready() const;
-    [[nodiscard]] bool ends_with_sync() const;
     // Some ReadyForQuery is owed.
     [[nodiscard]] bool owes_ready() const;
     [[nodiscard]] bool is_copying_in() const { return copying_in_; }

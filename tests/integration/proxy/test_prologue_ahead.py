@@ -225,6 +225,21 @@ class Ahead(tools.Base):
         fixture.wait_for(lambda: not server.backends(), 'the server process is gone')
         self.assertEqual(self.b.run('SELECT tenant FROM whoami'), [('globex',)])
 
+    def test_server_processes_that_end_while_idle(self):
+        """The prologue meets the end of its server process: nothing was done, so it is asked elsewhere and nobody notices."""
+        self.prepare(self.a, ['e1', 'e2', 'e3'])
+        with server.connect('app') as superuser:
+            with superuser.cursor() as cursor:
+                for turn in range(60):
+                    cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+                    wire, tenant = ((self.a, 'acme'), (self.b, 'globex'))[turn % 2]
+                    if turn % 3:
+                        self.assertEqual(wire.run('SELECT tenant FROM whoami'), [(tenant,)])
+                    elif wire is self.a:
+                        self.assertEqual(self.a._rows(self.extended(self.a, w.bind('', 'e1', ['x']), w.execute())), [('acme', 'x', 'e1')])
+                    else:
+                        self.assertEqual(wire._rows(self.extended(wire, run('SELECT tenant FROM whoami'))), [(tenant,)])
+
     def test_it_goes_ahead(self):
         """No round trip of its own: the server process answers prologue and statement with one write."""
         before = proxy.metric('pgporter_prologues_total')
