@@ -80,13 +80,8 @@ class StatementRegistry {
     // `owner` keeps tenants apart: equal texts of two of them are two statements. Its first line is the tenant.
     StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}, MemoryAccount account = {}) {
         const std::string_view sql = definition.substr(0, definition.find('\0'));
-        const std::string spelling = spoken.key.empty() || !depends_on_dialect(sql) ? std::string() : spoken.key;
-        std::string key(owner);
-        const auto renewed = renewals_.find(owner.substr(0, owner.find('\n')));
-        key += '\0';
-        if (renewed != renewals_.end()) key += std::to_string(renewed->second) + '\0';
-        key += definition;
-        if (!spelling.empty()) key += '\0' + spelling;
+        const std::string spelling = spelling_of(sql, spoken);
+        const std::string key = key_of(owner, definition, spelling);
         auto& slot = statements_[key];
         if (auto known = slot.lock()) return known;
         auto made = std::make_shared<Statement>();
@@ -105,6 +100,11 @@ class StatementRegistry {
         if (++made_since_sweep_ > 4096 || bytes_since_sweep_ > std::max(sweep_bytes_min, bytes_at_sweep_)) sweep();
         return made;
     }
+    // Null: nobody has it.
+    [[nodiscard]] StatementPtr find(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}) const {
+        const auto at = statements_.find(key_of(owner, definition, spelling_of(definition.substr(0, definition.find('\0')), spoken)));
+        return at == statements_.end() ? nullptr : at->second.lock();
+    }
     // Tables of this tenant have changed: what is prepared may have their old shape, which PostgreSQL then refuses to run. A client that
     // prepares from now on sees the new one, so its statement is a new one.
     void renew(const std::string& tenant) { ++renewals_[tenant]; }
@@ -114,6 +114,18 @@ class StatementRegistry {
     [[nodiscard]] ParseSerial next_parse() { return last_parse_ += step_; }
 
   private:
+    static std::string spelling_of(std::string_view sql, const SessionDialect& spoken) {
+        return spoken.key.empty() || !depends_on_dialect(sql) ? std::string() : spoken.key;
+    }
+    [[nodiscard]] std::string key_of(std::string_view owner, std::string_view definition, const std::string& spelling) const {
+        std::string key(owner);
+        const auto renewed = renewals_.find(owner.substr(0, owner.find('\n')));
+        key += '\0';
+        if (renewed != renewals_.end()) key += std::to_string(renewed->second) + '\0';
+        key += definition;
+        if (!spelling.empty()) key += '\0' + spelling;
+        return key;
+    }
     // FETCH has its cursor's columns, which PostgreSQL doesn't compare either.
     static bool has_own_shape(std::string_view sql, const SessionStatement* session) {
         if (session != nullptr && session->verb != SessionVerb::other) return false;
@@ -141,9 +153,11 @@ class StatementRegistry {
 
 // A session's names.
 struct NamedStatement {
-    StatementPtr statement;
+    StatementPtr statement;  // what stands for it where the session is now
     Told told;
     MemoryShare share = {};
+    StatementPtr parsed = nullptr;  // as the client has parsed it, where that is another one; see Session::statement_here()
+    [[nodiscard]] const StatementPtr& as_parsed() const { return parsed ? parsed : statement; }
 };
 using StatementNames = ByName<NamedStatement>;
 

@@ -299,8 +299,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step on_describe(std::string_view body, std::string_view whole);
     Step on_close(std::string_view body, std::string_view whole);
     std::string statement_for_server(std::string_view name);
-    void ensure_on_server(const StatementPtr& statement, const Told& told = {});
-    void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told = {});
+    [[nodiscard]] StatementPtr statement_here(NamedStatement& named);
+    void ensure_on_server(const StatementPtr& statement);
+    void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag);
     void ensure_unnamed_on_server();
     UnnamedStatement take_unnamed();
     std::uint32_t drop_unnamed();
@@ -328,9 +329,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void replay_unnamed();
 
     // session_descriptions.cpp
-    enum class Fit { same, differs, not_known_yet };
+    enum class Fit { same, differs, not_known_yet, is_another };  // is_another: another statement stands for the name now
+    Fit find_on_server(std::string_view name, std::string& server_name);
     Fit fit_of(std::string_view statement_name);
     Fit fit_of_named(NamedStatement& named, std::string_view key);
+    [[nodiscard]] bool declare_as_told(NamedStatement& named);
     Fit fit_of_unnamed();
     Fit ask_for_description(PreparedOnServer& prepared, const StatementPtr& statement);
     [[nodiscard]] std::uint32_t tag_of_description(std::string_view describe_body);

@@ -41,9 +41,20 @@ Session::Fit Session::fit_of_named(NamedStatement& named, std::string_view key) 
         return Fit::same;
     }
     if (!prepared->description) return ask_for_description(*prepared, statement);
+    if (prepared->description->parameters != told.what->parameters && declare_as_told(named)) return Fit::is_another;
     if (prepared->description != told.what && !is_as_told(*told.what, *prepared->description, told.knows_parameters)) return Fit::differs;
     told.by = prepared->serial;
     return Fit::same;
+}
+
+// The parameters have other types by now. False: what stands for the name has all that can be declared.
+bool Session::declare_as_told(NamedStatement& named) {
+    const StatementPtr parsed = named.as_parsed();
+    const std::string declared = with_parameters(parsed->definition, named.told.what->parameters);
+    if (declared == named.statement->definition) return false;
+    named.statement = worker_.statements().find_or_create(statement_owner(), declared, spoken(), memory_account());
+    named.parsed = parsed;
+    return true;
 }
 
 Session::Fit Session::fit_of_unnamed() {

@@ -320,15 +320,15 @@ bool Session::execute_by_sql(std::string_view sql) {
     const std::string_view spelled = lexer.token().text;
     const auto known = names_.find(statement_key(is_quoted ? std::string(spelled) : folded(spelled)));
     if (known == names_.end()) return false;
-    const StatementPtr statement = known->second.statement;
     if (const auto trouble = trouble_with_spelling(known->first)) {
         raise_query(*trouble);
         return true;
     }
+    const StatementPtr statement = statement_here(known->second);
     if (server_->statements().touch(statement->number) == nullptr) {
         // With a Sync of its own: should the Parse fail, the Query behind it must not be skipped.
         const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
-        prepare_on_server(statement, Handling::swallow, tag, known->second.told);
+        prepare_on_server(statement, Handling::swallow, tag);
         worker_.to_server().put_copy(message::sync());
         replies_.sent({Request::sync, Handling::swallow});
     }

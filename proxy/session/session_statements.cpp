@@ -55,13 +55,13 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     std::string translated;
     if (!traits.deallocate_name.empty() && names_.contains(traits.deallocate_name)) {
         // The server knows the statement under our name. What it then says about it is heard in on_reply().
-        const NamedStatement& named = names_.find(traits.deallocate_name)->second;
+        NamedStatement& named = names_.find(traits.deallocate_name)->second;
         if (const auto trouble = trouble_with_spelling(traits.deallocate_name)) {
             raise_in_batch(*trouble);
             return Step::done;
         }
-        const StatementPtr target = named.statement;
-        ensure_on_server(target, named.told);
+        const StatementPtr target = statement_here(named);
+        ensure_on_server(target);
         deallocating_ = {traits.deallocate_name, target->number};
         translated = "DEALLOCATE " + sql_identifier(target->server_name) + std::string(definition.substr(sql.size()));
         definition = translated;
@@ -119,8 +119,8 @@ Session::Step Session::parse_named(std::string_view name, std::string_view defin
             raise_in_batch(*trouble);
             return Step::done;
         }
-        const StatementPtr& statement = known->second.statement;
-        ensure_on_server(statement, known->second.told);
+        const StatementPtr statement = statement_here(known->second);
+        ensure_on_server(statement);
         std::string text;
         const std::size_t mark = begin_message(text, 'P');
         put_cstring(text, statement->server_name);
@@ -165,8 +165,9 @@ Session::Step Session::parse_named(std::string_view name, std::string_view defin
     return Step::done;
 }
 
-// Sends the Parse under the server's name, after closing the statements that have to make room.
-void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag, const Told& told) {
+// Sends the Parse under the server's name, after closing the statements that have to make room. As the statement itself is, whatever this client
+// was told: others that have it find it there.
+void Session::prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag) {
     constexpr std::size_t kept_bytes_max = 16'384;
     const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
     StatementCache& cache = server_->statements();
@@ -179,16 +180,36 @@ void Session::prepare_on_server(const StatementPtr& statement, Handling handling
     std::string text;
     const std::size_t mark = begin_message(text, 'P');
     put_cstring(text, statement->server_name);
-    text += told.what ? with_parameters(statement->definition, told.what->parameters) : statement->definition;
+    text += statement->definition;
     end_message(text, mark);
     worker_.to_server().put_copy(text);
     replies_.sent({Request::parse, handling, tag});
 }
 
-void Session::ensure_on_server(const StatementPtr& statement, const Told& told) {
+void Session::ensure_on_server(const StatementPtr& statement) {
     if (server_->statements().touch(statement->number) != nullptr) return;
     const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
-    prepare_on_server(statement, Handling::swallow, tag, told);
+    prepare_on_server(statement, Handling::swallow, tag);
+}
+
+// What stands for the client's statement for whom the session speaks now: prepared for another tenant, its plan and its types are not this one's. The
+// parameters keep the types that the client was told, as in PostgreSQL; where they have others by themselves, or nobody knows which, those are
+// declared, which makes it a statement of its own. Those who prepare the text here share the one that has this tenant's types.
+StatementPtr Session::statement_here(NamedStatement& named) {
+    if (named.statement->owner == statement_owner()) return named.statement;
+    const StatementPtr parsed = named.as_parsed();
+    StatementRegistry& registry = worker_.statements();
+    const bool brings_types = named.told.what && parsed->has_own_shape;
+    const std::string declared = brings_types ? with_parameters(parsed->definition, named.told.what->parameters) : std::string();
+    StatementPtr here;
+    if (brings_types && declared != parsed->definition) {
+        here = registry.find(statement_owner(), parsed->definition, spoken());
+        if (here && !(here->last_description && here->last_description->parameters == named.told.what->parameters)) here = nullptr;
+    }
+    if (!here) here = registry.find_or_create(statement_owner(), brings_types ? declared : parsed->definition, spoken(), memory_account());
+    named.statement = here;
+    named.parsed = here == parsed ? nullptr : parsed;
+    return here;
 }
 
 // The unnamed statement, or its absence.
@@ -253,14 +274,20 @@ std::string Session::statement_for_server(std::string_view name) {
     if (known == names_.end()) {
         return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
     }
-    if (known->second.statement->owner != statement_owner()) {
-        // Prepared for another tenant: its plan and its types are not this one's. What the client was told of it stays what it must be.
-        known->second.statement = worker_.statements().find_or_create(statement_owner(), known->second.statement->definition, spoken(), memory_account());
-    }
-    const StatementPtr statement = known->second.statement;
-    ensure_on_server(statement, known->second.told);
+    const StatementPtr statement = statement_here(known->second);
+    ensure_on_server(statement);
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     return statement->server_name;
+}
+
+// The name under which the server knows it, and whether it is there what the client was told of it.
+Session::Fit Session::find_on_server(std::string_view name, std::string& server_name) {
+    server_name = statement_for_server(name);
+    const Fit fit = fit_of(name);
+    if (fit != Fit::is_another) return fit;
+    if (is_unsettled(statement_key(name))) return Fit::not_known_yet;
+    server_name = statement_for_server(name);
+    return fit_of(name);
 }
 
 bool Session::is_plain(std::string_view statement_name) const {
@@ -307,8 +334,8 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
         if (partial_ != Partial::none) partial_ = Partial::drop;  // the rest of it is still to come
         return Step::done;
     }
-    const std::string server_name = statement_for_server(statement);
-    const Fit fit = fit_of(statement);
+    std::string server_name;
+    const Fit fit = find_on_server(statement, server_name);
     if (fit == Fit::not_known_yet) {
         begin_watching_client();  // the answer may wait for a lock
         return Step::wait_for_replies;
@@ -340,7 +367,14 @@ Session::Step Session::on_describe(std::string_view body, std::string_view whole
             raise_in_batch(*trouble);
             return Step::done;
         }
-        const std::string server_name = statement_for_server(name);
+        std::string server_name;
+        const auto known = names_.find(statement_key(name));
+        if (known == names_.end() || !known->second.told.what) {
+            server_name = statement_for_server(name);
+        } else if (find_on_server(name, server_name) == Fit::not_known_yet) {  // behind it, it is used by what was told before
+            begin_watching_client();
+            return Step::wait_for_replies;
+        }
         worker_.to_server().put_copy(message::describe('S', server_name));
     } else {
         to_server(whole);
@@ -365,7 +399,7 @@ Session::Step Session::on_close(std::string_view body, std::string_view whole) {
     if (is_unsettled(key)) return Step::wait_for_replies;
     Operation operation{Operation::Kind::close_name, key, nullptr, 0, {}};
     if (const auto known = names_.find(key); known != names_.end()) {
-        operation.statement = known->second.statement;
+        operation.statement = known->second.as_parsed();
         operation.told = known->second.told;
         names_.erase(known);
     }

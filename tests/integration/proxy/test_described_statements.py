@@ -194,14 +194,15 @@ class Described(tools.Base):
 
     def test_parameters_keep_the_types_that_were_told(self):
         """The client sends an int4; meanwhile the column has become one of another type, of the same width even."""
-        for type_, want in (('real', '42'), ('bigint', '42'), ('text', '42')):
-            with self.subTest(type_):
+        for type_, want, first in (('real', '42', b''), ('bigint', '42', b''), ('text', '42', b''), ('real', '42', w.describe('S', 's'))):
+            with self.subTest(type_, first=first):
                 self.table('a int, b text', "(0, '')")
                 wire = self.wire()
-                self.prepare(wire, 's', 'INSERT INTO shaped (a) VALUES ($1)')
+                self.prepare(wire, 's', 'INSERT INTO shaped (a) VALUES ($1) -- %s %s' % (type_, first))  # nobody has it yet
                 self.alter('ALTER a TYPE ' + type_)
                 with self.elsewhere(wire):
-                    self.assertEqual(self.use(wire, 's', [int4(42)], (1,)), [])
+                    got = self.say(wire, first, w.bind('', 's', [int4(42)], (1,)), w.execute())
+                    self.assertEqual([(k, b) for k, b in got if k in 'tE'], [('t', struct.pack('!hI', 1, 23))] if first else [])
                     self.assertEqual(wire.run('SELECT a::text FROM shaped WHERE b IS NULL'), [(want,)])
                 self.assertEqual(self.use(wire, 's', [int4(42)], (1,)), [])
                 self.assertEqual(wire.run('SELECT a::text FROM shaped WHERE b IS NULL'), [(want,)] * 2)
@@ -341,6 +342,55 @@ class Described(tools.Base):
         self.assertEqual(transcripts[0], transcripts[1])
         self.assertEqual([w.row_values(b)[0] for k, b in transcripts[1] if k == 'D'],
                          [b'acme', b'globex', b'umbrella', b'acme', b'globex', b'globex', b'globex'])
+
+    def test_whoever_brings_types_along_leaves_the_others_theirs(self):
+        """A statement keeps the parameter types that it was told in one schema, also in another; who prepares the same text there has that one's."""
+        self.table('v real, who int', '(0, 0)')
+        self.table('v bigint, who int', '(0, 0)', 'globex')
+        insert = 'INSERT INTO shaped (v, who) VALUES ($1, $2)'
+        for way in ('unseen', 'described', 'described before'):
+            with self.subTest(way):
+                server.sql('DELETE FROM globex.shaped', naming_world.DATABASE_OF['globex'])
+                text = insert + ' -- ' + way
+                brings, has = self.wire('globex'), self.wire('globex')
+                has.run('SET search_path TO globex')
+                if way == 'described before':
+                    with self.elsewhere(has):
+                        self.prepare(has, sql=text)
+                brings.run('SET search_path TO acme')
+                self.prepare(brings, sql=text)
+                brings.run('SET search_path TO globex')
+                with self.staying(has):
+                    self.assertEqual(self.use(brings, values=(struct.pack('!f', 16777217), '1'), formats=(1, 0)), [])
+                    if way == 'unseen':
+                        self.say(has, w.parse('s', text))
+                    elif way == 'described':
+                        told = dict(self.say(has, w.parse('s', text), w.describe('S', 's')))['t']
+                        self.assertEqual(told, struct.pack('!hII', 2, 20, 23))
+                    self.assertEqual(self.use(has, values=('16777217', '2')), [])
+                self.assertEqual(self.use(brings, values=(struct.pack('!f', 16777217), '3'), formats=(1, 0)), [])
+                self.assertEqual(has.run('SELECT who, v FROM shaped ORDER BY who'), [('1', '16777216'), ('2', '16777217'), ('3', '16777216')])
+
+    def test_execute_in_sql_prepares_for_whom_it_runs(self):
+        """Else whoever was named when the statement was parsed would find it with another tenant's columns and parameters."""
+        self.table('a int, b text', "(1, 'one')")
+        self.table('a bigint, b text', "(2, 'two')", 'globex')
+        sql = 'SELECT * FROM shaped WHERE a = $1'
+        for again in (w.query("EXECUTE s('2')"), w.parse('s', sql) + w.sync()):
+            with self.subTest(again[:1]):
+                turns, stays = self.wire('globex'), self.wire('globex')
+                text = sql + ' -- %s' % again[:1]
+                with self.elsewhere(stays):
+                    turns.run('SET search_path TO acme')
+                    self.prepare(turns, sql=text)
+                turns.run('SET search_path TO globex')
+                stays.run('SET search_path TO acme')
+                with self.staying(stays):
+                    turns.send(again)
+                    got = turns.recv_until('Z')
+                    self.assertEqual([w.row_values(b) for k, b in got if k == 'D'], [[b'2', b'two']] if again[:1] == b'Q' else [])
+                    self.assertEqual(dict(self.say(stays, w.parse('s', text), w.describe('S', 's')))['t'], struct.pack('!hI', 1, 23))
+                    self.assertEqual(self.use(stays, values=[int4(1)], formats=(1,)), [[int4(1), b'one']])
 
 
 if __name__ == '__main__':

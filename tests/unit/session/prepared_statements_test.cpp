@@ -33,3 +33,18 @@ TEST_CASE("those that somebody has stay, and sweeping for them is rare") {
     for (int i = 0; i < 50; ++i) CHECK(registry.find_or_create("acme\n", definition(i, 100'000)) == kept[static_cast<std::size_t>(i)]);
     CHECK(registry.find_or_create("globex\n", definition(1, 100'000)) != kept[1]);
 }
+
+TEST_CASE("a statement is found as long as somebody has it, and not by its tenant's tables of before") {
+    StatementRegistry registry;
+    const std::string text = definition(1, 10);
+    CHECK(registry.find("acme\n", text) == nullptr);
+    StatementPtr made = registry.find_or_create("acme\n", text);
+    CHECK(registry.find("acme\n", text) == made);
+    CHECK(registry.find("globex\n", text) == nullptr);
+    registry.renew("acme");
+    CHECK(registry.find("acme\n", text) == nullptr);
+    made = registry.find_or_create("acme\n", text);
+    CHECK(registry.find("acme\n", text) == made);
+    made.reset();
+    CHECK(registry.find("acme\n", text) == nullptr);
+}
