@@ -1,6 +1,7 @@
 #include "admin/mover/copy_pieces.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace pgporter {
@@ -45,10 +46,12 @@ std::vector<std::int64_t> bounds_from(const std::vector<std::int64_t>& histogram
     for (std::uint64_t range = 1; range < ranges; ++range) {
         const double at = static_cast<double>(range) * static_cast<double>(buckets) / static_cast<double>(ranges);
         const auto bucket = std::min(static_cast<std::size_t>(at), buckets - 1);
-        const double low = static_cast<double>(histogram[bucket]);
-        const double high = static_cast<double>(histogram[bucket + 1]);
-        const auto bound = std::clamp(static_cast<std::int64_t>(low + (high - low) * (at - static_cast<double>(bucket))), histogram[bucket],
-                                      histogram[bucket + 1]);
+        // Unsigned: values are anywhere in the type's range.
+        const auto low = static_cast<std::uint64_t>(histogram[bucket]);
+        const auto width = static_cast<std::uint64_t>(histogram[bucket + 1]) - low;
+        const double within = std::floor(static_cast<double>(width) * (at - static_cast<double>(bucket)));
+        const auto bound = within >= static_cast<double>(width) ? histogram[bucket + 1]
+                                                                : static_cast<std::int64_t>(low + static_cast<std::uint64_t>(within));
         if (bounds.empty() || bound > bounds.back()) bounds.push_back(bound);
     }
     return bounds;

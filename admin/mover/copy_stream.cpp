@@ -85,7 +85,7 @@ Result<void> pump_stride(Pump& pump) {
     }
 }
 
-// Of the part's rows, as its snapshot sees them. None: there are none.
+// Of the part's rows, as its snapshot sees them. None: there are none. By the key's index: no more than its two ends.
 Result<std::optional<KeySpan>> read_key_span(ServerSession& source, const CopyPart& part) {
     const auto column = quote_ident(part.table->columns[*split_column(*part.table)].name);
     const auto condition = range_condition(*part.table, part.range);
@@ -103,19 +103,20 @@ Result<CopiedRows> pump_part(CopyPair& pair, const CopyPart& part, CopyCounters&
     for (;;) {
         const auto length = stride_length(pair);
         if (length != StrideLength::all && strides.wants_key_span()) {
-            const auto span = read_key_span(*pair.source, part);
+            const auto span = read_key_span(*pair.source, strides.left());
             if (!span) return span.error();
             strides.set_key_span(*span);
         }
         const auto stride = strides.next(length);
         if (!stride) break;
-        const auto before = pump.copied.bytes;
+        const auto before = pump.copied;
         PP_TRY(pair.source->exec(copy_out_statement(*stride)));
         pump.frame.begin_stride();
         PP_TRY(pump_stride(pump));
         pump.frame.end_stride();
-        PP_TRY(pair.source->receive());
-        strides.note(pump.copied.bytes - before);
+        const auto sent = pair.source->receive();
+        if (!sent) return sent.error();
+        strides.note(sent->affected(), pump.copied.bytes - before.bytes);
     }
     pump.batch.append(pump.frame.end());
     PP_TRY(put(pair, pump.batch));

@@ -16,7 +16,7 @@ enum class StrideLength {
     small,     // slowed
 };
 
-// A table that is read by ranges of its key: the first and the last key of the part. Empty: it has no rows.
+// A table that is read by ranges of its key: the first and the last key of what is left of the part.
 struct KeySpan {
     std::int64_t first = 0;
     std::int64_t last = 0;
@@ -29,20 +29,23 @@ class CopyStrides {
 
     explicit CopyStrides(const CopyPart& part) : part_(part), page_(part.first_page) {}
 
-    // A part by ranges of a key needs to know it before its first stride that isn't all.
+    // A part by ranges of a key needs to know it before its first stride that isn't all, and again behind a stride without rows: how wide the
+    // gap is, and how close the keys lie behind it, nothing else tells.
     [[nodiscard]] bool wants_key_span() const { return by_ == By::key && !span_; }
-    void set_key_span(const std::optional<KeySpan>& span);
+    void set_key_span(const std::optional<KeySpan>& span);  // none: there are no more rows
+    [[nodiscard]] const CopyPart& left() const { return part_; }
 
     // What to read next; none: everything was. All strides together are the part, each row once.
     [[nodiscard]] std::optional<CopyPart> next(StrideLength length);
     // How much the last one was.
-    void note(std::uint64_t bytes);
+    void note(std::uint64_t rows, std::uint64_t bytes);
 
   private:
     enum class By { page, key, nothing };
     [[nodiscard]] static By way_of(const CopyPart& part);
     [[nodiscard]] CopyPart next_pages(std::uint64_t bytes);
     [[nodiscard]] CopyPart next_keys(std::uint64_t bytes);
+    [[nodiscard]] std::uint64_t first_keys(std::uint64_t bytes) const;
     [[nodiscard]] CopyPart rest();
 
     CopyPart part_;

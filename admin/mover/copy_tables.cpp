@@ -37,9 +37,9 @@ class CopyWork {
         for (const auto& piece : plan.pieces) {
             auto& open = open_.emplace_back(std::make_unique<OpenPiece>());
             open->piece = &piece;
-            auto parts = parts_of(piece, plan.part_pages_max, plan.snapshot.empty());
+            auto parts = parts_of(piece, plan.part_pages_max, plan.is_journaled());
             // In one snapshot nothing ties the tables of a piece together.
-            if (!plan.snapshot.empty() || piece.in_parts) {
+            if (!plan.is_journaled() || piece.in_parts) {
                 open->parts_left = parts.size();
                 for (auto& part : parts) items_.push_back({open.get(), {part}});
             } else {
@@ -115,8 +115,8 @@ Result<void> CopyWorker::connect() {
     auto pair = open_copy_pair(servers_);
     if (!pair) return pair.error();
     pair_ = std::move(*pair);
-    if (plan_.snapshot.empty()) return {};
-    PP_TRY(pair_.source->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quote_literal(plan_.snapshot)));
+    if (plan_.is_journaled()) return {};
+    PP_TRY(pair_.source->exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT " + quote_literal(plan_.shared_snapshot)));
     return {};
 }
 
@@ -134,7 +134,7 @@ Result<void> CopyWorker::run() {
 }
 
 Result<void> CopyWorker::copy(const CopyItem& item) {
-    if (!plan_.snapshot.empty()) {
+    if (!plan_.is_journaled()) {
         const auto copied = pump(item.parts.front());
         return copied ? Result<void>{} : Result<void>{copied.error()};
     }
@@ -277,7 +277,7 @@ std::optional<HeldSnapshots::Time> HeldSnapshots::oldest() const {
 Result<void> copy_tables(const MoveServers& servers, const CopyPlan& plan, CopyCounters& counters, HeldSnapshots& held,
                          const std::function<void()>& tick) {
     if (plan.pieces.empty()) return {};
-    if (plan.snapshot.empty()) PP_TRY(remove_leftovers(servers, plan));
+    if (plan.is_journaled()) PP_TRY(remove_leftovers(servers, plan));
     CopyWork work(plan, std::max<std::uint32_t>(plan.jobs, 1));
     // All connect before any copies: an imported snapshot ends with the connection that exported it.
     std::vector<CopyWorker> workers;

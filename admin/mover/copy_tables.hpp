@@ -40,15 +40,21 @@ class HeldSnapshots {
     std::multiset<Time> since_;
 };
 
+// With whose eyes the pieces are read.
+enum class CopySnapshots {
+    one_a_piece,  // each sees what `slot_snapshot` saw; the piece journal says what more. Into tables that this move has made
+    one_for_all,  // `shared_snapshot`, which another connection holds; nothing is journaled. Into tables that others have rows in
+};
+
 struct CopyPlan {
     std::vector<CopyPiece> pieces;  // that aren't on the target yet
     std::uint64_t part_pages_max = PieceSizes{}.part_pages_max;
     std::uint32_t jobs = 1;
-    // Either every piece has a snapshot of its own, and the piece journal of this attempt says which: each sees what `slot_snapshot` saw.
-    std::uint32_t attempt = 0;
+    CopySnapshots snapshots = CopySnapshots::one_a_piece;
+    std::uint32_t attempt = 0;  // of the piece journal
     std::optional<RowSnapshot> slot_snapshot;
-    // Or all have this one, which another connection holds, and nothing is journaled.
-    std::string snapshot;
+    std::string shared_snapshot;
+    [[nodiscard]] bool is_journaled() const { return snapshots == CopySnapshots::one_a_piece; }
 };
 
 // `tick` is called about every 200 ms on the calling thread.

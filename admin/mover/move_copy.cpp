@@ -64,7 +64,8 @@ Result<void> MoveRun::copy_at_once() {
     CopyPlan plan;
     plan.pieces = plan_pieces(tables, {}, piece_sizes());
     plan.jobs = copy_jobs();
-    plan.snapshot = snapshot_;
+    plan.snapshots = CopySnapshots::one_for_all;
+    plan.shared_snapshot = snapshot_;
     {
         const HeldSnapshots::Hold hold(held_snapshots_);
         PP_TRY(copy_tables(*servers_, plan, copied_, held_snapshots_, [this] { tick_of_copy(); }));

@@ -40,7 +40,8 @@ struct SourceTable {
     std::optional<std::size_t> key_leader;  // of these the one that the key's index leads with
     bool other_unique = false;           // a unique index or exclusion constraint besides the replica identity
     std::uint64_t pages = 0;
-    std::uint64_t bytes = 0;  // with indexes and TOAST
+    std::uint64_t bytes = 0;         // with indexes and TOAST
+    std::uint64_t stored_bytes = 0;  // with TOAST, without indexes
     std::uint64_t rows_estimate = 0;
 
     // Shared tables (shared_rows.hpp). Else no column and no filter: every row is the tenant's.

@@ -1,6 +1,10 @@
 // How a copy is cut into pieces, what each of them saw, and which changes of the stream are therefore not to be applied again.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <iterator>
+#include <set>
+
 #include "admin/mover/copy_pieces.hpp"
 #include "admin/mover/copy_strides.hpp"
 #include "admin/mover/piece_map.hpp"
@@ -268,7 +272,8 @@ std::vector<KeyRange> read_keys(CopyStrides& strides, std::int64_t gap, std::uin
     while (const auto stride = strides.next(length)) {
         ranges.push_back(stride->range);
         if (stride->range.above && stride->range.up_to) {
-            strides.note(static_cast<std::uint64_t>((*stride->range.up_to - *stride->range.above) / gap) * row_bytes);
+            const auto rows = static_cast<std::uint64_t>((*stride->range.up_to - *stride->range.above) / gap);
+            strides.note(rows, rows * row_bytes);
         }
         REQUIRE(ranges.size() < 100'000);
     }
@@ -324,6 +329,42 @@ TEST_CASE("strides by keys have about the wanted size, whatever lies between the
         CHECK(ranges.back().up_to == 100 + 100'000 * gap);
         for (std::size_t i = 1; i < ranges.size(); ++i) CHECK(ranges[i].above == ranges[i - 1].up_to);
     }
+}
+
+TEST_CASE("what lies behind a gap between keys isn't read in one stride; the gap takes few") {
+    const auto table = table_of("events", 200'000);
+    std::set<std::int64_t> keys;
+    for (std::int64_t i = 0; i < 5'000; ++i) keys.insert({-4'000'000'000'000'000'000 + i, i, 4'000'000'000'000'000'000 + 3 * i});
+    CopyStrides strides({&table, {-4'100'000'000'000'000'000, 4'500'000'000'000'000'000}, 0, 0, false});
+    std::uint64_t all = 0;
+    std::uint64_t most = 0;
+    int count = 0;
+    for (;; ++count) {
+        REQUIRE(count < 1'000);
+        const auto first = strides.left().range.above ? keys.upper_bound(*strides.left().range.above) : keys.begin();
+        if (strides.wants_key_span()) strides.set_key_span(first == keys.end() ? std::optional<KeySpan>() : KeySpan{*first, *keys.rbegin()});
+        const auto stride = strides.next(StrideLength::small);
+        if (!stride) break;
+        const auto rows = static_cast<std::uint64_t>(std::distance(keys.upper_bound(*stride->range.above), keys.upper_bound(*stride->range.up_to)));
+        strides.note(rows, rows * 200 + 21);
+        all += rows;
+        most = std::max(most, rows * 200);
+    }
+    CHECK(all == keys.size());
+    CHECK(most <= 4 * CopyStrides::small_bytes);
+    CHECK(count < 150);
+}
+
+TEST_CASE("rows with much TOAST are read in strides of fewer pages, and of fewer keys to begin with") {
+    auto table = table_of("documents", 1'000);
+    table.stored_bytes = 1'000 * std::uint64_t{8'192} * 32;
+    table.rows_estimate = 100'000;
+    CopyStrides pages({&table, {}, 0, 0, false});
+    CHECK(pages.next(StrideLength::small)->end_page == 1);
+    CHECK(pages.next(StrideLength::moderate)->end_page == 1 + CopyStrides::moderate_bytes / 8'192 / 32);
+    CopyStrides keys({&table, {0, 100'000}, 0, 0, false});
+    keys.set_key_span(KeySpan{1, 100'000});
+    CHECK(keys.next(StrideLength::small)->range.up_to == 50);
 }
 
 TEST_CASE("strides by keys reach the ends of the type, and stay open where the part is open") {
