@@ -85,15 +85,16 @@ Result<void> pump_stride(Pump& pump) {
     }
 }
 
-// Of the part's rows, as its snapshot sees them. None: there are none. By the key's index: no more than its two ends.
-Result<std::optional<KeySpan>> read_key_span(ServerSession& source, const CopyPart& part) {
+// The key of the last of so many rows, as the part's snapshot sees them. None: there are fewer. By the key's index alone, if all its pages are
+// known to be visible; else the rows are looked at, which are to be read next anyway.
+Result<std::optional<std::int64_t>> find_last_key(ServerSession& source, const CopyPart& part, std::uint64_t rows) {
     const auto column = quote_ident(part.table->columns[*split_column(*part.table)].name);
     const auto condition = range_condition(*part.table, part.range);
-    auto found = source.exec("SELECT pg_catalog.min(" + column + ")::text, pg_catalog.max(" + column + ")::text FROM ONLY " +
-                             part.table->qualified_name() + (condition.empty() ? "" : " WHERE " + condition));
+    auto found = source.exec("SELECT " + column + "::bigint FROM ONLY " + part.table->qualified_name() + (condition.empty() ? "" : " WHERE " + condition) +
+                             " ORDER BY " + column + " OFFSET " + std::to_string(rows - 1) + " LIMIT 1");
     if (!found) return found.error();
-    if (found->is_null(0, 0)) return std::optional<KeySpan>();
-    return std::optional(KeySpan{found->number(0, 0), found->number(0, 1)});
+    if (found->empty()) return std::optional<std::int64_t>();
+    return std::optional(found->number(0, 0));
 }
 
 // All of the part, in one stride or in many.
@@ -102,12 +103,13 @@ Result<CopiedRows> pump_part(CopyPair& pair, const CopyPart& part, CopyCounters&
     Pump pump{pair, counters, given_up, BinaryCopyFrame(part.table->binary_copy())};
     for (;;) {
         const auto length = stride_length(pair);
-        if (length != StrideLength::all && strides.wants_key_span()) {
-            const auto span = read_key_span(*pair.source, strides.left());
-            if (!span) return span.error();
-            strides.set_key_span(*span);
+        std::optional<std::int64_t> last_key;
+        if (const auto rows = strides.rows_wanted(length)) {
+            const auto found = find_last_key(*pair.source, strides.left(), *rows);
+            if (!found) return found.error();
+            last_key = *found;
         }
-        const auto stride = strides.next(length);
+        const auto stride = strides.next(length, last_key);
         if (!stride) break;
         const auto before = pump.copied;
         PP_TRY(pair.source->exec(copy_out_statement(*stride)));

@@ -6,8 +6,7 @@ namespace pgporter {
 namespace {
 
 constexpr std::uint64_t page_bytes = 8'192;
-constexpr std::uint64_t few_keys = 1'000;  // at most, to learn how much there is to a key
-constexpr double grows_at_most = 4;        // from one stride to the next: keys may lie closer there
+constexpr std::uint64_t grows_at_most = 4;  // from one stride to the next: rows may be larger there
 
 }  // namespace
 
@@ -17,25 +16,27 @@ CopyStrides::By CopyStrides::way_of(const CopyPart& part) {
     return part.range.is_all() ? By::page : By::key;
 }
 
-void CopyStrides::set_key_span(const std::optional<KeySpan>& span) {
-    if (!span) {
-        by_ = By::nothing;
-        return;
-    }
-    span_ = span;
-    if (span->first > part_.range.above.value_or(INT64_MIN)) part_.range.above = span->first - 1;
+std::uint64_t CopyStrides::bytes_of(StrideLength length) {
+    return length == StrideLength::small ? small_bytes : moderate_bytes;
 }
 
-std::optional<CopyPart> CopyStrides::next(StrideLength length) {
+std::optional<std::uint64_t> CopyStrides::rows_wanted(StrideLength length) const {
+    if (ended_ || length == StrideLength::all || by_ != By::key) return std::nullopt;
+    const auto usual_bytes = part_.table->stored_bytes / std::max<std::uint64_t>(part_.table->rows_estimate, 1);
+    const auto wanted = bytes_of(length) / std::max<std::uint64_t>(rows_ > 0 ? row_bytes_ : usual_bytes, 1);
+    // How large the first rows are isn't known yet.
+    const auto most = rows_ > 0 ? rows_ * grows_at_most : small_bytes / 100;
+    return std::clamp<std::uint64_t>(wanted, 1, most);
+}
+
+std::optional<CopyPart> CopyStrides::next(StrideLength length, std::optional<std::int64_t> last_key) {
     if (ended_) return std::nullopt;
     if (length == StrideLength::all || by_ == By::nothing) return rest();
-    const auto bytes = length == StrideLength::small ? small_bytes : moderate_bytes;
-    return by_ == By::page ? next_pages(bytes) : next_keys(bytes);
+    return by_ == By::page ? next_pages(bytes_of(length)) : next_keys(last_key);
 }
 
 CopyPart CopyStrides::rest() {
     ended_ = true;
-    keys_ = 0;
     CopyPart stride = part_;
     stride.first_page = page_;
     return stride;
@@ -55,35 +56,18 @@ CopyPart CopyStrides::next_pages(std::uint64_t bytes) {
     return stride;
 }
 
-// As many as there would be if one followed the other.
-std::uint64_t CopyStrides::first_keys(std::uint64_t bytes) const {
-    const auto row_bytes = part_.table->stored_bytes / std::max<std::uint64_t>(part_.table->rows_estimate, 1);
-    return std::clamp<std::uint64_t>(bytes / std::max<std::uint64_t>(row_bytes, 1), 1, few_keys);
-}
-
-CopyPart CopyStrides::next_keys(std::uint64_t bytes) {
-    if (!span_ || !part_.range.above) return rest();
-    const auto above = *part_.range.above;
-    const double first = static_cast<double>(first_keys(bytes));
-    const double wanted = keys_ > 0 ? static_cast<double>(bytes) / bytes_per_key_ : first;
-    const double most = keys_ > 0 ? static_cast<double>(keys_) * grows_at_most : first;
-    const auto keys = static_cast<std::uint64_t>(std::clamp(std::min(wanted, most), 1.0, 1e18));
-    // Of what may be left, without overflow: keys are anywhere in the type's range.
-    const auto last = part_.range.up_to ? std::min(*part_.range.up_to, span_->last) : span_->last;
-    if (last <= above || static_cast<std::uint64_t>(last) - static_cast<std::uint64_t>(above) <= keys) return rest();
+CopyPart CopyStrides::next_keys(std::optional<std::int64_t> last_key) {
+    if (!last_key || last_key == part_.range.up_to) return rest();
     CopyPart stride = part_;
-    stride.range.up_to = static_cast<std::int64_t>(static_cast<std::uint64_t>(above) + keys);
-    part_.range.above = stride.range.up_to;
-    keys_ = keys;
+    stride.range.up_to = last_key;
+    part_.range.above = last_key;
     return stride;
 }
 
 void CopyStrides::note(std::uint64_t rows, std::uint64_t bytes) {
-    if (by_ != By::key || keys_ == 0) return;
-    bytes_per_key_ = static_cast<double>(std::max<std::uint64_t>(bytes, 1)) / static_cast<double>(keys_);
-    if (rows > 0) return;
-    span_.reset();
-    keys_ = 0;
+    if (rows == 0) return;
+    rows_ = rows;
+    row_bytes_ = bytes / rows;
 }
 
 }  // namespace pgporter

@@ -16,12 +16,6 @@ enum class StrideLength {
     small,     // slowed
 };
 
-// A table that is read by ranges of its key: the first and the last key of what is left of the part.
-struct KeySpan {
-    std::int64_t first = 0;
-    std::int64_t last = 0;
-};
-
 class CopyStrides {
   public:
     static constexpr std::uint64_t small_bytes = 128 * 1'024;
@@ -29,31 +23,30 @@ class CopyStrides {
 
     explicit CopyStrides(const CopyPart& part) : part_(part), page_(part.first_page) {}
 
-    // A part by ranges of a key needs to know it before its first stride that isn't all, and again behind a stride without rows: how wide the
-    // gap is, and how close the keys lie behind it, nothing else tells.
-    [[nodiscard]] bool wants_key_span() const { return by_ == By::key && !span_; }
-    void set_key_span(const std::optional<KeySpan>& span);  // none: there are no more rows
+    // By a key: how many rows the next stride shall have. Who asks finds the key of the last of them in left(): how far keys lie apart, and how many
+    // rows have the same, nothing but the index tells.
+    [[nodiscard]] std::optional<std::uint64_t> rows_wanted(StrideLength length) const;
     [[nodiscard]] const CopyPart& left() const { return part_; }
 
-    // What to read next; none: everything was. All strides together are the part, each row once.
-    [[nodiscard]] std::optional<CopyPart> next(StrideLength length);
+    // What to read next; none: everything was. All strides together are the part, each row once. By a key: up to this one, which is in left();
+    // none: it has fewer rows than were wanted.
+    [[nodiscard]] std::optional<CopyPart> next(StrideLength length, std::optional<std::int64_t> last_key = std::nullopt);
     // How much the last one was.
     void note(std::uint64_t rows, std::uint64_t bytes);
 
   private:
     enum class By { page, key, nothing };
+    [[nodiscard]] static std::uint64_t bytes_of(StrideLength length);
     [[nodiscard]] static By way_of(const CopyPart& part);
     [[nodiscard]] CopyPart next_pages(std::uint64_t bytes);
-    [[nodiscard]] CopyPart next_keys(std::uint64_t bytes);
-    [[nodiscard]] std::uint64_t first_keys(std::uint64_t bytes) const;
+    [[nodiscard]] CopyPart next_keys(std::optional<std::int64_t> last_key);
     [[nodiscard]] CopyPart rest();
 
     CopyPart part_;
     By by_ = way_of(part_);
     std::uint64_t page_;  // the next one to be read
-    std::optional<KeySpan> span_;
-    std::uint64_t keys_ = 0;         // of the last stride; 0: none was by keys
-    double bytes_per_key_ = 0;       // as the last strides were; 0: not known
+    std::uint64_t rows_ = 0;       // of the last stride; 0: there was none
+    std::uint64_t row_bytes_ = 0;  // as there
     bool ended_ = false;
 };
 

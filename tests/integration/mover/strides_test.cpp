@@ -79,10 +79,10 @@ TEST_CASE("strides by keys of all kinds, and by pages, bring every row once") {
     const auto record = world.run(world.request(), MoveState::reversing);
     CHECK(record.error == "");
     CHECK(all_rows(world.target_server(), "acme_own") == before);
-    // 128 KiB at a time, of 3 to 8 MiB; and no row was looked for by an index that no range can use.
+    // 128 KiB at a time, of 4 to 7 MiB, each found and read; else there is a scan a range, 6 to 14. No index that no range can use was used.
     for (const std::string index : {"far_pkey", "twofold_pkey", "shards_by_token", "documents_pkey"}) {
         CAPTURE(index);
-        CHECK(index_scans(world, index) > 20);
+        CHECK(index_scans(world, index) > 60);
     }
     for (const std::string index : {"words_pkey", "tokens_pkey", "shards_pkey"}) {
         CAPTURE(index);

@@ -266,18 +266,42 @@ TEST_CASE("a truncation empties the pieces that were copied before it") {
 
 namespace {
 
-// Reads all strides of a part whose key's every `gap`th value has a row of so many bytes; the ranges, in order.
-std::vector<KeyRange> read_keys(CopyStrides& strides, std::int64_t gap, std::uint64_t row_bytes, StrideLength length) {
+using Keys = std::multiset<std::int64_t>;
+
+struct ReadStrides {
     std::vector<KeyRange> ranges;
-    while (const auto stride = strides.next(length)) {
-        ranges.push_back(stride->range);
-        if (stride->range.above && stride->range.up_to) {
-            const auto rows = static_cast<std::uint64_t>((*stride->range.up_to - *stride->range.above) / gap);
-            strides.note(rows, rows * row_bytes);
+    std::uint64_t rows = 0;
+    std::uint64_t most = 0;
+};
+
+Keys::const_iterator end_of(const Keys& keys, const KeyRange& range) {
+    return range.up_to ? keys.upper_bound(*range.up_to) : keys.end();
+}
+
+Keys::const_iterator begin_of(const Keys& keys, const KeyRange& range) {
+    return range.above ? keys.upper_bound(*range.above) : keys.begin();
+}
+
+// As a copy reads all strides of a part from a table with these keys, each with a row of so many bytes.
+ReadStrides read_keys(CopyStrides& strides, const Keys& keys, std::uint64_t row_bytes, StrideLength length) {
+    ReadStrides read;
+    for (;;) {
+        std::optional<std::int64_t> last_key;
+        if (const auto wanted = strides.rows_wanted(length)) {
+            auto at = begin_of(keys, strides.left().range);
+            const auto left = std::distance(at, end_of(keys, strides.left().range));
+            const auto rows = static_cast<std::ptrdiff_t>(*wanted);
+            if (left >= rows) last_key = *std::next(at, rows - 1);
         }
-        REQUIRE(ranges.size() < 100'000);
+        const auto stride = strides.next(length, last_key);
+        if (!stride) return read;
+        const auto rows = static_cast<std::uint64_t>(std::distance(begin_of(keys, stride->range), end_of(keys, stride->range)));
+        strides.note(rows, rows * row_bytes);
+        read.ranges.push_back(stride->range);
+        read.rows += rows;
+        read.most = std::max(read.most, rows);
+        REQUIRE(read.ranges.size() < 10'000);
     }
-    return ranges;
 }
 
 }  // namespace
@@ -318,73 +342,67 @@ TEST_CASE("strides of a part end where the part ends, and are long when nobody i
 
 TEST_CASE("strides by keys have about the wanted size, whatever lies between the keys; each key is in one of them") {
     const auto table = table_of("events", 200'000);
-    for (const std::int64_t gap : {1, 1'000}) {
+    for (const std::int64_t gap : {1, 1'000, 10'000'000}) {
+        Keys keys;
+        for (std::int64_t i = 1; i <= 100'000; ++i) keys.insert(100 + i * gap);
         CopyStrides strides({&table, {100, 100 + 100'000 * gap}, 0, 0, false});
-        CHECK(strides.wants_key_span());
-        strides.set_key_span(KeySpan{101, 100 + 100'000 * gap});
-        const auto ranges = read_keys(strides, gap, 200, StrideLength::small);
-        CHECK(ranges.size() > 100);  // 20 MB
-        CHECK(ranges.size() < 400);
-        CHECK(ranges.front().above == 100);
-        CHECK(ranges.back().up_to == 100 + 100'000 * gap);
-        for (std::size_t i = 1; i < ranges.size(); ++i) CHECK(ranges[i].above == ranges[i - 1].up_to);
+        const auto read = read_keys(strides, keys, 200, StrideLength::small);
+        CHECK(read.rows == 100'000);
+        CHECK(read.ranges.size() > 100);  // 20 MB
+        CHECK(read.ranges.size() < 400);
+        CHECK(read.ranges.front().above == 100);
+        CHECK(read.ranges.back().up_to == 100 + 100'000 * gap);
+        for (std::size_t i = 1; i < read.ranges.size(); ++i) CHECK(read.ranges[i].above == read.ranges[i - 1].up_to);
     }
 }
 
-TEST_CASE("what lies behind a gap between keys isn't read in one stride; the gap takes few") {
+TEST_CASE("neither what lies behind a gap between keys nor many rows of few keys are read in one stride") {
     const auto table = table_of("events", 200'000);
-    std::set<std::int64_t> keys;
-    for (std::int64_t i = 0; i < 5'000; ++i) keys.insert({-4'000'000'000'000'000'000 + i, i, 4'000'000'000'000'000'000 + 3 * i});
-    CopyStrides strides({&table, {-4'100'000'000'000'000'000, 4'500'000'000'000'000'000}, 0, 0, false});
-    std::uint64_t all = 0;
-    std::uint64_t most = 0;
-    int count = 0;
-    for (;; ++count) {
-        REQUIRE(count < 1'000);
-        const auto first = strides.left().range.above ? keys.upper_bound(*strides.left().range.above) : keys.begin();
-        if (strides.wants_key_span()) strides.set_key_span(first == keys.end() ? std::optional<KeySpan>() : KeySpan{*first, *keys.rbegin()});
-        const auto stride = strides.next(StrideLength::small);
-        if (!stride) break;
-        const auto rows = static_cast<std::uint64_t>(std::distance(keys.upper_bound(*stride->range.above), keys.upper_bound(*stride->range.up_to)));
-        strides.note(rows, rows * 200 + 21);
-        all += rows;
-        most = std::max(most, rows * 200);
-    }
-    CHECK(all == keys.size());
-    CHECK(most <= 4 * CopyStrides::small_bytes);
-    CHECK(count < 150);
+    Keys keys;
+    for (std::int64_t i = 0; i < 5'000; ++i) keys.insert({-4'000'000'000'000'000'000 + i, i * 1'000'000, 4'000'000'000'000'000'000 + i / 50});
+    CopyStrides strides({&table, {-4'100'000'000'000'000'000, std::nullopt}, 0, 0, false});
+    const auto read = read_keys(strides, keys, 200, StrideLength::small);
+    CHECK(read.rows == keys.size());
+    CHECK(read.most * 200 <= 2 * CopyStrides::small_bytes);
+    CHECK(read.ranges.size() < 60);
 }
 
-TEST_CASE("rows with much TOAST are read in strides of fewer pages, and of fewer keys to begin with") {
+TEST_CASE("rows with much TOAST are read in strides of fewer pages, and of fewer rows to begin with") {
     auto table = table_of("documents", 1'000);
     table.stored_bytes = 1'000 * std::uint64_t{8'192} * 32;
     table.rows_estimate = 100'000;
     CopyStrides pages({&table, {}, 0, 0, false});
     CHECK(pages.next(StrideLength::small)->end_page == 1);
     CHECK(pages.next(StrideLength::moderate)->end_page == 1 + CopyStrides::moderate_bytes / 8'192 / 32);
-    CopyStrides keys({&table, {0, 100'000}, 0, 0, false});
-    keys.set_key_span(KeySpan{1, 100'000});
-    CHECK(keys.next(StrideLength::small)->range.up_to == 50);
+    CopyStrides rows({&table, {0, 100'000}, 0, 0, false});
+    CHECK(rows.rows_wanted(StrideLength::small) == 50);
+    rows.note(50, 50 * std::uint64_t{1'000'000});
+    CHECK(rows.rows_wanted(StrideLength::small) == 1);
+    rows.note(1, 100);
+    CHECK(rows.rows_wanted(StrideLength::small) == 4);  // what comes next may be large again
 }
 
 TEST_CASE("strides by keys reach the ends of the type, and stay open where the part is open") {
     const auto table = table_of("events", 200'000);
     CopyStrides strides({&table, {std::nullopt, std::nullopt}, 0, 0, false});
-    CHECK_FALSE(strides.wants_key_span());  // all of the table: by pages
-    CopyStrides first({&table, {std::nullopt, 5'000}, 0, 0, false});
-    first.set_key_span(KeySpan{-2'000, 4'990});
-    const auto ranges = read_keys(first, 1, 200, StrideLength::small);
-    CHECK(ranges.front().above == -2'001);
-    CHECK(ranges.back().up_to == 5'000);
-    CopyStrides last({&table, {INT64_MAX - 2'500, std::nullopt}, 0, 0, false});
-    last.set_key_span(KeySpan{INT64_MAX - 2'400, INT64_MAX});
-    CHECK_FALSE(read_keys(last, 1, 100, StrideLength::small).back().up_to);
-    CopyStrides widest({&table, {std::nullopt, 0}, 0, 0, false});
-    widest.set_key_span(KeySpan{INT64_MIN, 0});
-    CHECK(read_keys(widest, 1, 1, StrideLength::small).size() == 1);  // nothing is below the first
-    CopyStrides empty({&table, {7, 9}, 0, 0, false});
-    empty.set_key_span(std::nullopt);
-    CHECK(read_keys(empty, 1, 1, StrideLength::small).size() == 1);
+    CHECK_FALSE(strides.rows_wanted(StrideLength::small));  // all of the table: by pages
+    Keys keys;
+    for (std::int64_t i = 0; i < 5'000; ++i) keys.insert({INT64_MIN + i, i, INT64_MAX - i});
+    CopyStrides first({&table, {std::nullopt, 4'500}, 0, 0, false});
+    auto read = read_keys(first, keys, 200, StrideLength::small);
+    CHECK(read.rows == 9'501);
+    CHECK(read.ranges.size() > 10);
+    CHECK_FALSE(read.ranges.front().above);
+    CHECK(read.ranges.back().up_to == 4'500);
+    CopyStrides last({&table, {4'500, std::nullopt}, 0, 0, false});
+    read = read_keys(last, keys, 200, StrideLength::small);
+    CHECK(read.rows == 5'499);
+    CHECK_FALSE(read.ranges.back().up_to);
+    CopyStrides empty({&table, {7'000, 9'000}, 0, 0, false});
+    CHECK(read_keys(empty, keys, 1, StrideLength::small).ranges.size() == 1);
+    CopyStrides at_once({&table, {7, 4'500}, 0, 0, false});
+    CHECK_FALSE(at_once.rows_wanted(StrideLength::all));
+    CHECK(read_keys(at_once, keys, 200, StrideLength::all).ranges.size() == 1);
 }
 
 TEST_CASE("rows that a filter selects are read at once") {
