@@ -81,7 +81,10 @@ Result<void> restore(const MoveServers& servers, const MemoryFile& archive, cons
         arguments.emplace_back("--use-list=/dev/fd/3");
     }
     child.arguments = std::move(arguments);
+    auto witness = servers.target();
+    if (!witness) return witness.error();
     auto done = run_child(child, servers.interrupt());
+    if (done && jobs > 0) done = (*witness)->flush_log();
     if (done) return {};
     auto error = done.error();
     if (error.kind != ErrorKind::cancelled) error.message = "the definitions couldn't be restored: " + error.message;

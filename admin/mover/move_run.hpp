@@ -140,6 +140,7 @@ class MoveRun {
     [[nodiscard]] Result<void> end_earlier_attempts();
     [[nodiscard]] Result<void> copy_missing_pieces();
     [[nodiscard]] Result<void> build_indexes();
+    [[nodiscard]] Result<void> restore_rest_and_analyze();
     [[nodiscard]] Result<void> even_out_pieces();
     [[nodiscard]] Result<void> end_resumable_part();
     [[nodiscard]] Result<void> take_up_copy();  // of another instance, or of this one's life before

@@ -1,4 +1,6 @@
 // The states from `preflight` to `catchup`, one function each.
+#include <thread>
+
 #include "admin/mover/apply.hpp"
 #include "admin/mover/move_names.hpp"
 #include "admin/mover/move_run.hpp"
@@ -247,10 +249,22 @@ Result<void> MoveRun::step_index() {
     PP_TRY(build_indexes());
     PP_TRY(even_out_pieces());
     PP_TRY(end_resumable_part());
-    PP_TRY(definitions_->restore_rest(*servers_, copy_jobs()));
+    PP_TRY(restore_rest_and_analyze());
     definitions_.reset();
-    PP_TRY(refresh_views());
-    return analyze_tables(*servers_, tables_, copy_jobs(), [this] { tick(); });
+    return refresh_views();
+}
+
+// Foreign keys that share a table are checked one after the other: meanwhile there is something else to do. Where both want the same table, one
+// waits for the other; neither holds one table while it waits for another that the other holds.
+Result<void> MoveRun::restore_rest_and_analyze() {
+    Result<void> restored;
+    Result<void> analyzed;
+    {
+        const std::jthread thread([&] { restored = definitions_->restore_rest(*servers_, copy_jobs()); });
+        analyzed = analyze_tables(*servers_, tables_, copy_jobs(), [this] { tick(); });
+    }
+    PP_TRY(restored);
+    return analyzed;
 }
 
 // What the stream doesn't carry.

@@ -257,6 +257,11 @@ Result<QueryRows> ServerSession::exec(const std::string& sql, const std::vector<
     return receive(deadline);
 }
 
+Result<void> ServerSession::flush_log() {
+    const auto flushed = exec("SET synchronous_commit = on; SELECT pg_catalog.pg_logical_emit_message(true, 'pgporter', '')");
+    return flushed ? Result<void>{} : Result<void>{flushed.error()};
+}
+
 void ServerSession::abandon() {
     if (!alive() || PQtransactionStatus(raw()) != PQTRANS_ACTIVE) return;
     if (PGcancel* cancel = PQgetCancel(raw()); cancel != nullptr) {

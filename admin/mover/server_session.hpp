@@ -64,6 +64,9 @@ class ServerSession {
     [[nodiscard]] Result<QueryRows> exec(const std::string& sql, Deadline deadline = std::nullopt);
     [[nodiscard]] Result<QueryRows> exec(const std::string& sql, const std::vector<SqlValue>& values,
                                          Deadline deadline = std::nullopt);
+    // What others have committed there without waiting for the disk is on it then. Whoever was connected all the time knows by that, too, that the
+    // server hasn't lost any of it by crashing meanwhile.
+    [[nodiscard]] Result<void> flush_log();
     // The two halves of exec(): what is between them goes on while the server works.
     [[nodiscard]] Result<void> send(const std::string& sql);
     [[nodiscard]] Result<void> send(const std::string& sql, const std::vector<SqlValue>& values);

@@ -55,7 +55,7 @@ Result<void> run_worker(const MoveServers& servers, AnalyzeWork& work) {
     if (!target) return target.error();
     PP_TRY((*target)->exec("SET synchronous_commit = off"));
     while (const auto* table = work.next()) PP_TRY((*target)->exec("ANALYZE " + table->qualified_name()));
-    return {};
+    return (*target)->flush_log();
 }
 
 }  // namespace

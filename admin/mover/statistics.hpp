@@ -1,5 +1,5 @@
 // analyze_tables: the planner's statistics of what was copied, by several connections at once. Called on the move's
-// thread; returns when all are done. It must not: be in the way of the stream, which doesn't run yet.
+// thread; returns when all are done and on the disk. It must not: be in the way of the stream, which doesn't run yet.
 #pragma once
 
 #include <cstdint>

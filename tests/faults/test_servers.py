@@ -76,6 +76,28 @@ class Servers(unittest.TestCase):
         world.source.start()
         case.end(self, 'aborted')
 
+    def definitions(self, server, database, schema):
+        return server.sql("SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint "
+                          "WHERE connamespace = %s::regnamespace UNION ALL SELECT tablename, indexname, indexdef, NULL FROM pg_indexes "
+                          "WHERE schemaname = %s ORDER BY 1, 2, 3", database, (schema, schema))
+
+    def test_index_the_target_is_killed_behind_the_keys(self):
+        """Whoever builds indexes commits without waiting for the disk. None may be lost unnoticed."""
+        def write_log_within(delay):
+            world.target.sql("ALTER SYSTEM SET wal_writer_delay = '%s'" % delay)
+            world.target.sql('SELECT pg_reload_conf()')
+        write_log_within('10s')
+        self.addCleanup(write_log_within, '200ms')
+        case = Case(world)
+        case.promote_into(world.switch.trap('target', b'SET jit = off'))  # whoever applies the stream
+        self.assertEqual(case.row()[0], 'index')
+        world.kill_server('target')
+        world.switch.heal()
+        world.target.start()
+        if case.wait_state(fault_world.MOVED, 'aborted') == fault_world.MOVED:
+            self.assertEqual(self.definitions(world.target, case.tenant, case.tenant), self.definitions(world.source, 'app', case.tenant))
+        case.end(self)
+
     def killed_while_following(self, server, no_failures=()):
         case = self.caught_up()
         world.kill_server(server)
