@@ -22,12 +22,15 @@ Stream::Descriptor::~Descriptor() {
 }
 
 Stream::Stream(Socket socket)
-    : descriptor_{socket.native_handle()}, readiness_(std::in_place, Poller::of(socket.get_executor().context()), descriptor_.value) {
+    : descriptor_(socket.native_handle()), readiness_(std::in_place, Poller::of(socket.get_executor().context()), descriptor_.value) {
     boost::system::error_code ignored;  // an accepted or connected socket can't refuse this
     socket.native_non_blocking(true, ignored);
     close_on_exec(descriptor_.value);
     socket.release(ignored);
 }
+
+Stream::Stream(asio::io_context& context, Descriptor descriptor)
+    : descriptor_(std::move(descriptor)), readiness_(std::in_place, Poller::of(context), descriptor_.value) {}
 
 Stream::~Stream() {
     close();

@@ -36,7 +36,17 @@ struct IoResult {
 class Stream {
   public:
     // Open, and on the thread of its context.
+    // Closes it.
+    struct Descriptor {
+        explicit Descriptor(int fd = -1) : value(fd) {}
+        Descriptor(Descriptor&& other) noexcept : value(std::exchange(other.value, -1)) {}
+        Descriptor& operator=(Descriptor&&) = delete;
+        ~Descriptor();
+        int value;
+    };
     explicit Stream(Socket socket);
+    // Of a connected, non-blocking socket that Asio doesn't know.
+    Stream(asio::io_context& context, Descriptor descriptor);
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
     ~Stream();
@@ -98,10 +108,6 @@ class Stream {
     [[nodiscard]] bool is_quiet() const { return readiness_->is_quiet() && !has_buffered_input(); }
 
   private:
-    struct Descriptor {
-        int value;
-        ~Descriptor();
-    };
     void wait_for_input(Waiter waiter);
     [[nodiscard]] IoResult tls_result(int returned);
     [[nodiscard]] Task<Result<void>> handshake();

@@ -1,6 +1,7 @@
 #include "proxy/session/acceptor.hpp"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,21 +11,30 @@
 #include <boost/asio/local/stream_protocol.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <new>
+#include <system_error>
 
 #include "base/close_on_exec.hpp"
 #include "base/log.hpp"
 #include "base/memory_reserve.hpp"
 #include "proxy/net/process_limits.hpp"
+#include "proxy/net/silence.hpp"
 
 namespace pgporter {
 namespace {
 
 constexpr int backlog = 4096;
 
-}  // namespace
-
-namespace {
+// Linux hands them on to every connection that is accepted: so they cost no system calls for each.
+void set_options_of_clients(int fd, const LimitsConfig& limits) {
+    const int on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ask_idle_peer(fd, limits.client_silent_ms_max);
+    // Its window may stay closed for client_write_ms_max.
+    if (limits.client_silent_ms_max.count() != 0) bound_unacknowledged(fd, std::max(limits.client_silent_ms_max, limits.client_write_ms_max));
+}
 
 ListenerTlsOptions tls_options_of(const ListenConfig& config) {
     ListenerTlsOptions options;
@@ -64,6 +74,7 @@ Result<void> Acceptor::listen_tcp() {
     const asio::ip::tcp::endpoint endpoint(address, config.port);
     acceptor_.open(endpoint.protocol(), error);
     if (!error) close_on_exec(acceptor_.native_handle());
+    if (!error) set_options_of_clients(acceptor_.native_handle(), shared_.config.limits);
     if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
     if (!error) acceptor_.bind(endpoint, error);
     if (!error) acceptor_.listen(backlog, error);
@@ -99,6 +110,8 @@ Result<void> Acceptor::listen_local() {
 }
 
 void Acceptor::run() {
+    boost::system::error_code ignored;  // a listening socket can't refuse this
+    acceptor_.native_non_blocking(true, ignored);
     asio::co_spawn(acceptor_.get_executor(), accept_loop(shared_from_this()), asio::detached);
 }
 
@@ -112,17 +125,30 @@ void Acceptor::stop() {
 
 Task<> Acceptor::accept_loop(std::shared_ptr<Acceptor> self) {
     while (!self->stopped_) {
-        auto [error, socket] = co_await self->acceptor_.async_accept(as_result);
-        if (!error) {
-            self->hand_over(socket.release());
-            continue;
-        }
+        const auto [error] = co_await self->acceptor_.async_wait(asio::socket_base::wait_read, as_result);
         if (self->stopped_) break;
+        if (!error && self->accept_some()) continue;
         // Out of descriptors or memory: accepting again at once would only burn the processor.
-        self->note_failure(error.message());
+        self->note_failure(error ? error.message() : std::generic_category().message(errno));
         self->pause_.expires_after(std::chrono::milliseconds(100));
         [[maybe_unused]] const auto [cancelled] = co_await self->pause_.async_wait(as_result);
     }
+}
+
+// Asio would register each of them, for a moment. False: see errno.
+bool Acceptor::accept_some() {
+    constexpr int at_once_max = 64;  // then it is the others' turn
+    for (int i = 0; i < at_once_max; ++i) {
+        const int fd = ::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            hand_over(fd);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return true;
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void Acceptor::note_failure(const std::string& reason) {
@@ -155,7 +181,6 @@ Worker& Acceptor::least_loaded() {
 }
 
 void Acceptor::hand_over(int fd) {
-    close_on_exec(fd);
     const bool has_memory = !memory_reserve::is_short();
     const Place place = has_memory ? place_for(fd) : Place::closed;
     if (!has_memory) shared_.memory.count_refusal();
@@ -169,19 +194,8 @@ void Acceptor::hand_over(int fd) {
     auto counted = std::shared_ptr<void>(nullptr, [worker](void*) { worker->clients.add(-1); });
     worker->clients.add(1);
     worker->thread().post([worker, fd, counted = std::move(counted), listener = listener_, is_one_too_many = place == Place::told_no] {
-        sockaddr_storage address{};
-        socklen_t size = sizeof address;
-        ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-        boost::system::error_code error;
-        Socket socket(worker->thread().executor());
-        const int protocol = address.ss_family == AF_UNIX ? 0 : IPPROTO_TCP;
-        socket.assign(asio::generic::stream_protocol(address.ss_family, protocol), fd, error);
-        if (error) {
-            ::close(fd);
-            return;
-        }
         try {
-            Session::start(*worker, std::move(socket), listener, is_one_too_many);
+            Session::start(*worker, Stream::Descriptor(fd), listener, is_one_too_many);
         } catch (const std::bad_alloc&) {  // the client sees its connection closed
             log::warning("session_failed", {{"reason", "out of memory"}});
         }

@@ -31,6 +31,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     static Task<> accept_loop(std::shared_ptr<Acceptor> self);
     enum class Place { free, told_no, closed };  // told_no: it is let in to hear that there is none
     [[nodiscard]] Place place_for(int fd) const;
+    [[nodiscard]] bool accept_some();
     void hand_over(int fd);
     [[nodiscard]] Worker& least_loaded();
     void note_failure(const std::string& reason);

@@ -1,23 +1,16 @@
 #include "proxy/session/cancel_registry.hpp"
 
 #include <openssl/crypto.h>
-#include <openssl/rand.h>
 
 #include <cstring>
 
-#include "base/assert.hpp"
+#include "proxy/wire/auth_crypto.hpp"
 
 namespace pgporter {
 namespace {
 
 constexpr unsigned instance_shift = 23;
 constexpr std::uint32_t instance_mask = 0xff;
-
-std::string random_bytes(std::size_t count) {
-    std::string bytes(count, '\0');
-    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count)) == 1);
-    return bytes;
-}
 
 }  // namespace
 

@@ -1,21 +1,16 @@
 #include "proxy/session/session.hpp"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
 #include <new>
 
 #include "base/log.hpp"
-#include "proxy/net/silence.hpp"
 #include "proxy/wire/messages.hpp"
 
 namespace pgporter {
 
-void Session::start(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener, bool is_one_too_many) {
+void Session::start(Worker& worker, Stream::Descriptor socket, std::shared_ptr<const Listener> listener, bool is_one_too_many) {
     auto session = std::make_shared<Session>(worker, std::move(socket), std::move(listener));
     session->is_one_too_many_ = is_one_too_many;
     worker.add(session);
@@ -33,11 +28,11 @@ void Session::start(Worker& worker, Socket socket, std::shared_ptr<const Listene
     });
 }
 
-Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener)
+Session::Session(Worker& worker, Stream::Descriptor socket, std::shared_ptr<const Listener> listener)
     : worker_(worker),
       id_(++worker.shared().last_session),
       listener_(std::move(listener)),
-      client_(std::move(socket)),
+      client_(worker.thread().context(), std::move(socket)),
       login_deadline_(worker.thread().wheel()),
       deadline_(worker.thread().wheel()),
       idle_deadline_(worker.thread().wheel()),
@@ -45,14 +40,6 @@ Session::Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> 
       statement_deadline_(worker.thread().wheel()),
       transaction_deadline_(worker.thread().wheel()),
       wake_(worker.thread().executor()) {
-    const int on = 1;
-    const int fd = client_.descriptor();
-    const LimitsConfig& limits = worker.config().limits;
-    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    ask_idle_peer(fd, limits.client_silent_ms_max);
-    // Its window may stay closed for client_write_ms_max.
-    if (limits.client_silent_ms_max.count() != 0) bound_unacknowledged(fd, std::max(limits.client_silent_ms_max, limits.client_write_ms_max));
     worker.clients.add(1);
     ++worker.shared().logins;
     worker.shared().session_metrics.logins.add(1);

@@ -68,8 +68,8 @@ struct ServerError;
 class Session final : public LeaseHolder, public std::enable_shared_from_this<Session> {
   public:
     // `is_one_too_many`: it is only told that there is no place for it.
-    static void start(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener, bool is_one_too_many = false);
-    Session(Worker& worker, Socket socket, std::shared_ptr<const Listener> listener);
+    static void start(Worker& worker, Stream::Descriptor socket, std::shared_ptr<const Listener> listener, bool is_one_too_many = false);
+    Session(Worker& worker, Stream::Descriptor socket, std::shared_ptr<const Listener> listener);
     ~Session() override;
 
     void cancel_request(std::function<void()> handled);  // a CancelRequest with this session's key came

@@ -2,11 +2,12 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/rand.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <memory>
 
 #include "base/assert.hpp"
 
@@ -44,24 +45,61 @@ int base64_value(char c) {
     return c == '/' ? 63 : -1;
 }
 
+// OpenSSL 3 looks an algorithm up by its name each time it is used by EVP_sha256(), which costs more than a login's hashes do.
+class Sha256Digest {
+  public:
+    Sha256 of(std::string_view first, std::string_view second = {}) {
+        Sha256 out{};
+        unsigned int length = 0;
+        PP_ASSERT(EVP_DigestInit_ex2(context_.get(), kind(), nullptr) == 1 && EVP_DigestUpdate(context_.get(), first.data(), first.size()) == 1 &&
+                  EVP_DigestUpdate(context_.get(), second.data(), second.size()) == 1 &&
+                  EVP_DigestFinal_ex(context_.get(), out.data(), &length) == 1 && length == out.size());
+        return out;
+    }
+    // The thread's.
+    static Sha256Digest& own() {
+        thread_local Sha256Digest digest;
+        return digest;
+    }
+
+  private:
+    Sha256Digest() { PP_ASSERT(context_ != nullptr && kind() != nullptr); }
+    static const EVP_MD* kind() {
+        static EVP_MD* const fetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);  // kept for the process's life
+        return fetched;
+    }
+    struct Free {
+        void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+    };
+    std::unique_ptr<EVP_MD_CTX, Free> context_{EVP_MD_CTX_new()};
+};
+
 }  // namespace
 
 Sha256 sha256(std::string_view data) {
-    Sha256 out{};
-    unsigned int length = 0;
-    PP_ASSERT(EVP_Digest(data.data(), data.size(), out.data(), &length, EVP_sha256(), nullptr) == 1 &&
-              length == out.size());
-    return out;
+    return Sha256Digest::own().of(data);
 }
 
+// RFC 2104.
 Sha256 hmac_sha256(std::string_view key, std::string_view data) {
-    Sha256 out{};
-    unsigned int length = 0;
-    const char nothing = 0;  // OpenSSL takes a null key for "the key from last time"
-    const void* const key_bytes = key.empty() ? &nothing : key.data();
-    const auto* result =
-        HMAC(EVP_sha256(), key_bytes, length_of(key), bytes_of(data), data.size(), out.data(), &length);
-    PP_ASSERT(result != nullptr && length == out.size());
+    constexpr std::size_t block_bytes = 64;
+    constexpr unsigned char inner_pad = 0x36;
+    constexpr unsigned char outer_pad = 0x5c;
+    std::array<unsigned char, block_bytes> block{};
+    if (key.size() > block_bytes) {
+        Sha256 hashed = sha256(key);
+        std::copy(hashed.begin(), hashed.end(), block.begin());
+        wipe(hashed);
+    } else {
+        std::copy(key.begin(), key.end(), block.begin());
+    }
+    const auto padded = [&block] { return std::string_view(reinterpret_cast<const char*>(block.data()), block.size()); };
+    for (unsigned char& byte : block) byte ^= inner_pad;
+    Sha256 inner = Sha256Digest::own().of(padded(), data);
+    for (unsigned char& byte : block) byte ^= inner_pad ^ outer_pad;
+    const Sha256 out = Sha256Digest::own().of(padded(), as_text(inner));
+    OPENSSL_cleanse(block.data(), block.size());
+    wipe(inner);
     return out;
 }
 
@@ -94,9 +132,23 @@ std::string md5_response(std::string_view user, std::string_view password, std::
     return response;
 }
 
+// From what the thread has drawn at once: each call of OpenSSL's costs as much as all hashes of a login. What was handed out is wiped.
 std::string random_bytes(std::size_t count) {
+    thread_local std::array<unsigned char, 512> drawn;
+    thread_local std::size_t left = 0;
     std::string out(count, '\0');
-    PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(out.data()), length_of(out)) == 1);
+    if (count > drawn.size()) {
+        PP_ASSERT(RAND_bytes(reinterpret_cast<unsigned char*>(out.data()), length_of(out)) == 1);
+        return out;
+    }
+    if (count > left) {
+        PP_ASSERT(RAND_bytes(drawn.data(), static_cast<int>(drawn.size())) == 1);
+        left = drawn.size();
+    }
+    unsigned char* const taken = drawn.data() + (left - count);
+    std::copy(taken, taken + count, out.begin());
+    OPENSSL_cleanse(taken, count);
+    left -= count;
     return out;
 }
 
