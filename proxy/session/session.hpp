@@ -43,6 +43,7 @@
 #include "proxy/session/client_errors.hpp"
 #include "proxy/session/foreign_tenant.hpp"
 #include "proxy/session/held_transaction.hpp"
+#include "proxy/session/operation.hpp"
 #include "proxy/session/prepared_statements.hpp"
 #include "proxy/session/reused_texts.hpp"
 #include "proxy/session/replication_relay.hpp"
@@ -101,32 +102,6 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     static constexpr std::size_t uncounted_bytes_max = 65'536;
     enum class Step { done, need_server, server_blocked, client_blocked, wait_for_replies, ended };
     enum class Partial { none, gather, bind_names, bind_ready, stream_start, stream, drop };
-    // The unnamed statement, put aside.
-    struct UnnamedStatement {
-        std::shared_ptr<const StatementTraits> traits;
-        std::shared_ptr<const SessionStatement> session;
-        std::string definition;
-        std::uint64_t serial = 0;
-        std::uint64_t serial_on_server = 0;
-        std::string spelling = {};
-        UnnamedTold told = {};
-        std::uint64_t state = 0;
-    };
-    // What is undone when the server never did it.
-    struct Operation {
-        enum class Kind {
-            name_statement, parse_again, prepare_on_server, close_name, evict_from_server, unnamed_parse, drop_unnamed, describe, local_query,
-            local_answer, rename_tag, refusal
-        } kind;
-        std::string name;
-        StatementPtr statement;
-        StatementNumber number = 0;
-        std::string reply;                         // local_query, local_answer, rename_tag, refusal
-        std::optional<UnnamedStatement> replaced;  // unnamed_parse, drop_unnamed: what comes back if PostgreSQL skips this
-        ParseSerial serial = 0;                    // describe: of what this Parse has made; unnamed_parse, drop_unnamed: the state it leads to
-        Told told = {};                            // close_name: of that name
-    };
-
     enum class Held { answered, needs_server, refused };
     // What stands behind a statement before the server is idle: more of its Query, or of its batch of the extended protocol.
     enum class Behind { nothing, query, batch };

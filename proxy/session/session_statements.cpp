@@ -240,7 +240,7 @@ void Session::ensure_unnamed_on_server() {
 }
 
 // There is no unnamed statement any more.
-Session::UnnamedStatement Session::take_unnamed() {
+UnnamedStatement Session::take_unnamed() {
     UnnamedStatement taken{std::move(unnamed_traits_), std::move(unnamed_session_), std::move(unnamed_definition_), unnamed_serial_,
                            server_ ? server_->unnamed_statement : 0, std::move(unnamed_spelling_), std::move(unnamed_told_), unnamed_state_};
     unnamed_serial_ = 0;

@@ -27,6 +27,9 @@ TEST_CASE("known digests") {
     CHECK(hex(as_text(hmac_sha256("Jefe", "what do ya want for nothing?"))) ==
           "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     CHECK(hex(as_text(hmac_sha256("", ""))) == "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+    // RFC 4231, test case 6: a key that is longer than a block.
+    CHECK(hex(as_text(hmac_sha256(std::string(131, '\xaa'), "Test Using Larger Than Block-Size Key - Hash Key First"))) ==
+          "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
     // RFC 7914, section 11, first 32 bytes
     CHECK(hex(as_text(pbkdf2_sha256("passwd", "salt", 1))) ==
           "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc");
