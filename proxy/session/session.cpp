@@ -163,7 +163,8 @@ void Session::cancel_request(std::function<void()> handled) {
     cancel_sent_ = true;
     auto sending = relay_ ? relay_->send_cancel(worker_.thread(), shared) : send_cancel(server_, pool_, &shared);
     asio::co_spawn(worker_.thread().executor(), std::move(sending), [handled = std::move(handled)](std::exception_ptr) { handled(); });
-    if (!relay_ && server_->owes_proof()) asio::co_spawn(worker_.thread().executor(), cancel_again(shared_from_this()), asio::detached);
+    if (relay_ || !server_->owes_proof()) return;
+    asio::co_spawn(worker_.thread().executor(), cancel_again(shared_from_this(), server_, pool_, &shared), asio::detached);
 }
 
 void Session::drain() {

@@ -221,7 +221,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void keep_what_was_asked(std::string_view asked);
     void ask_for_proof();
     [[nodiscard]] Error told_instead(const Error& error) const;
-    static Task<> cancel_again(std::shared_ptr<Session> self);
+    static Task<> cancel_again(std::shared_ptr<Session> self, ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
 
     // session_limits.cpp
     void note_places();

@@ -47,20 +47,19 @@ void Session::ask_for_proof() {
     worker_.to_server().put_copy(std::string_view(flush.data(), flush.size()));
 }
 
-// PostgreSQL takes no notice of a cancel that comes before it has begun to read what was sent. While nothing has come back, that may have happened,
-// and nobody else can be hit.
-Task<> Session::cancel_again(std::shared_ptr<Session> self) {
+// PostgreSQL takes no notice of a cancel that comes before it has begun to read what was sent. While nothing has come back, that may have happened;
+// the server connection is still this lease's, or nobody's any more, so nobody else can be hit. `self`: null where the session has ended.
+Task<> Session::cancel_again(std::shared_ptr<Session> self, ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared) {
     constexpr Milliseconds first_pause{20};
     constexpr int times_max = 6;
-    const ServerPtr server = self->server_;
-    Timer timer(self->worker_.thread().executor());
+    Timer timer(server->thread().executor());
     Milliseconds pause = first_pause;
     for (int i = 0; i < times_max; ++i, pause *= 2) {
         timer.expires_after(pause);
         [[maybe_unused]] const auto [stopped] = co_await timer.async_wait(as_result);
-        const bool is_same_lease = self->server_ == server && self->cancel_sent_;  // of what the cancel was for
+        const bool is_same_lease = self == nullptr || (self->server_ == server && self->cancel_sent_);  // as what the cancel was for
         if (!is_same_lease || !server->owes_proof()) co_return;
-        co_await send_cancel(server, self->pool_, &self->worker_.shared());
+        co_await send_cancel(server, pool, shared);
     }
 }
 

@@ -270,6 +270,7 @@ void Session::abandon_lease() {
         auto& shared = worker_.shared();
         if (server->is_alive() && !replies_.is_empty() && shared.cancels_in_flight.load() < worker_.config().limits.cancels_max) {
             asio::co_spawn(worker_.thread().executor(), send_cancel(server, pool_, &shared), asio::detached);
+            if (server->owes_proof()) asio::co_spawn(worker_.thread().executor(), cancel_again(nullptr, server, pool_, &shared), asio::detached);
         }
         server->take_back();
         server->close();

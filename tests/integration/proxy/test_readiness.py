@@ -41,8 +41,8 @@ class Readiness(unittest.TestCase):
             wire.socket.shutdown(socket.SHUT_WR)
             self.gone()
             wire.close()
-            self.assertEqual(server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND state = 'active' AND pid <> pg_backend_pid()"),
-                             [(0,)])
+            fixture.wait_for(lambda: server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND state = 'active' "
+                                                'AND pid <> pg_backend_pid()') == [(0,)], 'nothing is slept for nobody', 5)
 
     def test_an_end_by_force(self):
         for last in (b'', w.query('SELECT pg_sleep(30)'), w.query('SELECT 1')[:-3]):
