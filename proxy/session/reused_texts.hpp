@@ -49,11 +49,14 @@ class ReusedTexts {
 struct UnnamedReuse {
     StatementNumber number = 0;  // bound in this batch, and not answered yet; 0: none
     bool is_to_replay = false;   // it has failed for what only the reuse may have caused: everything is sent again as it came
-    std::string owner;
-    std::size_t owner_hash = 0;
-    std::string owner_tenant;
-    ContextPtr owner_context;
-    std::uint64_t owner_generation = 0;
+    struct Owner {
+        std::string text;
+        std::size_t hash = 0;
+        std::string tenant;  // what it was made of
+        ContextPtr context;
+        std::uint64_t generation = 0;
+    };
+    std::unique_ptr<Owner> owner;  // with the first text
 };
 
 }  // namespace pgporter

@@ -45,6 +45,7 @@
 #include "proxy/session/held_transaction.hpp"
 #include "proxy/session/operation.hpp"
 #include "proxy/session/prepared_statements.hpp"
+#include "proxy/session/rare.hpp"
 #include "proxy/session/reused_texts.hpp"
 #include "proxy/session/replication_relay.hpp"
 #include "proxy/session/statement_scan.hpp"
@@ -122,8 +123,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         ScopedSettings named;
         bool must_set_again;
         bool route_is_stale;
-        std::optional<Error> refused_naming;
-        std::unordered_map<std::string, Portal> portals;
+        Rare<Error> refused_naming;
+        RareMap<std::unordered_map<std::string, Portal>> portals;
     };
     // What sets one of the session's settings again. `statement`: SET of it, prepared; null: it takes set_config.
     struct Setter {
@@ -323,7 +324,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] const User* user_entry(const std::string& user) const;
     [[nodiscard]] HeldTransaction::World world() const;
     [[nodiscard]] Context startup_state(const Tenant* tenant, const Access& access) const;
-    [[nodiscard]] Context session_state() const;
+    [[nodiscard]] SessionContextPtr session_state() const;
     bool answer_known_set(std::string_view sql);
     [[nodiscard]] Result<void> check_startup_naming(const Settings& asked, const Asker& asker) const;
     Step on_session_query(std::string_view sql);
@@ -433,7 +434,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool counted_address_ = false;
     bool draining_ = false;
     bool is_one_too_many_ = false;
-    std::optional<Error> safe_end_error_;  // why it is draining
+    Rare<Error> safe_end_error_;  // why it is draining
     bool cancel_is_handled_ = false;
     ClientAddress client_address_;
     std::uint16_t protocol_minor_ = 0;  // agreed on with the client
@@ -446,7 +447,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::shared_ptr<const ScramKeys> learned_keys_;
     CancelKey cancel_key_;
     bool has_cancel_key_ = false;
-    mutable User stranger_;  // who has logged in and is no user of the catalog's: speaks for no tenant
+    mutable Rare<User> stranger_;  // who has logged in and is no user of the catalog's: speaks for no tenant
 
     // Where it goes.
     std::string tenant_name_;           // for whom it speaks now; empty: no tenant
@@ -471,11 +472,11 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     ScopedSettings named_;                             // what names tenants, as the session has set it
     HeldTransaction held_;                             // while there is no server connection
     std::size_t answered_ = 0;                         // statements of the Query that is being read: answered already
-    std::pair<std::uint32_t, Error> naming_in_doubt_;  // refused, unless PostgreSQL has something against it itself: by the refusal's tag
-    Error refused_held_;                               // why answer_held() has refused one, and what that would have changed
+    Rare<std::pair<std::uint32_t, Error>> naming_in_doubt_;  // refused, unless PostgreSQL has something against it itself: by the refusal's tag
+    Rare<Error> refused_held_;                         // why answer_held() has refused one, and what that would have changed
     std::vector<ResolvedChange> refused_changes_;
     // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
-    std::optional<Error> refused_naming_;
+    Rare<Error> refused_naming_;
     // What is set right behind a statement that changes who is named: a path that no setting brings with it, what RESET means for us. An empty
     // value is the server's default.
     struct ToFollow {
@@ -484,10 +485,10 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         bool is_local = false;
     };
     std::vector<ToFollow> to_follow_;
-    std::optional<std::string> path_of_reset_;         // what RESET search_path was made to mean on this lease's server connection
+    Rare<std::string> path_of_reset_;                  // what RESET search_path was made to mean on this lease's server connection
     bool has_turned_ = false;                          // the open transaction, to another than its lease's tenant
-    std::optional<std::string> followed_path_;         // what search_path was last made by it, in this transaction
-    std::optional<Error> misplaced_;                   // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
+    Rare<std::string> followed_path_;                  // what search_path was last made by it, in this transaction
+    Rare<Error> misplaced_;                            // the open transaction's settings name nobody, but it runs at a tenant's: nothing is read so
     std::optional<ScopedSettings::Values> binding_;    // with what the statement sets that needs the server: decides whose lease it is
     bool route_is_stale_ = false;                      // named_ has changed since the route was found
     bool must_set_again_ = false;                      // the session has set something: the server is told, even if it seems to be so already
@@ -498,14 +499,14 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool has_ended_ = false;                           // in this batch a transaction has ended already
     std::shared_ptr<const SessionStatement> ended_statement_;  // COMMIT or ROLLBACK in the extended protocol, the last that was run
     enum class Ended { by_itself, committed, rolled_back } ended_ = Ended::by_itself;  // the transaction block of this lease
-    std::unordered_map<std::string, Portal> portals_;  // of statements about the session
+    RareMap<std::unordered_map<std::string, Portal>> portals_;  // of statements about the session
     std::shared_ptr<const SessionStatement> unnamed_session_;  // the unnamed statement, if it is one
 
     // Its state, wherever it goes.
     OwnSettings own_;
-    Context own_state_;              // role, search_path, settings as the session has them now
-    Context startup_state_;          // what DISCARD ALL and RESET ALL go back to
-    SessionContextPtr context_;      // own_state_, shared with the server connection that has it
+    SessionContextPtr own_state_;           // role, search_path, settings as the session has them now; null: there was no route yet
+    SessionContextPtr startup_state_;       // what DISCARD ALL and RESET ALL go back to; likewise
+    SessionContextPtr context_;             // equal to own_state_, shared with the server connection that has it
     StatementNames names_;
     std::string statement_owner_;
     std::string statement_owner_tenant_;
@@ -526,7 +527,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::shared_ptr<const Settings> client_reported_;  // what the client was told by ParameterStatus
     std::set<std::string> custom_settings_;            // names with a dot that it has set
     std::set<std::string> pins_;
-    std::unordered_map<std::string, std::string> types_seen_;  // tenant whose own types the client has seen OIDs of; cluster/database
+    RareMap<std::unordered_map<std::string, std::string>> types_seen_;  // tenant whose own types the client has seen OIDs of; cluster/database
 
     // The lease.
     ServerPtr server_;
@@ -545,8 +546,8 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool has_barrier_ = false;  // what was sent may change names or settings: nothing more is sent before it is answered
     bool terminating_ = false;  // Terminate came: the session ends when everything owed has been delivered
     std::uint32_t batch_ = 0;   // Syncs sent in this lease
-    std::unordered_map<std::string, std::uint32_t> unsettled_names_;  // a Parse or Close of it is under way, since which batch
-    std::unordered_map<StatementNumber, std::uint32_t> unsettled_statements_;  // the same, as the server knows them
+    RareMap<std::unordered_map<std::string, std::uint32_t>> unsettled_names_;  // a Parse or Close of it is under way, since which batch
+    RareMap<std::unordered_map<StatementNumber, std::uint32_t>> unsettled_statements_;  // the same, as the server knows them
     struct UnnamedChange {
         std::uint32_t tag;
         std::uint32_t batch;

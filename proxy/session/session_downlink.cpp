@@ -179,7 +179,7 @@ void Session::on_error_reply(const Expected& expected, std::string_view body, st
     const auto refused = expected.tag == 0 ? operations_.end() : operations_.find(expected.tag);
     if (refused != operations_.end() && refused->second.kind == Operation::Kind::refusal && error.sqlstate == refused->second.name) {
         worker_.to_client().put_copy(refused->second.reply);  // what we made the server say, in our words alone
-        if (expected.tag == naming_in_doubt_.first) note_refused_naming(naming_in_doubt_.second);
+        if (naming_in_doubt_ && expected.tag == naming_in_doubt_->first) note_refused_naming(naming_in_doubt_->second);
     } else if (error.sqlstate == fence_sqlstate && desk_ != nullptr && tenant_ && is_fence_of(*tenant_, error)) {
         // The tenant moves, and we hadn't heard of it: from now on its transactions wait until the catalog has been asked.
         if (worker_.shared().on_fence_met) worker_.shared().on_fence_met(desk_->name());

@@ -87,17 +87,17 @@ Context Session::adopt_inspection(const QueryAnswer& answer) {
             pins.insert(name);
         } else if (kind == "r") {
             if (value != "none") actual.role = value;
-            if (value != "none" && value != startup_state_.role) own.role = value;
+            if (value != "none" && value != startup_state_->role) own.role = value;
         } else if (name == "search_path") {
             actual.search_path = value;
             actual.has_empty_path = value.empty();
             // Or as it began for whoever was in force when it was reset.
-            const bool is_as_it_began =
-                (value == startup_state_.search_path && actual.has_empty_path == startup_state_.has_empty_path) || value == path_of_reset_;
+            const bool is_login_path = value == startup_state_->search_path && actual.has_empty_path == startup_state_->has_empty_path;
+            const bool is_as_it_began = is_login_path || (path_of_reset_ && value == *path_of_reset_);
             if (!is_as_it_began || find_value(named_.view().persistent, name) != nullptr) named.emplace_back(name, value);
         } else {
             put_setting(actual.settings, name, value);
-            const std::string* began = find_setting(startup_state_.settings, name);
+            const std::string* began = find_setting(startup_state_->settings, name);
             const bool is_as_it_began = began != nullptr && *began == value;
             if (names_tenants(worker_.config().identify, folded(name))) {
                 if (!value.empty() && !is_as_it_began) named.emplace_back(folded(name), value);
@@ -123,7 +123,7 @@ Context Session::adopt_inspection(const QueryAnswer& answer) {
 
 // Set in a way that no look at the text could see: the tenant of somewhere else, or of nobody.
 std::optional<Error> Session::lost_tenant() const {
-    if (!names_in_sql()) return names_foreign_tenant(own_state_.search_path, *worker_.snapshot(), standpoint());
+    if (!names_in_sql()) return names_foreign_tenant(own_state_->search_path, *worker_.snapshot(), standpoint());
     const HeldTransaction::World here = world();
     const Result<std::string> tenant = tenant_in_force(here.config, here.snapshot, here.asker, named_.view().effective);
     if (!tenant) return tenant.error();
@@ -167,14 +167,14 @@ Task<> Session::inspect(std::shared_ptr<Session> self) {
         if (sound && is_in_hex) to_utf8(*answer);
         if (sound && self->server_ == server) {
             const Context actual = self->adopt_inspection(*answer);
-            left = left_access(self->access_, actual.role.empty() ? self->startup_state_.role : actual.role,
+            left = left_access(self->access_, actual.role.empty() ? self->startup_state_->role : actual.role,
                                find_setting(actual.settings, self->access_.setting));
             const bool in_transaction = self->replies_.status() != 'I';
             // What the transaction has for itself alone isn't the session's, and is left as it is.
             const bool is_its_own = in_transaction && (self->has_turned_ || self->named_.view().effective != self->named_.view().persistent);
             if (is_its_own) {
                 // Asked again at its end.
-            } else if (has_all_of(*server, actual, self->own_state_)) {
+            } else if (has_all_of(*server, actual, *self->own_state_)) {
                 server->adopt_context(self->wanted_context());
             } else if (in_transaction || self->is_pinned()) {
                 // What was reset is set to the session's beginning again, at once: the session stays on this connection.

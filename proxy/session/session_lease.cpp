@@ -106,12 +106,14 @@ Result<void> Session::enter_tenant(const Route& route, Access access) {
         desk_ = tenant_ ? &worker_.desk(name) : nullptr;
     }
     note_places();
-    startup_state_ = startup_state(tenant_.get(), access_);
+    // Most clients begin alike, and many are idle: those share it.
+    SessionContext begins(startup_state(tenant_.get(), access_));
+    startup_state_ = has_route_ ? std::make_shared<const SessionContext>(std::move(begins)) : worker_.contexts().shared(std::move(begins));
     own_state_ = session_state();
-    context_ = wanted_context();
+    context_ = has_route_ ? wanted_context() : own_state_;
     if (!names_in_sql()) {
         // Another tenant that the session's path names may have moved away since.
-        if (const auto foreign = names_foreign_tenant(own_state_.search_path, *worker_.snapshot(), standpoint())) return *foreign;
+        if (const auto foreign = names_foreign_tenant(own_state_->search_path, *worker_.snapshot(), standpoint())) return *foreign;
     }
     return {};
 }
@@ -122,7 +124,7 @@ std::optional<Error> Session::trouble_with_past(const Access& access) const {
                         (access.is_read_only && !access_.is_read_only);
     if (!has_route_ || !begins) return std::nullopt;
     constexpr const char* strings = "standard_conforming_strings";
-    if (const std::string* value = find_setting(own_state_.settings, strings)) {
+    if (const std::string* value = find_setting(own_state_->settings, strings)) {
         if (auto trouble = startup_settings_trouble(access, {{strings, *value}})) return trouble;
     }
     return std::nullopt;  // prepared statements are looked at whenever they are bound
@@ -133,7 +135,8 @@ Standpoint Session::standpoint() const {
 }
 
 const SessionContextPtr& Session::wanted_context() {
-    if (!context_ || !(*context_ == own_state_)) context_ = std::make_shared<const SessionContext>(own_state_);
+    const bool is_so = context_ && (context_ == own_state_ || *context_ == *own_state_);
+    if (!is_so) context_ = std::make_shared<const SessionContext>(*own_state_);  // of its own: what has another one's isn't established
     return context_;
 }
 
@@ -498,8 +501,8 @@ Task<Result<void>> Session::obtain_server(bool may_be_ahead) {
 // of the transaction.
 Task<Result<void>> Session::begin_held_back() {
     std::string sql = held_.held_back([this](std::string_view setting) -> const std::string* {
-        if (setting != "search_path") return find_setting(startup_state_.settings, setting);
-        return startup_state_.search_path.empty() ? nullptr : &startup_state_.search_path;
+        if (setting != "search_path") return find_setting(startup_state_->settings, setting);
+        return startup_state_->search_path.empty() ? nullptr : &startup_state_->search_path;
     });
     if (sql.empty()) {
         held_.hand_over();

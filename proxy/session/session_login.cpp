@@ -288,8 +288,8 @@ Task<Result<void>> Session::welcome() {
     const bool plain = asks_for_nothing && (!tenant_ || tenant_->settings.empty());
     if (fresh && plain && pool_mode_ == PoolMode::transaction) {
         Settings reported = *fresh;
-        put_setting(reported, "application_name", *find_setting(own_state_.settings, "application_name"));
-        client_reported_ = std::make_shared<const Settings>(std::move(reported));
+        put_setting(reported, "application_name", *find_setting(own_state_->settings, "application_name"));
+        client_reported_ = worker_.reports().shared(std::move(reported));
     } else {
         Result<void> obtained = co_await obtain_server();
         if (!obtained) co_return obtained.error();

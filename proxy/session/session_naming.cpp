@@ -46,8 +46,8 @@ const User* Session::user_entry(const std::string& user) const {
     if (const User* entry = worker_.snapshot()->find_user(user)) return entry;
     const auto& auth_query = worker_.config().auth_query;
     if (auth_query && auth_query->tenants == AuthQueryTenants::all) return nullptr;
-    stranger_.name = user;
-    return &stranger_;
+    stranger_.made().name = user;
+    return &*stranger_;
 }
 
 HeldTransaction::World Session::world() const {
@@ -103,12 +103,14 @@ Result<void> Session::check_startup_naming(const Settings& asked, const Asker& a
     return {};
 }
 
-Context Session::session_state() const {
-    Context state = startup_state_;
+SessionContextPtr Session::session_state() const {
+    const bool is_held_back = held_.state() == HeldTransaction::State::open;
+    const ScopedSettings::Values& named = is_held_back ? named_.committed() : named_.view().persistent;
+    if (!own_.role && own_.settings.empty() && named.empty()) return startup_state_;
+    Context state = *startup_state_;
     if (own_.role) state.role = *own_.role;
     for (const auto& [name, value] : own_.settings) put_setting(state.settings, name, value);
-    const bool is_held_back = held_.state() == HeldTransaction::State::open;
-    for (const auto& [name, value] : is_held_back ? named_.committed() : named_.view().persistent) {
+    for (const auto& [name, value] : named) {
         if (name == "search_path") {
             state.search_path = value;
             state.has_empty_path = value.empty();
@@ -117,7 +119,7 @@ Context Session::session_state() const {
         }
     }
     keep_access(state, access_);  // last: nothing that the client asked for replaces it
-    return state;
+    return std::make_shared<const SessionContext>(state);
 }
 
 void Session::named_changed(const ScopedSettings::View& before) {
@@ -176,7 +178,7 @@ Session::Held Session::answer_held(const std::vector<SessionStatement>& statemen
     }
     if (held == Held::refused) {
         if (!text.empty()) say(text);
-        refuse_query(refused_held_);
+        refuse_query(*refused_held_);
         keep_refused_naming(refused_changes_);
     } else if (!text.empty()) {
         say(text);
@@ -332,7 +334,7 @@ Session::Step Session::forward_session_query(std::string_view sql, const std::ve
             const bool would_last = replies_.status() == 'I';
             raise_query(noted.error(), is_in_doubt ? sql : std::string_view());
             if (would_last && is_in_doubt) {
-                naming_in_doubt_ = {last_tag_, noted.error()};
+                naming_in_doubt_ = std::pair(last_tag_, noted.error());
                 has_barrier_ = true;
             } else if (would_last) {
                 note_refused_naming(noted.error());

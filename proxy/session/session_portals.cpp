@@ -221,7 +221,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
     if (noted) {
         if (is_end) ended_statement_ = portal.statement;
         if (ends_transaction(*portal.statement)) {  // whatever was bound before
-            std::erase_if(portals_, [](const auto& entry) { return !entry.second.is_on_server; });
+            portals_.erase_if([](const auto& entry) { return !entry.second.is_on_server; });
         } else {
             note_savepoint_of_portals(*portal.statement);
         }
@@ -230,7 +230,7 @@ std::optional<Session::Step> Session::execute_session_statement(std::string_view
     const bool would_last = replies_.status() == 'I';
     raise_in_batch(noted.error());
     if (would_last) {  // unless PostgreSQL has something else against this batch
-        naming_in_doubt_ = {last_tag_, noted.error()};
+        naming_in_doubt_ = std::pair(last_tag_, noted.error());
         has_barrier_ = true;
     }
     return Step::done;
@@ -290,7 +290,7 @@ void Session::go_on_behind_end(char type) {
 void Session::note_savepoint_of_portals(const SessionStatement& statement) {
     const std::size_t depth = named_.savepoints();
     if (statement.verb == SessionVerb::rollback_to && depth > 0) {
-        std::erase_if(portals_, [&](const auto& entry) { return !entry.second.is_on_server && entry.second.depth >= depth; });
+        portals_.erase_if([&](const auto& entry) { return !entry.second.is_on_server && entry.second.depth >= depth; });
     } else if (statement.verb == SessionVerb::release) {
         for (auto& [name, portal] : portals_) portal.depth = std::min(portal.depth, depth);
     }

@@ -349,11 +349,11 @@ bool Session::execute_by_sql(std::string_view sql) {
 bool Session::reset_to_beginning(const StatementTraits& traits) {
     std::string value;
     if (traits.reset_name == "search_path") {
-        const auto schemas = split_search_path(startup_state_.search_path);
+        const auto schemas = split_search_path(startup_state_->search_path);
         if (!schemas || schemas->empty()) return false;
         for (const auto& schema : *schemas) value += (value.empty() ? "" : ", ") + sql_literal(schema);
     } else {
-        const std::string* setting = find_setting(startup_state_.settings, traits.reset_name);
+        const std::string* setting = find_setting(startup_state_->settings, traits.reset_name);
         if (setting == nullptr) return false;
         value = sql_literal(*setting);
     }

@@ -67,14 +67,17 @@ bool may_be_of_reuse(const ServerError& error) {
 // In whose name, and in which state of the session, a text is parsed.
 const std::string& Session::reuse_owner() {
     const std::uint64_t generation = worker_.reused_texts().generation();
-    if (reuse_.owner_context == context_ && reuse_.owner_tenant == tenant_name_ && reuse_.owner_generation == generation) return reuse_.owner;
-    reuse_.owner_context = context_;
-    reuse_.owner_tenant = tenant_name_;
-    reuse_.owner_generation = generation;
-    reuse_.owner = tenant_name_ + '\n' + identity_.user + '\n' + context_->search_path + "\nunnamed " + std::to_string(generation) + '\n' + context_->role;
-    for (const auto& [name, value] : context_->settings) reuse_.owner.append("\n").append(name).append("=").append(value);
-    reuse_.owner_hash = std::hash<std::string>()(reuse_.owner);
-    return reuse_.owner;
+    if (!reuse_.owner) reuse_.owner = std::make_unique<UnnamedReuse::Owner>();
+    UnnamedReuse::Owner& owner = *reuse_.owner;
+    if (owner.context == context_ && owner.tenant == tenant_name_ && owner.generation == generation) return owner.text;
+    owner.context = context_;
+    owner.tenant = tenant_name_;
+    owner.generation = generation;
+    owner.text = tenant_name_ + '\n' + identity_.user + '\n' + context_->search_path + "\nunnamed " + std::to_string(generation);
+    owner.text.append("\n").append(context_->role);
+    for (const auto& [name, value] : context_->settings) owner.text.append("\n").append(name).append("=").append(value);
+    owner.hash = std::hash<std::string>()(owner.text);
+    return owner.text;
 }
 
 // Nullopt: the message is handled as any other.
@@ -87,7 +90,7 @@ std::optional<Session::Step> Session::reuse_unnamed(std::string_view& input) {
     if (!batch || batch->all.size() != input.size()) return std::nullopt;  // with more behind it, it would hold that up
     const std::string& owner = reuse_owner();
     const StatementPtr statement =
-        worker_.reused_texts().find(owner, reuse_.owner_hash, batch->definition, spoken(), worker_.statements(), memory_account());
+        worker_.reused_texts().find(owner, reuse_.owner->hash, batch->definition, spoken(), worker_.statements(), memory_account());
     if (!statement) return std::nullopt;
     const std::string_view sql = batch->definition.substr(0, batch->definition.find('\0'));
     const bool is_guarded = access_.guards_role || access_.guards_setting || access_.is_read_only;

@@ -309,7 +309,7 @@ std::string_view Session::text_of_statement(std::string_view statement_name) con
 // them where the tables that the paths lead to differ.
 const std::string& Session::statement_owner() {
     const std::string* named = find_value(named_.view().effective, "search_path");
-    const std::string& path = followed_path_ ? *followed_path_ : named != nullptr ? *named : own_state_.search_path;
+    const std::string& path = followed_path_ ? *followed_path_ : named != nullptr ? *named : own_state_->search_path;
     if (statement_owner_tenant_ != tenant_name_ || statement_owner_path_ != path || statement_owner_.empty()) {
         statement_owner_tenant_ = tenant_name_;
         statement_owner_path_ = path;

@@ -2,6 +2,7 @@
 // DataPath: the workers and what they share. Owned by proxy/app. A Worker is used on its own thread only; others post.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -69,6 +70,22 @@ struct DataPathShared {
     std::function<bool()> hears_all;  // false: a move may have gone unheard
 };
 
+// The last values of a kind: who has an equal one gets the same. Linear: to be asked once a login.
+template <class T>
+class Recent {
+  public:
+    [[nodiscard]] std::shared_ptr<const T> shared(T value) {
+        for (const auto& known : known_) {
+            if (known && *known == value) return known;
+        }
+        return known_[next_++ % known_.size()] = std::make_shared<const T>(std::move(value));
+    }
+
+  private:
+    std::array<std::shared_ptr<const T>, 16> known_;
+    std::size_t next_ = 0;
+};
+
 class Worker {
   public:
     Worker(DataPathShared& shared, std::size_t index);
@@ -101,6 +118,8 @@ class Worker {
     [[nodiscard]] ReusedTexts& reused_texts() { return reused_texts_; }
     [[nodiscard]] KnownSets& known_sets() { return known_sets_; }
     [[nodiscard]] AllSettingMessages& setting_messages() { return setting_messages_; }
+    [[nodiscard]] Recent<SessionContext>& contexts() { return contexts_; }
+    [[nodiscard]] Recent<Settings>& reports() { return reports_; }  // what clients were told at login
     // Our own statement that sets a run-time parameter.
     [[nodiscard]] const StatementPtr& setter();
     [[nodiscard]] const StatementPtr& local_setter();   // until the transaction ends
@@ -133,6 +152,8 @@ class Worker {
     ReusedTexts reused_texts_;
     KnownSets known_sets_;
     AllSettingMessages setting_messages_;
+    Recent<SessionContext> contexts_;
+    Recent<Settings> reports_;
     StatementPtr setter_;
     StatementPtr local_setter_;
     StatementPtr path_resetter_;

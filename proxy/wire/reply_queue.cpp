@@ -4,7 +4,7 @@ namespace pgporter {
 
 void ReplyQueue::push(Expected expected) {
     if (count_ == ring_.size()) {
-        std::vector<Expected> larger(ring_.size() * 2);
+        std::vector<Expected> larger(ring_.empty() ? ring_size_min : ring_.size() * 2);
         for (std::size_t i = 0; i < count_; ++i) larger[i] = at(i);
         ring_ = std::move(larger);
         first_ = 0;

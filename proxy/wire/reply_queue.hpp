@@ -85,7 +85,8 @@ class ReplyQueue {
     Outcome on_error();
     Outcome finish(Outcome outcome);
 
-    std::vector<Expected> ring_ = std::vector<Expected>(16);  // power of two
+    static constexpr std::size_t ring_size_min = 16;
+    std::vector<Expected> ring_;  // empty, or a power of two
     std::size_t first_ = 0;
     std::size_t count_ = 0;
     std::vector<Expected> trimmed_;
