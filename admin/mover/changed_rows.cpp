@@ -61,6 +61,17 @@ void ChangedRows::add_truncated(const SourceTable& table) {
     tables_[&table].truncated = true;
 }
 
+void ChangedRows::add_all(const ChangedRows& others) {
+    for (const auto& [table, changes] : others.tables_) {
+        if (changes.truncated) {
+            add_truncated(*table);
+        } else if (changes.whole) {
+            add_whole(*table);
+        }
+        for (const auto& key : changes.keys) add_key(*table, key);
+    }
+}
+
 bool ChangedRows::truncated(const SourceTable& table) const {
     const auto found = tables_.find(&table);
     return found != tables_.end() && found->second.truncated;

@@ -28,6 +28,7 @@ class ChangedRows {
     void add_key(const SourceTable& table, std::string key);  // see encode_key()
     void add_whole(const SourceTable& table);
     void add_truncated(const SourceTable& table);
+    void add_all(const ChangedRows& others);
     [[nodiscard]] bool truncated(const SourceTable& table) const;
     // A row identified by its old key, when it was sent, and by its new one.
     void add_change(const SourceTable& table, const pgoutput::Message& change);

@@ -67,7 +67,8 @@ Result<void> Follower::follow_to_marker(const std::string& content, Deadline dea
 
 Result<void> Follower::follow_to_barrier(Lsn barrier, Deadline deadline) {
     barrier_ = barrier;
-    PP_TRY(follow([&] { return held_.has_value(); }, deadline, -1));
+    // What is held back may still be that of an earlier barrier.
+    PP_TRY(follow([&] { return held_ && held_->final_lsn >= barrier; }, deadline, -1));
     return commit(Durability::later, deadline);
 }
 
@@ -147,7 +148,7 @@ Result<void> Follower::follow(const std::function<bool()>& done, Deadline deadli
 
 // True when there may be more at once: the loop above only comes up for air.
 Result<bool> Follower::take_messages(const std::function<bool()>& done) {
-    if (held_ && !barrier_) {
+    if (held_ && (!barrier_ || held_->final_lsn < *barrier_)) {
         const auto begin = *std::exchange(held_, std::nullopt);
         PP_TRY(take_begin(begin));
     }

@@ -60,6 +60,7 @@ class Follower {
     // What changed since the last call; from now on the next set is collected.
     [[nodiscard]] ChangedRows take_changed() { return std::exchange(changed_, ChangedRows{}); }
     [[nodiscard]] const ChangedRows& changed() const { return changed_; }
+    void put_back_changed(const ChangedRows& taken) { changed_.add_all(taken); }
     // Tables that were truncated, or may have been, between the copy's snapshot and its reading: rows that the stream
     // changes before it truncates them can be missing. What isn't explained by that, the comparison finds.
     void be_lenient_with(std::set<const SourceTable*> tables) { lenient_ = std::move(tables); }

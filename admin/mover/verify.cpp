@@ -48,7 +48,14 @@ Error Verifier::mismatch(const std::vector<Difference>& differences) {
                 "is stored");
 }
 
+// The stream goes on from it, whatever came between.
 Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
+    auto barrier = come_to_barrier(source);
+    follower_->leave_barrier();
+    return barrier;
+}
+
+Result<Verifier::Barrier> Verifier::come_to_barrier(ServerSession& source) {
     Barrier barrier;
     auto keeper = servers_->replication();
     if (!keeper) return keeper.error();
@@ -86,7 +93,6 @@ Result<Verifier::Barrier> Verifier::make_barrier(ServerSession& source) {
     barrier.target_snapshot = snapshot->string(0, 0);
     barrier.changed = follower_->take_changed();
     follower_->record_changes(true);
-    follower_->leave_barrier();
     return barrier;
 }
 
@@ -116,8 +122,11 @@ Result<void> Verifier::compare_changed(ServerSession& source) {
     if (!barrier) return barrier.error();
     if (barrier->changed.empty()) return {};
     differences_.clear();
-    PP_TRY(follower_->follow_during([&] { return compare_rows(*barrier); }));
-    return settle_differences(source);
+    auto compared = follower_->follow_during([&] { return compare_rows(*barrier); });
+    if (compared) compared = settle_differences(source);
+    // Whatever kept them from being compared, they still have to be before the flip.
+    if (!compared) follower_->put_back_changed(barrier->changed);
+    return compared;
 }
 
 // A TRUNCATE between a snapshot and its reading empties the table for that snapshot too. The stream tells which tables

@@ -53,6 +53,7 @@ class Verifier {
     };
 
     [[nodiscard]] Result<Barrier> make_barrier(ServerSession& source);
+    [[nodiscard]] Result<Barrier> come_to_barrier(ServerSession& source);
     [[nodiscard]] Result<Pair> open_pair(const Barrier& barrier) const;
     [[nodiscard]] Result<void> compare_tables(const Barrier& barrier);
     [[nodiscard]] Result<void> compare_rows(const Barrier& barrier);

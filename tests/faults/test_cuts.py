@@ -65,6 +65,41 @@ class Cuts(unittest.TestCase):
     def test_catchup_catalog_is_deaf(self):
         self.while_following('catalog', DEAF, 1, ['instance1'])
 
+    def comparison_stalls(self, at, pattern, then_at, damage=None):
+        """A comparison of changed rows that breaks off because a server takes no connection for a while: once `pattern` has gone by to `at`, the next one
+        to `then_at` stands still."""
+        case = Case(world)
+        case.promote(cutover=False)
+        wait_note(case, 'waits for the cutover')
+        case.history.go_on(60)
+        if damage:
+            damage(case)
+        began = world.switch.trap(at, pattern)
+        wait_for(lambda: world.instances[0].http('POST', '/v1/moves/%d:cutover' % case.move, {})[0] == 202, 'the cutover is accepted', 20)
+        began.wait(30)
+        refused = world.switch.trap(then_at, b'SET client_encoding')
+        began.let_go()
+        refused.wait(30)
+        wait_note(case, 'gave way')
+        world.switch.heal()
+        return case
+
+    def test_barrier_the_target_takes_no_connection(self):
+        """The stream stands at a point that the comparison never got to: the next one is at a point of its own."""
+        case = self.comparison_stalls('source', b'CREATE_REPLICATION_SLOT[^\\0]*barrier', 'target')
+        case.end(self, fault_world.MOVED)
+
+    def test_comparison_the_source_takes_no_connection(self):
+        """Rows that were to be compared, and weren't, still are before the flip: one of them was damaged."""
+        def damage(case):
+            world.source.sql("UPDATE %s.filling SET text = 'changed'" % case.tenant, 'app')
+            wait_for(lambda: world.target.sql("SELECT 1 FROM %s.filling WHERE id = 7 AND text = 'changed'" % case.tenant, case.tenant), 'it is applied')
+            world.target.sql("UPDATE %s.filling SET text = 'damaged' WHERE id = 7" % case.tenant, case.tenant)
+        case = self.comparison_stalls('target', b'pg_export_snapshot', 'source', damage)
+        case.wait_state('aborted', timeout=40)
+        self.assertIn('differ', case.row()[1])
+        case.end(self, 'aborted')
+
     def in_the_pause(self, server, mode, seconds, end=None, no_failures=()):
         """From the moment that the fence is about to be committed."""
         case = Case(world)

@@ -111,3 +111,25 @@ TEST_CASE("a truncated table is known as such, and as a whole") {
     CHECK(changed.truncated(table));
     CHECK(changed.tables().at(&table).whole);
 }
+
+TEST_CASE("what wasn't compared is put back: keys once each, whole and truncated tables as such") {
+    const auto keyed = table_with_keys(1);
+    const auto keyless = table_with_keys(0);
+    const auto truncated = table_with_keys(1);
+    ChangedRows taken;
+    taken.add_change(keyed, Insert{1, row("1", "x")});
+    taken.add_change(keyed, Insert{1, row("2", "x")});
+    taken.add_change(keyless, Insert{1, row("1", "x")});
+    taken.add_truncated(truncated);
+    ChangedRows changed;
+    changed.add_change(keyed, Insert{1, row("2", "y")});
+    changed.add_change(keyed, Insert{1, row("3", "y")});
+    changed.add_change(truncated, Insert{1, row("1", "y")});
+    changed.add_all(taken);
+    CHECK(changed.tables().at(&keyed).keys.size() == 3);
+    CHECK(changed.keyed_rows() == 3);
+    CHECK(changed.tables().at(&keyless).whole);
+    CHECK_FALSE(changed.truncated(keyless));
+    CHECK(changed.truncated(truncated));
+    CHECK(changed.tables().at(&truncated).keys.empty());
+}
