@@ -308,10 +308,10 @@ class Case:
         try:
             return self.ask(what)
         except OSError:
-            return False  # it was killed, as it should
+            return False  # it was killed, as it should, or has just been started
 
     def complete(self):
-        wait_for(lambda: self.row()[0] == 'completed' or self.ask('complete'), 'the move is completed on request')
+        wait_for(lambda: self.row()[0] == 'completed' or self.ask_quietly('complete'), 'the move is completed on request')
         self.wait_state('completed')
 
     def roll_back(self, timeout=60):
