@@ -220,6 +220,10 @@ Error unreadable_statement() {
                 "a statement with a backslash or characters beyond ASCII follows a change of client_encoding or standard_conforming_strings too closely",
                 "how PostgreSQL will read it isn't known before the change has been answered", "send Sync, and wait for ReadyForQuery, first", "0A000");
 }
+Error unguarded() {
+    return fail(ErrorKind::internal, "pgporter has ended the connection rather than send a statement that its tenant's context might not have covered", {},
+                "report this as a defect, with the statements that led to it; what was sent last was not run", "XX000");
+}
 Error dialect_changed() {
     return fail(ErrorKind::invalid,
                 "terminating connection because client_encoding or standard_conforming_strings changed while statements that depend on it were under way",

@@ -35,6 +35,7 @@ namespace pgporter::client_error {
 [[nodiscard]] Error cancelled();
 [[nodiscard]] Error shutting_down();
 [[nodiscard]] Error server_lost();
+[[nodiscard]] Error unguarded();
 [[nodiscard]] Error server_silent(long ms);
 [[nodiscard]] Error message_timeout(long ms);
 [[nodiscard]] Error out_of_memory();

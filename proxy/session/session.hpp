@@ -221,6 +221,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     void put_prologue_ahead();
     void keep_what_was_asked(std::string_view asked);
     void ask_for_proof();
+    [[nodiscard]] bool is_guarded(std::string_view bytes);
     [[nodiscard]] Error told_instead(const Error& error) const;
     static Task<> cancel_again(std::shared_ptr<Session> self, ServerPtr server, std::shared_ptr<Pool> pool, DataPathShared* shared);
 
@@ -288,7 +289,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     [[nodiscard]] bool needs_server(char type, std::uint32_t body_length) const;
     [[nodiscard]] bool is_unsettled(std::string_view name) const;
     Step terminate();
-    bool execute_by_sql(std::string_view sql);
+    std::optional<Step> execute_by_sql(std::string_view sql);
     bool reset_to_beginning(const StatementTraits& traits);
     void forget_operation(std::uint32_t tag);
     [[nodiscard]] const std::string& statement_owner();
@@ -564,6 +565,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
         bool is_this_turn = false;     // this turn of the uplink has put it there
         bool may_repeat = false;       // nothing else was said or done in the lease
         bool is_next_awaited = false;  // the last one has failed
+        bool has_synced = false;       // what was sent behind it has had its Sync
         std::string asked;             // behind it, by the client
         std::string again;             // and is to be asked again
     } ahead_;

@@ -1,11 +1,21 @@
 // The prologue ahead of the client's first bytes (decision 0019): a lease of a server connection that last served somebody else begins without
 // waiting for it. What leaves with it is one turn of the uplink and at most one batch; all that follows waits for the proof.
+#include <algorithm>
+
 #include "base/assert.hpp"
 #include "proxy/session/prologue_ahead.hpp"
 #include "proxy/session/session.hpp"
 #include "proxy/wire/messages.hpp"
 
 namespace pgporter {
+namespace {
+
+std::uint32_t be32(const char* bytes) {
+    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
+    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
+}
+
+}  // namespace
 
 // Where something must be known before the client's bytes may be sent, or may not fit into one turn, the prologue is awaited.
 bool Session::may_go_ahead(const ServerConnection& server) const {
@@ -29,6 +39,7 @@ void Session::put_prologue_ahead() {
     if (!context_->messages) context_->messages = worker_.setting_messages().find_or_make(*context_);
     append_prologue_ahead(*context_->messages, wipe, worker_.to_server().stage());
     ahead_.is_this_turn = true;
+    ahead_.has_synced = false;
     ahead_.may_repeat = answered_ == 0 && portals_.empty() && !named_.in_transaction();
 }
 
@@ -38,6 +49,18 @@ void Session::keep_what_was_asked(std::string_view asked) {
     if (!server_ || !server_->owes_proof()) return;
     ahead_.asked = worker_.spare_text();
     ahead_.asked.assign(asked);
+}
+
+// Behind a Sync PostgreSQL acts again, whatever came of the prologue. So nothing may stand there: no code above sends such a thing, and should some
+// do it one day, it ends here.
+bool Session::is_guarded(std::string_view bytes) {
+    while (bytes.size() >= 5) {
+        const char type = bytes.front();
+        if (ahead_.has_synced && type != 'H') return false;
+        ahead_.has_synced |= type == 'S';
+        bytes.remove_prefix(std::min(bytes.size(), std::size_t{be32(bytes.data() + 1)} + 1));
+    }
+    return bytes.empty();
 }
 
 // Nothing else makes the server say what it owes so far.

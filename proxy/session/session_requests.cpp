@@ -302,30 +302,31 @@ Session::Step Session::on_query(std::string_view body, std::string_view whole) {
         return Step::done;
     }
     if (!names_in_sql() && !traits.reset_name.empty() && reset_to_beginning(traits)) return Step::done;
-    if (execute_by_sql(sql)) return Step::done;
+    if (const auto step = execute_by_sql(sql)) return *step;
     replies_.sent({Request::query, Handling::forward, tag});
     to_server(whole);
     return Step::done;
 }
 
-// EXECUTE of a statement that was prepared by a message: the server knows it under our name. False: it is no such EXECUTE.
-bool Session::execute_by_sql(std::string_view sql) {
-    if (names_.empty() || pool_mode_ != PoolMode::transaction) return false;
+// EXECUTE of a statement that was prepared by a message: the server knows it under our name. Nullopt: it is no such EXECUTE.
+std::optional<Session::Step> Session::execute_by_sql(std::string_view sql) {
+    if (names_.empty() || pool_mode_ != PoolMode::transaction) return std::nullopt;
     SqlLexer lexer(sql, dialect());
     lexer.next();
-    if (lexer.token().kind != SqlToken::Kind::word || !equals_folded(lexer.token().text, "execute")) return false;
+    if (lexer.token().kind != SqlToken::Kind::word || !equals_folded(lexer.token().text, "execute")) return std::nullopt;
     lexer.next();
-    if (!lexer.token().is_name() || lexer.token().unicode) return false;
+    if (!lexer.token().is_name() || lexer.token().unicode) return std::nullopt;
     const bool is_quoted = lexer.token().kind == SqlToken::Kind::quoted;
     const std::string_view spelled = lexer.token().text;
     const auto known = names_.find(statement_key(is_quoted ? std::string(spelled) : folded(spelled)));
-    if (known == names_.end()) return false;
+    if (known == names_.end()) return std::nullopt;
     if (const auto trouble = trouble_with_spelling(known->first)) {
         raise_query(*trouble);
-        return true;
+        return Step::done;
     }
     const StatementPtr statement = statement_here(known->second);
     if (server_->statements().touch(statement->number) == nullptr) {
+        if (server_->owes_proof()) return Step::wait_for_replies;  // behind a Sync PostgreSQL would run it in whatever context there is
         // With a Sync of its own: should the Parse fail, the Query behind it must not be skipped.
         const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
         prepare_on_server(statement, Handling::swallow, tag);
@@ -335,13 +336,13 @@ bool Session::execute_by_sql(std::string_view sql) {
     note_traits(statement->traits);
     if (const auto guarded = guard_statement(text_of_statement(known->first), access_, dialect())) {
         raise_query(*guarded);
-        return true;
+        return Step::done;
     }
     const std::string text =
         std::string(sql.substr(0, lexer.token().begin)) + sql_identifier(statement->server_name) + std::string(sql.substr(lexer.position()));
     worker_.to_server().put_copy(message::query(text));
     replies_.sent({Request::query});
-    return true;
+    return Step::done;
 }
 
 // RESET brings back what the session began with, which the server doesn't know as its default: said to it as SET, and told to the client as

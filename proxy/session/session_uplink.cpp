@@ -394,6 +394,12 @@ bool Session::flush_to_server() {
     if (server_ && !bytes.empty()) {
         begin_times();
         if (pool_->latency().is_watched() && asked_at_ == SteadyTime{}) asked_at_ = std::chrono::steady_clock::now();
+        if (server_->owes_proof() && !is_guarded(bytes)) {
+            out.done();
+            const Error error = client_error::unguarded();
+            end(EndReason::protocol_violation, &error);
+            return true;
+        }
         if (!server_->send(bytes)) server_->close();  // its downlink reports the loss
     }
     out.done();

@@ -145,6 +145,24 @@ class Ahead(tools.Base):
             self.assertEqual(self.a.run("SELECT tenant FROM whoami"), [('acme',)])
             self.assertEqual(server.sql("SELECT count(*) FROM acme.ledger WHERE id = 'never'", 'app'), [(0,)])
 
+    def test_nothing_stands_behind_a_sync(self):
+        """EXECUTE in SQL of a statement that must be prepared first brings a Sync of ours along: behind it PostgreSQL would act again, here as globex."""
+        server.sql('CREATE ROLE brief; GRANT brief TO app; GRANT USAGE ON SCHEMA acme TO brief; GRANT INSERT, SELECT ON acme.ledger TO brief', 'app')
+        self.extended(self.a, w.parse('write', 'INSERT INTO ledger (id) SELECT gen_random_uuid()::text RETURNING tenant'))
+        self.a.run('SET ROLE brief')
+        self.assertEqual(self.a.run('EXECUTE write'), [('acme',)])
+        server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+        fixture.wait_for(lambda: not server.backends(), 'the server process is gone')
+        self.assertEqual(self.b.run('SELECT tenant FROM whoami'), [('globex',)])  # and the new one has nothing prepared
+        server.sql('DROP OWNED BY brief; DROP ROLE brief', 'app')
+        rows = 'SELECT (SELECT count(*) FROM acme.ledger), (SELECT count(*) FROM globex.ledger)'
+        before = server.sql(rows, 'app')
+        with self.assertRaises(ServerError) as caught:
+            self.a.run('EXECUTE write')
+        self.assertEqual(caught.exception.sqlstate, '22023')
+        self.assertEqual(self.b.run('SELECT tenant FROM whoami'), [('globex',)])
+        self.assertEqual(server.sql(rows, 'app'), before)
+
     def test_messages_in_pieces_and_big_ones(self):
         long = 'x' * 300_000
         for _ in range(3):
