@@ -118,6 +118,11 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     void adopt_context(ContextPtr context) { context_ = std::move(context); }
     void forget_context() { context_session_ = SessionId{}; }
     void require_discard_all() { needs_discard_all_ = true; }
+    // The holder's doing: the server has no prepared statement any more, ours included.
+    void note_all_deallocated() {
+        statements_.clear();
+        has_reset_statements_ = false;
+    }
     // Who last sent an unnamed Parse here, as a number of the session's; 0: nobody.
     std::uint64_t unnamed_statement = 0;
     PreparedOnServer unnamed_parse;  // that Parse

@@ -126,7 +126,8 @@ void Session::on_not_proven(ServerConnection& server, const Error& error) {
 
 Error Session::told_instead(const Error& error) const {
     if (statement_timed_out_ && tenant_) return client_error::statement_timeout(tenant_->limits.statement_ms_max);
-    return cancel_sent_ ? client_error::cancelled() : error;
+    if (cancel_sent_) return client_error::cancelled();
+    return fail(ErrorKind::unavailable, "the tenant's context could not be established", error.message, "nothing of the request was run; try again", "58000");
 }
 
 }  // namespace pgporter

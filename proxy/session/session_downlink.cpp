@@ -156,7 +156,7 @@ bool Session::on_reply(char type, std::string_view body, std::string_view whole)
         }
         if (tag == "DISCARD ALL" || tag == "DEALLOCATE ALL") {
             names_.clear();
-            server_->statements().clear();
+            server_->note_all_deallocated();
             unnamed_serial_ = 0;
             server_->unnamed_statement = 0;
             if (tag == "DISCARD ALL") context_was_reset_ = true;

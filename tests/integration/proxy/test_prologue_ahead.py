@@ -110,6 +110,17 @@ class Ahead(tools.Base):
             self.assertEqual(self.a.run('SELECT tenant FROM whoami'), [('acme',)])
             self.prepare(self.a, ['t%d%d' % (turn, i) for i in range(3)])
 
+    def test_deallocate_all_is_followed(self):
+        """Sent by a client and seen by us: no prologue fails for that."""
+        before = self.repeated()
+        for turn in range(3):
+            self.prepare(self.a, ['d%d%d' % (turn, i) for i in range(3)])
+            self.assertEqual(self.b.run('SELECT tenant FROM whoami'), [('globex',)])
+            self.a.run('BEGIN; DEALLOCATE ALL; COMMIT')
+            self.prepare(self.a, ['o%d%d' % (turn, i) for i in range(3)])
+            self.assertEqual(self.b.run('SELECT tenant FROM whoami'), [('globex',)])
+        self.assertEqual(self.repeated(), before)
+
     def test_a_batch_without_its_sync_is_sent_again_too(self):
         self.prepare(self.a, ['u1', 'u2', 'u3'])
         self.b.run('SELECT 1')
