@@ -115,9 +115,12 @@ Result<void> MoveRun::enter(MoveState to, std::string_view text, std::chrono::mi
         if (advanced) break;
         // The answer of an earlier try may have been lost: the journal knows.
         const auto found = ports_.journal.find_move(record_.id);
-        if (found && found->state == to) break;
-        const bool lagging = found && found->state != from && may_follow(found->state, to);
-        if (lagging) from = found->state;
+        const bool is_there = found && found->state == to;
+        if (is_there && to != MoveState::rolling_back) break;
+        // Or another instance was asked for the rollback: only who has begun it may flip back, so it begins here once more.
+        if (is_there) static_cast<void>(ports_.journal.advance(record_.id, to, MoveState::reversing, "the rollback begins anew"));
+        const bool lagging = is_there || (found && found->state != from && may_follow(found->state, to));
+        if (lagging) from = is_there ? MoveState::reversing : found->state;
         const bool hopeless = advanced.error().kind == ErrorKind::conflict && !lagging;
         if (hopeless || passed(deadline) || interrupt_.stopped()) return advanced.error();
         ::poll(nullptr, 0, 50);

@@ -224,6 +224,21 @@ class WayBack(unittest.TestCase):
         case.roll_back()
         case.end(self, 'rolled_back')
 
+    def test_asked_again_at_the_other_instance_while_the_owner_turns_round(self):
+        """What is asked for twice is done once, and needn't be asked for a third time."""
+        case = self.moved()
+        asked = '/v1/moves/%d:rollback' % case.find()
+        other = world.instances[1]  # the move is the first one's
+        trap = world.switch.trap('source', b'SELECT signature FROM')
+        self.assertEqual(other.http('POST', asked, {})[0], 202)
+        trap.wait(30)
+        self.assertEqual(trap.pipe.instance, 'instance1')
+        self.assertEqual(case.row()[0], fault_world.MOVED)  # for a moment, while the owner begins
+        self.assertEqual(other.http('POST', asked, {})[0], 202)
+        self.assertEqual(case.row()[0], 'rolling_back')
+        trap.let_go()
+        case.end(self, 'rolled_back')
+
 
 if __name__ == '__main__':
     fixture.main(__name__)
