@@ -117,7 +117,8 @@ Result<void> MoveRun::enter(MoveState to, std::string_view text, std::chrono::mi
         const auto found = ports_.journal.find_move(record_.id);
         const bool is_there = found && found->state == to;
         if (is_there && to != MoveState::rolling_back) break;
-        // Or another instance was asked for the rollback: only who has begun it may flip back, so it begins here once more.
+        // Or another instance was asked for the rollback: only who has begun it may flip back, so it begins here once more. Should that fail, the next
+        // pass finds it so again.
         if (is_there) static_cast<void>(ports_.journal.advance(record_.id, to, MoveState::reversing, "the rollback begins anew"));
         const bool lagging = is_there || (found && found->state != from && may_follow(found->state, to));
         if (lagging) from = is_there ? MoveState::reversing : found->state;

@@ -8,11 +8,6 @@
 namespace pgporter {
 namespace {
 
-std::uint32_t be32(const char* bytes) {
-    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
-    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
-}
-
 Error not_established() {
     return fail(ErrorKind::internal, "the tenant's context could not be established", "the server's session state isn't what was set",
                 "try again; see the server's log", "58000");
@@ -108,10 +103,9 @@ ServerConnection::Wipe ServerConnection::go_ahead(ContextPtr context, SessionId 
 
 bool ServerConnection::on_ahead_bytes(std::string_view& input) {
     while (!input.empty() && ahead_ && own_query_ == nullptr) {
-        const std::size_t size = frames_.at_boundary() && input.size() >= 5 ? std::size_t{be32(input.data() + 1)} + 1 : 0;
-        if (size >= 5 && size <= input.size()) {
-            const std::string_view whole = input.substr(0, size);
-            input.remove_prefix(size);
+        const std::string_view whole = frames_.at_boundary() ? whole_message(input) : std::string_view();
+        if (!whole.empty()) {
+            input.remove_prefix(whole.size());
             if (!on_ahead_message(whole.front(), whole.substr(5))) return false;
             continue;
         }

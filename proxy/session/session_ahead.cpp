@@ -8,15 +8,6 @@
 #include "proxy/wire/messages.hpp"
 
 namespace pgporter {
-namespace {
-
-std::uint32_t be32(const char* bytes) {
-    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
-    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
-}
-
-}  // namespace
-
 // Where something must be known before the client's bytes may be sent, or may not fit into one turn, the prologue is awaited.
 bool Session::may_go_ahead(const ServerConnection& server) const {
     if (pool_mode_ != PoolMode::transaction || partial_ != Partial::none || resetting_ || held_.state() != HeldTransaction::State::none) return false;
@@ -58,7 +49,7 @@ bool Session::is_guarded(std::string_view bytes) {
         const char type = bytes.front();
         if (ahead_.has_synced && type != 'H') return false;
         ahead_.has_synced |= type == 'S';
-        bytes.remove_prefix(std::min(bytes.size(), std::size_t{be32(bytes.data() + 1)} + 1));
+        bytes.remove_prefix(std::min(bytes.size(), std::size_t{length_field(bytes.substr(1))} + 1));
     }
     return bytes.empty();
 }
@@ -82,7 +73,7 @@ Task<> Session::cancel_again(std::shared_ptr<Session> self, ServerPtr server, st
         [[maybe_unused]] const auto [stopped] = co_await timer.async_wait(as_result);
         const bool is_same_lease = self == nullptr || (self->server_ == server && self->cancel_sent_);  // as what the cancel was for
         if (!is_same_lease || !server->owes_proof()) co_return;
-        co_await send_cancel(server, pool, shared);
+        if (shared->cancels_in_flight.load() < shared->config.limits.cancels_max) co_await send_cancel(server, pool, shared);
     }
 }
 

@@ -25,11 +25,6 @@ bool is_fence_of(const Tenant& tenant, const ServerError& error) {
     return !error.detail.starts_with(row_fence_words);
 }
 
-std::uint32_t be32(const char* bytes) {
-    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
-    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
-}
-
 // True for the CommandComplete of what may give a prepared statement's result another shape.
 bool changes_tables(std::string_view tag) {
     return tag.starts_with("ALTER ") || tag.starts_with("DROP ") || tag.starts_with("CREATE VIEW");
@@ -42,12 +37,9 @@ bool Session::on_server_bytes(ServerConnection& server, std::string_view& input)
     PP_ASSERT(worker_.to_client().bytes().empty());
     bool sound = true;
     while (sound && !input.empty() && server_.get() == &server) {
-        FrameReader& frames = server.frames();
-        const bool whole_header = frames.at_boundary() && input.size() >= 5;
-        const std::size_t size = whole_header ? std::size_t{be32(input.data() + 1)} + 1 : 0;
-        if (whole_header && size >= 5 && input.size() >= size) {
-            const std::string_view whole = input.substr(0, size);
-            input.remove_prefix(size);
+        const std::string_view whole = server.frames().at_boundary() ? whole_message(input) : std::string_view();
+        if (!whole.empty()) {
+            input.remove_prefix(whole.size());
             sound = on_reply(whole.front(), whole.substr(5), whole);
         } else {
             sound = on_partial_reply(server, input);

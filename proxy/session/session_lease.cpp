@@ -255,8 +255,9 @@ void Session::abandon_lease() {
     places.push_back(std::move(place_));
     std::vector<TenantDesk*> desks = std::exchange(visited_, {});
     if (desk_ != nullptr) desks.push_back(desk_);
-    const bool nothing_owed = !server->owes_proof() && !replies_.has_open_batch() && replies_.is_empty() && !replies_.is_copying_in() && !replies_.is_skipping() && !inspecting_ &&
-                              partial_ == Partial::none && server->is_between_messages() && server->is_alive();
+    const bool is_answered = replies_.is_empty() && !replies_.has_open_batch() && !replies_.is_copying_in() && !replies_.is_skipping();
+    const bool nothing_owed = is_answered && !server->owes_proof() && !inspecting_ && partial_ == Partial::none && server->is_between_messages() &&
+                              server->is_alive();
     if (nothing_owed && replies_.status() == 'I' && !is_pinned()) {
         server->forget_context();
         pool_->give_back(server);

@@ -14,12 +14,6 @@
 namespace pgporter {
 namespace {
 
-std::uint32_t be32(std::string_view bytes) {
-    std::uint32_t value = 0;
-    for (int i = 0; i < 4; ++i) value = (value << 8) | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
-    return value;
-}
-
 // The user whose password is asked for when the startup parameters contradict each other: told only after the login.
 std::string login_user(const StartupMessage& message, const Snapshot& snapshot, bool user_suffix) {
     std::string user;
@@ -56,7 +50,7 @@ Task<std::optional<std::string>> Session::read_startup_packet() {
     const std::size_t bytes_max = worker_.config().limits.startup_packet_bytes_max;
     while (end_reason_ == EndReason::none) {
         if (login_input_.size() >= 4) {
-            const std::uint32_t length = be32(login_input_);
+            const std::uint32_t length = length_field(login_input_);
             if (length < 8 || length > bytes_max) {
                 end(EndReason::protocol_violation, nullptr);  // without a word, as PostgreSQL does
                 co_return std::nullopt;
@@ -113,7 +107,7 @@ Task<std::optional<std::string>> Session::read_login_message() {
     const std::size_t bytes_max = worker_.config().limits.auth_message_bytes_max;
     while (end_reason_ == EndReason::none) {
         if (login_input_.size() >= 5) {
-            const std::uint32_t length = be32(std::string_view(login_input_).substr(1));
+            const std::uint32_t length = length_field(std::string_view(login_input_).substr(1));
             if (login_input_[0] != 'p' || length < 4 || length > bytes_max) {
                 [[maybe_unused]] const bool refused = co_await refuse_login(
                     EndReason::protocol_violation, client_error::protocol_violation("expected a password message of sensible size"));

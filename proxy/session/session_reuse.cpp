@@ -17,18 +17,11 @@ struct WholeBatch {
     std::string_view all;
 };
 
-std::uint32_t be32(const char* bytes) {
-    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
-    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
-}
-
 // Empty: there is no whole message of this type.
 std::string_view take_message(std::string_view& input, char type) {
-    if (input.size() < 5 || input.front() != type) return {};
-    const std::size_t size = std::size_t{be32(input.data() + 1)} + 1;
-    if (size < 5 || size > input.size()) return {};
-    const std::string_view whole = input.substr(0, size);
-    input.remove_prefix(size);
+    if (!input.starts_with(type)) return {};
+    const std::string_view whole = whole_message(input);
+    input.remove_prefix(whole.size());
     return whole;
 }
 
@@ -189,13 +182,12 @@ void Session::replay_unnamed() {
     replies_.sent({Request::close, Handling::swallow});
     std::string_view rest = all;
     while (!rest.empty() && end_reason_ == EndReason::none) {
-        const std::size_t size = std::size_t{be32(rest.data() + 1)} + 1;
-        const std::string_view whole = rest.substr(0, size);
+        const std::string_view whole = whole_message(rest);
         if (on_request(whole.front(), whole.substr(5), whole) != Step::done) {
             const Error error = client_error::server_lost();  // it can't be finished as it was begun
             return end(EndReason::server_lost, &error);
         }
-        rest.remove_prefix(size);
+        rest.remove_prefix(whole.size());
     }
     has_barrier_ = true;
     if (!flush_to_server()) server_->close();  // so little always finds room

@@ -21,11 +21,6 @@ constexpr std::uint32_t small_message_bytes_max = 65'536;
 // What is to be undone should a request fail is counted by so many.
 constexpr std::size_t operations_step = 1'024;
 
-std::uint32_t be32(const char* bytes) {
-    const auto* p = reinterpret_cast<const unsigned char*>(bytes);
-    return (std::uint32_t{p[0]} << 24) | (std::uint32_t{p[1]} << 16) | (std::uint32_t{p[2]} << 8) | p[3];
-}
-
 // PostgreSQL bounds the messages that carry little (PQ_SMALL_MESSAGE_LIMIT) and closes the connection on longer ones without a word.
 bool is_acceptable_length(char type, std::uint32_t length) {
     constexpr std::uint32_t small_max = 10'000;
@@ -180,11 +175,9 @@ Session::Step Session::process_all(std::string_view& input) {
         Step step = Step::done;
         if (partial_ != Partial::none) {
             step = continue_partial(input);
-        } else if (client_frames_.at_boundary() && input.size() >= 5 && be32(input.data() + 1) >= 4 &&
-                   input.size() - 1 >= be32(input.data() + 1)) {
-            const std::size_t size = std::size_t{be32(input.data() + 1)} + 1;
-            const std::string_view whole = input.substr(0, size);
-            if (!is_acceptable_length(whole.front(), be32(input.data() + 1))) {
+        } else if (const std::string_view whole = client_frames_.at_boundary() ? whole_message(input) : std::string_view(); !whole.empty()) {
+            const std::size_t size = whole.size();
+            if (!is_acceptable_length(whole.front(), length_field(whole.substr(1)))) {
                 end(EndReason::protocol_violation, nullptr);
                 return Step::ended;
             }
@@ -424,7 +417,7 @@ void Session::flush_said() {
 void Session::fail_request(const Error& error, std::string_view& input) {
     const char type = partial_ == Partial::none ? input.front() : client_frames_.type();
     if (partial_ == Partial::none) {
-        input.remove_prefix(std::size_t{be32(input.data() + 1)} + 1);
+        input.remove_prefix(whole_message(input).size());
     } else {
         partial_ = Partial::drop;
     }

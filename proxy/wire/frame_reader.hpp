@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -46,6 +47,19 @@ class FrameReader {
     Phase phase_ = Phase::header;
     char type_ = 0;
 };
+
+// The length field that these bytes begin with, of which there are four at least. It counts itself.
+[[nodiscard]] inline std::uint32_t length_field(std::string_view bytes) {
+    const auto at = [bytes](std::size_t i) { return std::uint32_t{static_cast<unsigned char>(bytes[i])}; };
+    return at(0) << 24 | at(1) << 16 | at(2) << 8 | at(3);
+}
+
+// The message that these bytes begin with, its type and length in front. Empty: it isn't there whole, or its length field can't be one.
+[[nodiscard]] inline std::string_view whole_message(std::string_view bytes) {
+    if (bytes.size() < 5) return {};
+    const std::uint32_t length = length_field(bytes.substr(1));
+    return length < 4 || length > bytes.size() - 1 ? std::string_view() : bytes.substr(0, std::size_t{length} + 1);
+}
 
 // The five bytes that start a message. `body_length` is without the length field's own four bytes.
 [[nodiscard]] std::array<char, 5> frame_header(char type, std::uint32_t body_length);
