@@ -79,6 +79,7 @@ std::string differences(const Database& a, const Database& b) {
         .add(a.isolation != b.isolation, "isolation")
         .add(a.tenant_setting != b.tenant_setting, "tenant_setting")
         .add(a.tenant_column != b.tenant_column, "tenant_column")
+        .add(a.server_connections_min != b.server_connections_min, "server_connections_min")
         .text();
 }
 
@@ -200,14 +201,19 @@ Result<void> check_guarantees(const SnapshotContent& catalog, const CatalogDocum
     for (const auto& tenant : document.tenants) {
         if (!present.contains(tenant.name)) promised[tenant.placement.cluster] += tenant.limits.server_connections_min;
     }
+    const auto databases = index_of(document.databases);
+    for (const auto& database : document.databases) promised[database.cluster] += database.server_connections_min;
+    for (const auto& database : catalog.databases) {
+        if (!databases.contains(key_of(database))) promised[database.cluster] += database.server_connections_min;
+    }
     const auto clusters = index_of(document.clusters);
     const auto check = [&](const Cluster& cluster) -> Result<void> {
         const auto sum = promised[cluster.name];
         if (sum <= cluster.server_connections_max) return {};
-        return fail(ErrorKind::invalid, "the tenants of cluster \"" + cluster.name + "\" are promised " + std::to_string(sum) +
+        return fail(ErrorKind::invalid, "the tenants and databases of cluster \"" + cluster.name + "\" are promised " + std::to_string(sum) +
                                             " server connections (server_connections_min), but it may have only " +
                                             std::to_string(cluster.server_connections_max),
-                    {}, "lower server_connections_min of some tenants, or raise server_connections_max of the cluster");
+                    {}, "lower server_connections_min of some of them, or raise server_connections_max of the cluster");
     };
     for (const auto& cluster : document.clusters) PP_TRY(check(cluster));
     for (const auto& cluster : catalog.clusters) {

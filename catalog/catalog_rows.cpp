@@ -31,15 +31,15 @@ Result<void> read_clusters(PgConnection& sql, SnapshotContent& content) {
 
 Result<void> read_databases(PgConnection& sql, SnapshotContent& content) {
     const auto rows = sql.exec(
-        "SELECT cluster, name, server_connections_max, isolation, tenant_setting, tenant_column FROM "
-        "pgporter.databases");
+        "SELECT cluster, name, server_connections_max, isolation, tenant_setting, tenant_column, server_connections_min "
+        "FROM pgporter.databases");
     if (!rows) return rows.error();
     content.databases.reserve(static_cast<std::size_t>(rows->rows()));
     for (int i = 0; i < rows->rows(); ++i) {
         const auto isolation = isolation_from(rows->text(i, 3));
         if (!isolation) return unknown_value("isolation", rows->text(i, 3));
         content.databases.push_back({rows->string(i, 0), rows->string(i, 1), count_from(*rows, i, 2), *isolation,
-                                     rows->string(i, 4), rows->string(i, 5)});
+                                     rows->string(i, 4), rows->string(i, 5), count_from(*rows, i, 6)});
     }
     return {};
 }

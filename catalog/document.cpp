@@ -99,6 +99,10 @@ Database read_database(YamlMapping& mapping) {
     mapping.text("cluster", database.cluster);
     read_identifier(mapping, "name", database.name);
     mapping.number("server_connections_max", database.server_connections_max, 0, 100'000);
+    mapping.number("server_connections_min", database.server_connections_min, 0, 100'000);
+    if (database.server_connections_max != 0 && database.server_connections_min > database.server_connections_max) {
+        mapping.problem("server_connections_min", "must not be more than server_connections_max");
+    }
     mapping.choice("isolation", database.isolation,
                    {{to_text(Isolation::app), Isolation::app},
                     {to_text(Isolation::role), Isolation::role},

@@ -244,8 +244,14 @@ ALTER TABLE pgporter.moves
 CREATE INDEX moves_planned ON pgporter.moves (id) WHERE state = 'planned';
 )sql";
 
+// Version 6: databases with places that are kept free for them.
+constexpr std::string_view version_6 = R"sql(
+ALTER TABLE pgporter.databases
+    ADD COLUMN server_connections_min bigint NOT NULL DEFAULT 0 CHECK (server_connections_min BETWEEN 0 AND 4294967295);
+)sql";
+
 constexpr std::array all_migrations{Migration{1, version_1}, Migration{2, version_2}, Migration{3, version_3}, Migration{4, version_4},
-                                    Migration{5, version_5}};
+                                    Migration{5, version_5}, Migration{6, version_6}};
 
 // Any number that nobody else locks by chance: "pgporter" in ASCII.
 constexpr std::string_view lock_sql = "SELECT pg_catalog.pg_advisory_xact_lock(8099566078813037938)";

@@ -46,7 +46,10 @@ SnapshotPtr Snapshot::build(SnapshotContent content) {
         ++(*database_names)[placement.database];
         if (const auto min = entry->limits.server_connections_min; min != 0) snapshot->guarantees_[placement.cluster] += min;
     }
-    for (const auto& database : content.databases) ++(*database_names)[database.name];
+    for (const auto& database : content.databases) {
+        ++(*database_names)[database.name];
+        if (database.server_connections_min != 0) snapshot->guarantees_[database.cluster] += database.server_connections_min;
+    }
     for (std::size_t i = 0; i < bucket_count; ++i) snapshot->buckets_[i] = std::move(buckets[i]);
     snapshot->schemas_ = NameIndex(schemas);
     snapshot->keys_ = NameIndex(keys);

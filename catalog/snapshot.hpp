@@ -56,7 +56,7 @@ class Snapshot {
     [[nodiscard]] const Cluster* find_cluster(std::string_view name) const;
     [[nodiscard]] const Database* find_database(std::string_view cluster, std::string_view name) const;
     [[nodiscard]] const User* find_user(std::string_view name) const;
-    // The sum of server_connections_min of the tenants that live there.
+    // The sum of server_connections_min of its databases and of the tenants that live there.
     [[nodiscard]] std::uint32_t guaranteed_connections(std::string_view cluster) const;
     // True when some tenant lives in, or some entry names, a database of this name on any cluster.
     [[nodiscard]] bool knows_database(std::string_view name) const;
@@ -80,7 +80,7 @@ class Snapshot {
     NameIndex schemas_;
     NameIndex keys_;     // of tenants whose key isn't their name
     NameIndex domains_;
-    std::map<std::string, std::uint32_t, std::less<>> guarantees_;  // by cluster; few tenants have one
+    std::map<std::string, std::uint32_t, std::less<>> guarantees_;  // by cluster; few tenants and databases have one
     std::shared_ptr<const std::vector<Cluster>> clusters_;
     std::shared_ptr<const std::vector<Database>> databases_;
     std::shared_ptr<const ByName<User>> users_;

@@ -75,7 +75,8 @@ json::value to_json(const Database& d) {
                         {"server_connections_max", d.server_connections_max},
                         {"isolation", to_text(d.isolation)},
                         {"tenant_setting", d.tenant_setting},
-                        {"tenant_column", d.tenant_column}};
+                        {"tenant_column", d.tenant_column},
+                        {"server_connections_min", d.server_connections_min}};
 }
 
 json::value to_json(const User& u) {
@@ -223,6 +224,7 @@ Database database_from(const json::object& object, std::int64_t format) {
     d.isolation = choice_of(object, "isolation", &isolation_from);
     d.tenant_setting = text_of(object, "tenant_setting");
     d.tenant_column = text_of(object, "tenant_column");
+    if (object.contains("server_connections_min")) d.server_connections_min = number_of<std::uint32_t>(object, "server_connections_min");
     return d;
 }
 

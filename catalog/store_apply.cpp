@@ -62,18 +62,19 @@ Result<void> write_databases(PgConnection& sql, const std::vector<Database>& dat
     return write_batches(
         sql, databases,
         "INSERT INTO pgporter.databases (cluster, name, server_connections_max, isolation, tenant_setting, "
-        "tenant_column) "
-        "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[]) "
+        "tenant_column, server_connections_min) "
+        "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[]) "
         "ON CONFLICT (cluster, name) DO UPDATE SET server_connections_max = excluded.server_connections_max, "
         "isolation = excluded.isolation, tenant_setting = excluded.tenant_setting, "
-        "tenant_column = excluded.tenant_column",
-        6, [](const Database& d) {
+        "tenant_column = excluded.tenant_column, server_connections_min = excluded.server_connections_min",
+        7, [](const Database& d) {
             return std::vector<std::string>{d.cluster,
                                             d.name,
                                             std::to_string(d.server_connections_max),
                                             std::string(to_text(d.isolation)),
                                             d.tenant_setting,
-                                            d.tenant_column};
+                                            d.tenant_column,
+                                            std::to_string(d.server_connections_min)};
         });
 }
 

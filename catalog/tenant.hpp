@@ -79,6 +79,7 @@ struct Database {
     Isolation isolation = Isolation::app;
     std::string tenant_setting;  // the run-time parameter that row-level security reads (app.tenant ..); set for every tenant there; empty: none
     std::string tenant_column;   // the column that says whose a row is, for `pgporter doctor`; empty: none
+    std::uint32_t server_connections_min = 0;  // of the cluster's, kept free for whoever works here, besides those of its tenants
     friend bool operator==(const Database&, const Database&) = default;
 };
 

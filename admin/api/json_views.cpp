@@ -144,6 +144,7 @@ json::object view_of(const Cluster& cluster) {
 json::object view_of(const Database& database) {
     return {{"name", database.name},
             {"server_connections_max", database.server_connections_max},
+            {"server_connections_min", database.server_connections_min},
             {"isolation", text(to_text(database.isolation))},
             {"tenant_setting", text_or_null(database.tenant_setting)},
             {"tenant_column", text_or_null(database.tenant_column)}};

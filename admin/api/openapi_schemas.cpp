@@ -41,6 +41,7 @@ const char* const openapi_schemas = R"json(
       "databases": {"type": "array", "items": {"$ref": "#/components/schemas/Database"}}}},
   "Database": {"type": "object", "required": ["name"],
     "properties": {"name": {"type": "string"}, "server_connections_max": {"type": "integer", "description": "0: only the cluster's cap"},
+      "server_connections_min": {"type": "integer", "description": "kept free for whoever works here, besides those of its tenants"},
       "isolation": {"enum": ["app", "role", "login"], "description": "how its tenants are kept apart"},
       "tenant_setting": {"type": ["string", "null"], "description": "the run-time parameter that row-level security reads"},
       "tenant_column": {"type": ["string", "null"], "description": "the column that says whose a row is"}}},

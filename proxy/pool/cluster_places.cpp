@@ -12,6 +12,14 @@ std::uint64_t now_us() {
         std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
 }
 
+// One of those that are kept free for a tenant or a database, if not all of them are in use.
+bool claim(std::atomic<std::uint32_t>& in_use, std::uint32_t promised) {
+    if (promised == 0) return false;
+    if (in_use.fetch_add(1) < promised) return true;
+    in_use.fetch_sub(1);
+    return false;
+}
+
 }  // namespace
 
 void Place::give_back() {
@@ -50,11 +58,16 @@ ClusterPlaces::Taken ClusterPlaces::take(PlaceShare& share, DatabasePlaces& data
     }
     const std::uint32_t all = places_.fetch_add(1) + 1;
     const std::uint32_t in_database = database.places.fetch_add(1) + 1;
-    const bool is_guaranteed = caps.guaranteed != 0 && share.guaranteed.load() < caps.guaranteed;
+    Taken taken = Taken::ordinary;
+    if (claim(share.promised, caps.promised)) {
+        taken = Taken::of_tenant;
+    } else if (claim(database.promised, caps.database_promised)) {
+        taken = Taken::of_database;
+    }
     std::uint32_t open = caps.cluster_max;
-    if (!is_guaranteed) {
-        const std::uint32_t in_use = guaranteed_.load();
-        const std::uint32_t kept = caps.guaranteed_sum > in_use ? caps.guaranteed_sum - in_use : 0;
+    if (taken == Taken::ordinary) {
+        const std::uint32_t in_use = promised_.load();
+        const std::uint32_t kept = caps.promised_sum > in_use ? caps.promised_sum - in_use : 0;
         const std::uint32_t fair_share = std::max(caps.cluster_max / (1 + others_at_work(share)), 1U);
         const std::uint32_t reserve = own > fair_share ? (caps.cluster_max * caps.reserve_percent + 99) / 100 : 0;
         open = caps.cluster_max > kept ? caps.cluster_max - kept : 0;
@@ -62,11 +75,11 @@ ClusterPlaces::Taken ClusterPlaces::take(PlaceShare& share, DatabasePlaces& data
         if (reserve != 0 && open > 1) open = std::max(open > reserve ? open - reserve : 0, 1U);
     }
     if (all <= open && (caps.database_max == 0 || in_database <= caps.database_max)) {
-        if (!is_guaranteed) return Taken::ordinary;
-        share.guaranteed.fetch_add(1);
-        guaranteed_.fetch_add(1);
-        return Taken::guaranteed;
+        if (taken != Taken::ordinary) promised_.fetch_add(1);
+        return taken;
     }
+    if (taken == Taken::of_tenant) share.promised.fetch_sub(1);
+    if (taken == Taken::of_database) database.promised.fetch_sub(1);
     share.places.fetch_sub(1);
     database.places.fetch_sub(1);
     places_.fetch_sub(1);
@@ -79,7 +92,8 @@ Place ClusterPlaces::place_of(const std::shared_ptr<PlaceShare>& share, const st
     place.cluster_ = shared_from_this();
     place.share_ = share;
     place.database_ = database;
-    place.is_guaranteed_ = taken == Taken::guaranteed;
+    if (taken == Taken::of_tenant) place.promised_to_ = Place::Promised::to_tenant;
+    if (taken == Taken::of_database) place.promised_to_ = Place::Promised::to_database;
     place.thread_ = thread;
     if (is_contended_.load(std::memory_order_relaxed)) place.since_us_ = now_us();
     return place;
@@ -160,9 +174,9 @@ void ClusterPlaces::line_up(PlaceShare& share) {
 
 void ClusterPlaces::give_back(Place& place) {
     PlaceShare& share = *place.share_;
-    if (place.is_guaranteed_) {
-        share.guaranteed.fetch_sub(1);
-        guaranteed_.fetch_sub(1);
+    if (place.promised_to_ != Place::Promised::to_nobody) {
+        promised_.fetch_sub(1);
+        (place.promised_to_ == Place::Promised::to_tenant ? share.promised : place.database_->promised).fetch_sub(1);
     }
     share.places.fetch_sub(1);
     if (place.database_) {

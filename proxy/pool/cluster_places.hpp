@@ -1,7 +1,7 @@
 // ClusterPlaces: how many server connections of a cluster work for whom at once. Below the hard caps of ServerBudget, which counts connections,
 // it counts the transactions that have one, and decides between tenants:
 //
-// - server_connections_min of a tenant is kept free for it;
+// - server_connections_min of a tenant is kept free for it, that of a database for whoever works in it, besides what its tenants are promised;
 // - a reserve (limits.fair_reserve_percent of the cap) is open only to tenants below their fair share, which is the cap by the number of tenants
 //   that worked there in the last seconds: whoever floods the cluster leaves room for those who ask for little;
 // - who waits is served in the order of the server time that its tenant has used while there were waiters (start-time fair queueing), within a tenant
@@ -33,8 +33,8 @@ namespace pgporter {
 struct PlaceShare {
     std::atomic<std::uint32_t> places{0};
     std::atomic<std::uint32_t> waiting{0};
-    std::atomic<std::uint32_t> guaranteed{0};  // of these, those of server_connections_min
-    std::atomic<std::uint32_t> seen_in{0};     // the period in which it last asked for a place
+    std::atomic<std::uint32_t> promised{0};     // of these, those of server_connections_min
+    std::atomic<std::uint32_t> seen_in{0};      // the period in which it last asked for a place
     std::atomic<std::uint32_t> seen_before{0};  // and the one before that
     std::uint64_t used_us = 0;                  // its virtual time; under the cluster's lock
     bool is_aside = false;                      // its waiters stand aside; under the cluster's lock
@@ -42,13 +42,15 @@ struct PlaceShare {
 
 struct DatabasePlaces {
     std::atomic<std::uint32_t> places{0};
+    std::atomic<std::uint32_t> promised{0};  // of these, those of the database's server_connections_min
 };
 
 struct PlaceCaps {
     std::uint32_t cluster_max = 0;
     std::uint32_t database_max = 0;      // 0: none
-    std::uint32_t guaranteed_sum = 0;    // of all tenants of the cluster
-    std::uint32_t guaranteed = 0;        // of this one
+    std::uint32_t promised_sum = 0;      // to all tenants and databases of the cluster
+    std::uint32_t promised = 0;          // to this tenant
+    std::uint32_t database_promised = 0; // to this database
     std::uint32_t reserve_percent = 0;
     std::uint32_t tenant_max = 0;        // 0: none
 };
@@ -77,14 +79,14 @@ class Place {
         std::swap(share_, other.share_);
         std::swap(database_, other.database_);
         std::swap(since_us_, other.since_us_);
-        std::swap(is_guaranteed_, other.is_guaranteed_);
+        std::swap(promised_to_, other.promised_to_);
         std::swap(thread_, other.thread_);
     }
     std::shared_ptr<ClusterPlaces> cluster_;
     std::shared_ptr<PlaceShare> share_;
     std::shared_ptr<DatabasePlaces> database_;
     std::uint64_t since_us_ = 0;  // 0: nobody waited then
-    bool is_guaranteed_ = false;
+    enum class Promised : std::uint8_t { to_nobody, to_tenant, to_database } promised_to_ = Promised::to_nobody;
     std::uint32_t thread_ = 0;    // that has the server connection
 };
 
@@ -124,8 +126,8 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
     friend class Place;
     using Queue = std::deque<std::shared_ptr<PlaceTicket>>;
 
-    enum class Taken { ordinary, guaranteed, cluster_is_full, tenant_is_full, not_open };
-    [[nodiscard]] static bool is_place(Taken taken) { return taken == Taken::ordinary || taken == Taken::guaranteed; }
+    enum class Taken { ordinary, of_tenant, of_database, cluster_is_full, tenant_is_full, not_open };
+    [[nodiscard]] static bool is_place(Taken taken) { return taken <= Taken::of_database; }
     [[nodiscard]] Taken take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps);
     void note_at_work(PlaceShare& share);
     [[nodiscard]] Place place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, Taken taken,
@@ -139,7 +141,7 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
     void remove(const std::shared_ptr<PlaceTicket>& ticket);
 
     alignas(64) std::atomic<std::uint32_t> places_{0};  // what every transaction changes, apart from what it only reads
-    alignas(64) std::atomic<std::uint32_t> guaranteed_{0};  // places in use that were kept free for their tenants
+    alignas(64) std::atomic<std::uint32_t> promised_{0};  // places in use that were kept free
     std::atomic<std::size_t> waiting_{0};       // without those that stand aside
     std::atomic<bool> is_contended_{false};     // somebody waited in this period or the last
     std::atomic<std::uint32_t> period_{1};

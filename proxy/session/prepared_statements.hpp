@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -28,8 +29,9 @@ struct Statement {
     std::shared_ptr<const SessionStatement> session;  // the text is exactly this; null: it is anything else
     std::string owner;        // see StatementRegistry
     std::string spelling;     // the dialect's key, if the text depends on the dialect
+    std::uint64_t renewal = 0;  // see StatementRegistry::renew()
     bool has_own_shape = true;  // its description is a matter of tables, so that it may differ from one place or time to another
-    MemoryShare share;          // the text, here and as the registry's key
+    MemoryShare share;          // the text
     mutable DescriptionPtr last_description;  // as some server connection had it last: equal ones are one value in memory
 };
 using StatementPtr = std::shared_ptr<const Statement>;
@@ -79,52 +81,62 @@ class StatementRegistry {
     explicit StatementRegistry(std::size_t index = 0, std::size_t registries = 1) : step_(registries), last_number_(index), last_parse_(index) {}
     // `owner` keeps tenants apart: equal texts of two of them are two statements. Its first line is the tenant.
     StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}, MemoryAccount account = {}) {
-        const std::string_view sql = definition.substr(0, definition.find('\0'));
-        const std::string spelling = spelling_of(sql, spoken);
-        const std::string key = key_of(owner, definition, spelling);
-        auto& slot = statements_[key];
-        if (auto known = slot.lock()) return known;
+        const Key key = key_of(owner, definition, spoken);
+        if (auto known = find(key)) return known;
         auto made = std::make_shared<Statement>();
         made->share = MemoryShare(account, bytes_of(definition));
         made->number = last_number_ += step_;
         made->server_name = std::string(server_statement_prefix) + std::to_string(made->number);
         made->definition = definition;
+        const std::string_view sql = text_of(definition);
         made->traits = scan_statement(sql, spoken.dialect);
         if (made->traits.of_session) made->session = session_statement_of(sql, spoken.dialect);
-        made->spelling = spelling;
+        made->spelling = key.spelling;
         made->owner = owner;
+        made->renewal = key.renewal;
         made->has_own_shape = has_own_shape(sql, made->session.get());
-        slot = made;
-        // The keys of statements that nobody has any more are as long as these were.
-        bytes_since_sweep_ += key.size();
-        if (++made_since_sweep_ > 4096 || bytes_since_sweep_ > std::max(sweep_bytes_min, bytes_at_sweep_)) sweep();
+        if (statements_.size() >= sweep_at_) sweep();
+        statements_.emplace(key.hash, made);
         return made;
     }
     // Null: nobody has it.
     [[nodiscard]] StatementPtr find(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}) const {
-        const auto at = statements_.find(key_of(owner, definition, spelling_of(definition.substr(0, definition.find('\0')), spoken)));
-        return at == statements_.end() ? nullptr : at->second.lock();
+        return find(key_of(owner, definition, spoken));
     }
     // Tables of this tenant have changed: what is prepared may have their old shape, which PostgreSQL then refuses to run. A client that
     // prepares from now on sees the new one, so its statement is a new one.
     void renew(const std::string& tenant) { ++renewals_[tenant]; }
     [[nodiscard]] std::size_t size() const { return statements_.size(); }
     // What a statement takes, about.
-    [[nodiscard]] static std::size_t bytes_of(std::string_view definition) { return 2 * definition.size() + 512; }
+    [[nodiscard]] static std::size_t bytes_of(std::string_view definition) { return definition.size() + 512; }
     [[nodiscard]] ParseSerial next_parse() { return last_parse_ += step_; }
 
   private:
-    static std::string spelling_of(std::string_view sql, const SessionDialect& spoken) {
-        return spoken.key.empty() || !depends_on_dialect(sql) ? std::string() : spoken.key;
-    }
-    [[nodiscard]] std::string key_of(std::string_view owner, std::string_view definition, const std::string& spelling) const {
-        std::string key(owner);
+    struct Key {
+        std::string_view owner;
+        std::string_view definition;
+        std::string_view spelling;
+        std::uint64_t renewal;
+        std::size_t hash;
+    };
+    static std::string_view text_of(std::string_view definition) { return definition.substr(0, definition.find('\0')); }
+    [[nodiscard]] Key key_of(std::string_view owner, std::string_view definition, const SessionDialect& spoken) const {
+        const bool depends = !spoken.key.empty() && depends_on_dialect(text_of(definition));
         const auto renewed = renewals_.find(owner.substr(0, owner.find('\n')));
-        key += '\0';
-        if (renewed != renewals_.end()) key += std::to_string(renewed->second) + '\0';
-        key += definition;
-        if (!spelling.empty()) key += '\0' + spelling;
+        Key key{owner, definition, depends ? std::string_view(spoken.key) : std::string_view(), renewed == renewals_.end() ? 0 : renewed->second, 0};
+        const std::hash<std::string_view> hash;
+        key.hash = ((hash(owner) * 31 + hash(definition)) * 31 + hash(key.spelling)) * 31 + key.renewal;
         return key;
+    }
+    [[nodiscard]] StatementPtr find(const Key& key) const {
+        const auto [first, last] = statements_.equal_range(key.hash);
+        for (auto at = first; at != last; ++at) {
+            auto known = at->second.lock();
+            const bool is_it = known && known->definition == key.definition && known->owner == key.owner && known->spelling == key.spelling &&
+                               known->renewal == key.renewal;
+            if (is_it) return known;
+        }
+        return nullptr;
     }
     // FETCH has its cursor's columns, which PostgreSQL doesn't compare either.
     static bool has_own_shape(std::string_view sql, const SessionStatement* session) {
@@ -135,20 +147,15 @@ class StatementRegistry {
     }
     void sweep() {
         std::erase_if(statements_, [](const auto& entry) { return entry.second.expired(); });
-        made_since_sweep_ = 0;
-        bytes_since_sweep_ = 0;
-        bytes_at_sweep_ = 0;
-        for (const auto& entry : statements_) bytes_at_sweep_ += entry.first.size();
+        sweep_at_ = std::max(sweep_at_least, 2 * statements_.size());
     }
-    static constexpr std::size_t sweep_bytes_min = 1U << 20;
-    std::unordered_map<std::string, std::weak_ptr<const Statement>> statements_;
+    static constexpr std::size_t sweep_at_least = 256;
+    std::unordered_multimap<std::size_t, std::weak_ptr<const Statement>> statements_;  // by hash; each has its text itself
     ByName<std::uint64_t> renewals_;  // a tenant without an entry: none yet
     std::uint64_t step_;
     StatementNumber last_number_;
     ParseSerial last_parse_;
-    std::size_t made_since_sweep_ = 0;
-    std::size_t bytes_since_sweep_ = 0;
-    std::size_t bytes_at_sweep_ = 0;  // of those that were left then
+    std::size_t sweep_at_ = sweep_at_least;
 };
 
 // A session's names.

@@ -25,9 +25,15 @@ void Session::note_places() {
     share_ = desk_ != nullptr ? desk_->share(places_) : pool_->nobodys_share();
     database_places_ = pool_->database_places();
     const BudgetCaps& caps = pool_->caps();
-    place_caps_ = {caps.cluster_max, caps.database_max, worker_.snapshot()->guaranteed_connections(pool_->key().address.cluster),
-                   tenant_ ? tenant_->limits.server_connections_min : 0, worker_.config().limits.fair_reserve_percent,
-                   tenant_ ? tenant_->server_connections_max : 0};
+    const PoolKey& key = pool_->key();
+    const Database* const database = worker_.snapshot()->find_database(key.address.cluster, key.database);
+    place_caps_ = {.cluster_max = caps.cluster_max,
+                   .database_max = caps.database_max,
+                   .promised_sum = worker_.snapshot()->guaranteed_connections(key.address.cluster),
+                   .promised = tenant_ ? tenant_->limits.server_connections_min : 0,
+                   .database_promised = database != nullptr ? database->server_connections_min : 0,
+                   .reserve_percent = worker_.config().limits.fair_reserve_percent,
+                   .tenant_max = tenant_ ? tenant_->server_connections_max : 0};
 }
 
 Place Session::try_take_place() {

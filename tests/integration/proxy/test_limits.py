@@ -303,6 +303,29 @@ class Places(Base):
         self.assertEqual(len(self.occupy('initech', 1)), 0 if len(flood) == CLUSTER_MAX - 3 else 1)
         self.assertEqual(len(self.occupy('globex', 3)), 3)
 
+    def promise_to_database(self, number):
+        proxy.apply(fixture.document({'main': dict(port=server.port, server_connections_max=CLUSTER_MAX)}, {'umbrella': {'placement': {'database': 'app2'}}},
+                                     databases=[{'cluster': 'main', 'name': 'app2', 'server_connections_min': number}]))
+
+        def known():
+            databases = proxy.http('GET', '/v1/clusters')[1]['clusters'][0]['databases']
+            return [one['server_connections_min'] for one in databases if one['name'] == 'app2'] == [number]
+        wait_for(known, 'the promise is known')
+
+    def test_guaranteed_to_a_database(self):
+        self.promise_to_database(3)
+        self.addCleanup(self.promise_to_database, 0)
+        self.wire().run('SELECT 1')
+        flood = self.occupy('acme', CLUSTER_MAX)
+        self.assertLessEqual(len(flood), CLUSTER_MAX - 3)  # fewer where the reserve of the quiet ones applies
+        self.assertGreater(len(flood), 0)
+        own = [self.wire('umbrella', database='app2') for _ in range(3)]
+        for wire in own:
+            self.assertEqual(wire.run('BEGIN; SELECT tenant FROM whoami'), [('umbrella',)])
+        with self.assertRaises(Exception) as caught:
+            self.promise_to_database(CLUSTER_MAX + 1)
+        self.assertIn('tenants and databases', str(caught.exception))
+
     def test_promises_that_cannot_be_kept_are_refused(self):
         with self.assertRaises(Exception) as caught:
             self.apply(globex={'server_connections_min': CLUSTER_MAX}, acme={'server_connections_min': 1})

@@ -16,11 +16,12 @@ namespace {
 
 struct World {
     std::shared_ptr<ClusterPlaces> cluster = std::make_shared<ClusterPlaces>();
-    PlaceCaps caps{8, 0, 0, 0, 25};
+    PlaceCaps caps{.cluster_max = 8, .reserve_percent = 25};
 
-    Place take(const std::string& tenant, std::uint32_t guaranteed = 0, const std::string& database = "app") {
+    Place take(const std::string& tenant, std::uint32_t promised = 0, const std::string& database = "app", std::uint32_t database_promised = 0) {
         PlaceCaps own = caps;
-        own.guaranteed = guaranteed;
+        own.promised = promised;
+        own.database_promised = database_promised;
         return cluster->try_take(cluster->share(tenant), cluster->database(database), own);
     }
     std::vector<Place> take_all(const std::string& tenant) {
@@ -102,7 +103,7 @@ TEST_CASE("a cluster of one or two places has room for somebody") {
 
 TEST_CASE("guaranteed places are kept free, and count once") {
     World world;
-    world.caps.guaranteed_sum = 3;
+    world.caps.promised_sum = 3;
     auto others = world.take_all("a");
     CHECK(others.size() == 5);
     std::vector<Place> own;
@@ -112,6 +113,59 @@ TEST_CASE("guaranteed places are kept free, and count once") {
     own.pop_back();
     CHECK_FALSE(world.take("a"));
     CHECK(world.take("vip", 3));
+}
+
+TEST_CASE("places promised to a database are kept free for whoever works there, besides those of its tenants") {
+    World world;
+    world.caps.reserve_percent = 0;
+    world.caps.promised_sum = 4;  // 1 to the tenant vip, 3 to the database crm, where it lives
+    auto others = world.take_all("a");
+    CHECK(others.size() == 4);
+    std::vector<Place> own;
+    own.push_back(world.take("vip", 1, "crm", 3));  // its own first, so that the database's stay for the others there
+    for (int i = 0; i < 3; ++i) own.push_back(world.take("c", 0, "crm", 3));
+    for (const auto& place : own) CHECK(place);
+    CHECK_FALSE(world.take("c", 0, "crm", 3));
+    CHECK_FALSE(world.take("vip", 1, "crm", 3));
+    own.pop_back();
+    CHECK_FALSE(world.take("a"));
+    CHECK(world.take("vip", 1, "crm", 3));
+    own.erase(own.begin());
+    CHECK_FALSE(world.take("c", 0, "crm", 2));
+    CHECK_FALSE(world.take("a"));
+    CHECK(world.take("vip", 1, "crm", 3));
+}
+
+TEST_CASE("promises are kept, and no more than those, whatever threads do at once") {
+    World world;
+    world.caps.reserve_percent = 0;
+    world.caps.promised_sum = 3;
+    std::atomic<int> without{0};
+    std::atomic<bool> stop{false};
+    const auto flood = [&] {
+        while (!stop) {
+            std::vector<Place> some;
+            for (int i = 0; i < 4; ++i) some.push_back(world.take("a"));
+        }
+    };
+    // Two that ask at once may both be refused the last place, so it asks again.
+    const auto promised = [&] {
+        for (int i = 0; i < 5'000; ++i) {
+            Place place;
+            for (int tries = 0; !place && tries < 10'000; ++tries) place = world.take("c", 0, "crm", 3);
+            if (!place) ++without;
+        }
+    };
+    std::vector<std::thread> flooding;
+    std::vector<std::thread> working;
+    for (int i = 0; i < 2; ++i) flooding.emplace_back(flood);
+    for (int i = 0; i < 3; ++i) working.emplace_back(promised);
+    for (auto& thread : working) thread.join();
+    stop = true;
+    for (auto& thread : flooding) thread.join();
+    CHECK(without == 0);
+    CHECK(world.cluster->used() == 0);
+    CHECK(world.take_all("a").size() == 5);
 }
 
 TEST_CASE("a database's cap stops its own tenants only") {
