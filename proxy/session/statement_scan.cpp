@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "proxy/session/plain_statement.hpp"
 #include "router/session_statement.hpp"
 #include "router/sql_lexer.hpp"
 
@@ -343,6 +344,13 @@ class Scanner {
 }  // namespace
 
 StatementTraits scan_statement(std::string_view sql, SqlDialect dialect) {
+    if (!is_plain_statement(sql, dialect)) return scan_in_full(sql, dialect);
+    StatementTraits traits;
+    traits.plain = true;
+    return traits;
+}
+
+StatementTraits scan_in_full(std::string_view sql, SqlDialect dialect) {
     return Scanner(sql, dialect).run();
 }
 

@@ -63,8 +63,11 @@ struct StatementTraits {
     std::string deallocate_name;  // DEALLOCATE [PREPARE] name, folded or unquoted as PostgreSQL does it
 
     bool empty = false;  // no statement at all
+    friend bool operator==(const StatementTraits&, const StatementTraits&) = default;
 };
 
 [[nodiscard]] StatementTraits scan_statement(std::string_view sql, SqlDialect dialect = {});
+// The same without the short way that most texts take (plain_statement.hpp), which is to come to the same.
+[[nodiscard]] StatementTraits scan_in_full(std::string_view sql, SqlDialect dialect = {});
 
 }  // namespace pgporter

@@ -7,6 +7,7 @@
 
 PP_FUZZ(input) {
     const auto traits = pgporter::scan_statement(input);
+    PP_ASSERT(traits == pgporter::scan_in_full(input));
     const int whole =
         traits.discard_all + traits.reset_all + traits.deallocate_all + !traits.deallocate_name.empty() + traits.empty;
     PP_ASSERT(whole <= 1);
