@@ -12,6 +12,10 @@ namespace {
 
 enum Class : std::uint8_t { other, space, digit, letter, dollar, quote, double_quote, semicolon, minus, slash };
 
+constexpr std::uint8_t class_bits = 0x0f;
+constexpr std::uint8_t in_word_bit = 0x10;  // a letter, a digit or '$'
+
+
 constexpr std::array<std::uint8_t, 256> make_classes() {
     std::array<std::uint8_t, 256> classes{};
     for (const char c : {' ', '\t', '\n', '\r', '\f', '\v'}) classes[static_cast<unsigned char>(c)] = space;
@@ -25,6 +29,9 @@ constexpr std::array<std::uint8_t, 256> make_classes() {
     classes[';'] = semicolon;
     classes['-'] = minus;
     classes['/'] = slash;
+    for (std::uint8_t& entry : classes) {
+        if (entry == letter || entry == digit || entry == dollar) entry |= in_word_bit;
+    }
     return classes;
 }
 
@@ -72,7 +79,7 @@ class Pass {
     }
 
   private:
-    [[nodiscard]] std::uint8_t class_here() const { return classes[static_cast<unsigned char>(*at_)]; }
+    [[nodiscard]] std::uint8_t class_here() const { return classes[static_cast<unsigned char>(*at_)] & class_bits; }
     void skip(Class what) {
         while (at_ != end_ && class_here() == what) ++at_;
     }
@@ -80,7 +87,9 @@ class Pass {
     std::string_view word() {
         const char* const begin = at_;
         if (at_ == end_ || class_here() != letter) return {};
-        while (at_ != end_ && (class_here() == letter || class_here() == digit || class_here() == dollar)) ++at_;
+        const char* letter_at = begin + 1;
+        while (letter_at != end_ && (classes[static_cast<unsigned char>(*letter_at)] & in_word_bit) != 0) ++letter_at;
+        at_ = letter_at;
         return {begin, static_cast<std::size_t>(at_ - begin)};
     }
     // Not the beginning of a string or name of another spelling: E'..', U&"..".

@@ -28,7 +28,7 @@ std::uint32_t Session::remember(Operation operation) {
     last_tag_ = (last_tag_ + 1) % first_unnamed_tag;
     if (last_tag_ == 0) ++last_tag_;
     if (operation.number != 0) unsettled_statements_[operation.number] = batch_;
-    operations_[last_tag_] = std::move(operation);
+    operations_.insert_or_assign(last_tag_, std::move(operation));
     return last_tag_;
 }
 
@@ -275,7 +275,8 @@ Session::Step Session::reset_session(const StatementTraits& traits) {
 Session::Step Session::on_query(std::string_view body, std::string_view whole) {
     const std::string_view sql = body.substr(0, body.find('\0'));
     if (answer_known_set(sql)) return Step::done;
-    const StatementTraits traits = scan_statement(sql, dialect());
+    const ScannedStatement scanned(sql, dialect());
+    const StatementTraits& traits = scanned.traits();
     const bool is_held = !server_ && held_.state() != HeldTransaction::State::none;
     if (pool_mode_ == PoolMode::transaction && !is_held) {
         if (!is_pinned() && (traits.discard_all || traits.reset_all)) {

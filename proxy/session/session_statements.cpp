@@ -22,7 +22,8 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     const auto name = reader.cstring();
     std::string_view definition = reader.rest();
     const std::string_view sql = definition.substr(0, definition.find('\0'));
-    const StatementTraits traits = scan_statement(sql, dialect());
+    const ScannedStatement scanned(sql, dialect());
+    const StatementTraits& traits = scanned.traits();
     if (!names_in_sql() && (traits.resets_context || !traits.custom_settings.empty())) {
         const auto foreign = turns_to_foreign_tenant(sql, traits, *worker_.snapshot(), standpoint(), dialect());
         if (foreign) return refuse_parse(*foreign);
@@ -68,7 +69,7 @@ Session::Step Session::on_parse(std::string_view body, std::string_view whole) {
     }
     if (name->empty()) {
         Operation operation{Operation::Kind::unnamed_parse, {}, nullptr, 0, {}, take_unnamed()};
-        unnamed_traits_ = std::allocate_shared<StatementTraits>(asio::recycling_allocator<void>(), traits);
+        unnamed_traits_ = scanned.share();
         unnamed_session_ = names_in_sql() && traits.of_session ? session_statement_of(sql, dialect()) : nullptr;
         if (!unnamed_session_) note_traits(traits);  // else when it is executed
         unnamed_definition_ = worker_.spare_text();
@@ -348,10 +349,10 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
     }
     note_portal(portal, statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
-    std::string text(header.data(), header.size());
-    put_cstring(text, portal);
-    put_cstring(text, server_name);
-    worker_.to_server().put_copy(text);
+    std::string& out = worker_.to_server().stage();
+    out.append(header.data(), header.size());
+    put_cstring(out, portal);
+    put_cstring(out, server_name);
     to_server(rest);
     replies_.sent({Request::bind});
     return Step::done;

@@ -344,10 +344,18 @@ class Scanner {
 }  // namespace
 
 StatementTraits scan_statement(std::string_view sql, SqlDialect dialect) {
-    if (!is_plain_statement(sql, dialect)) return scan_in_full(sql, dialect);
-    StatementTraits traits;
-    traits.plain = true;
-    return traits;
+    return ScannedStatement(sql, dialect).traits();
+}
+
+const StatementTraits ScannedStatement::plain_ = {.plain = true};
+
+ScannedStatement::ScannedStatement(std::string_view sql, SqlDialect dialect) {
+    if (!is_plain_statement(sql, dialect)) own_.emplace(scan_in_full(sql, dialect));
+}
+
+std::shared_ptr<const StatementTraits> ScannedStatement::share() const {
+    if (own_) return std::make_shared<const StatementTraits>(*own_);
+    return {std::shared_ptr<const StatementTraits>(), &plain_};  // nobody counts what is always there
 }
 
 StatementTraits scan_in_full(std::string_view sql, SqlDialect dialect) {

@@ -5,6 +5,8 @@
 // connection between sessions covers that.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,7 +69,19 @@ struct StatementTraits {
 };
 
 [[nodiscard]] StatementTraits scan_statement(std::string_view sql, SqlDialect dialect = {});
-// The same without the short way that most texts take (plain_statement.hpp), which is to come to the same.
+// The same for many texts a second: plain and nothing else, which most are, is one object for all.
+class ScannedStatement {
+  public:
+    explicit ScannedStatement(std::string_view sql, SqlDialect dialect = {});
+    [[nodiscard]] const StatementTraits& traits() const { return own_ ? *own_ : plain_; }
+    [[nodiscard]] std::shared_ptr<const StatementTraits> share() const;  // for who keeps them
+
+  private:
+    static const StatementTraits plain_;
+    std::optional<StatementTraits> own_;
+};
+
+// As scan_statement, without the short way that most texts take (plain_statement.hpp): comes to the same.
 [[nodiscard]] StatementTraits scan_in_full(std::string_view sql, SqlDialect dialect = {});
 
 }  // namespace pgporter
