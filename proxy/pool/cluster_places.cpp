@@ -83,7 +83,8 @@ ClusterPlaces::Taken ClusterPlaces::take(PlaceShare& share, DatabasePlaces& data
     share.places.fetch_sub(1);
     database.places.fetch_sub(1);
     places_.fetch_sub(1);
-    return all > caps.cluster_max ? Taken::cluster_is_full : Taken::not_open;
+    if (all > caps.cluster_max) return Taken::cluster_is_full;
+    return all <= open ? Taken::database_is_full : Taken::not_open;
 }
 
 Place ClusterPlaces::place_of(const std::shared_ptr<PlaceShare>& share, const std::shared_ptr<DatabasePlaces>& database, Taken taken,
@@ -125,13 +126,13 @@ void ClusterPlaces::wait(const std::shared_ptr<PlaceTicket>& ticket) {
     ticket->is_queued = true;
     newest_max_ = ticket->caps.cluster_max;
     share.waiting.fetch_add(1);
-    if (!share.is_aside) waiting_.fetch_add(1);
+    if (share.aside != PlaceShare::Aside::for_own_cap) waiting_.fetch_add(1);
     if (is_first) {
         share.used_us = std::max(share.used_us, served_us_);  // what it didn't use while it didn't ask isn't kept for it
         order_.emplace(share.used_us, &share);
     }
     serve(std::nullopt);  // what was given back before we were seen waiting
-    if (ticket->is_queued && !share.is_aside) is_contended_.store(true, std::memory_order_relaxed);
+    if (ticket->is_queued && share.aside != PlaceShare::Aside::for_own_cap) is_contended_.store(true, std::memory_order_relaxed);
 }
 
 void ClusterPlaces::remove(const std::shared_ptr<PlaceTicket>& ticket) {
@@ -145,11 +146,20 @@ void ClusterPlaces::remove(const std::shared_ptr<PlaceTicket>& ticket) {
     }
     ticket->is_queued = false;
     share.waiting.fetch_sub(1);
-    if (!share.is_aside) waiting_.fetch_sub(1);
+    if (share.aside != PlaceShare::Aside::for_own_cap) waiting_.fetch_sub(1);
     if (!at->second.empty()) return;
     queues_.erase(at);
-    order_.erase({share.used_us, &share});
-    share.is_aside = false;
+    [[maybe_unused]] const bool was_in_line = leave_order(share);
+    share.aside = PlaceShare::Aside::no;
+}
+
+// Out of the line, or of those that stand aside for a database.
+bool ClusterPlaces::leave_order(PlaceShare& share) {
+    if (share.aside != PlaceShare::Aside::for_database) return order_.erase({share.used_us, &share}) != 0;
+    DatabasePlaces& database = *std::exchange(share.aside_in, nullptr);
+    database.aside.erase({share.used_us, &share});
+    if (database.aside.empty()) full_databases_.erase(&database);
+    return true;
 }
 
 void ClusterPlaces::leave(const std::shared_ptr<PlaceTicket>& ticket) {
@@ -160,13 +170,38 @@ void ClusterPlaces::leave(const std::shared_ptr<PlaceTicket>& ticket) {
 // Its cap is all that it waits for: until it gives a place back nothing that happens is of interest to it.
 void ClusterPlaces::step_aside(PlaceShare& share) {
     order_.erase({share.used_us, &share});
-    share.is_aside = true;
+    share.aside = PlaceShare::Aside::for_own_cap;
     waiting_.fetch_sub(queues_.at(&share).size());
 }
 
+void ClusterPlaces::step_aside(PlaceShare& share, DatabasePlaces& database) {
+    order_.erase({share.used_us, &share});
+    share.aside = PlaceShare::Aside::for_database;
+    share.aside_in = &database;
+    database.aside.emplace(share.used_us, &share);
+    full_databases_.insert(&database);
+}
+
+// As many as a database has room for again.
+void ClusterPlaces::line_up_for_databases() {
+    for (auto at = full_databases_.begin(); at != full_databases_.end();) {
+        DatabasePlaces& database = **at++;  // the last one that lines up takes it out of the set
+        std::uint32_t in_use = database.places.load();
+        while (!database.aside.empty()) {
+            PlaceShare& share = *database.aside.begin()->second;
+            const std::uint32_t cap = queues_.at(&share).front()->caps.database_max;
+            if (cap != 0 && in_use >= cap) break;
+            ++in_use;
+            [[maybe_unused]] const bool was_aside = leave_order(share);
+            share.aside = PlaceShare::Aside::no;
+            order_.emplace(share.used_us, &share);
+        }
+    }
+}
+
 void ClusterPlaces::line_up(PlaceShare& share) {
-    if (!share.is_aside) return;
-    share.is_aside = false;
+    if (share.aside != PlaceShare::Aside::for_own_cap) return;
+    share.aside = PlaceShare::Aside::no;
     share.used_us = std::max(share.used_us, served_us_);
     order_.emplace(share.used_us, &share);
     waiting_.fetch_add(queues_.at(&share).size());
@@ -186,9 +221,14 @@ void ClusterPlaces::give_back(Place& place) {
     if (!is_contended_.load(std::memory_order_relaxed) && waiting_.load() == 0 && share.waiting.load() == 0) return;
     const std::uint64_t used = place.since_us_ == 0 ? 0 : now_us() - place.since_us_;
     const std::lock_guard lock(mutex_);
-    const bool is_waiting = order_.erase({share.used_us, &share}) != 0;
+    DatabasePlaces* const aside_in = share.aside_in;
+    const bool is_waiting = leave_order(share);
     share.used_us += used;
-    if (is_waiting) order_.emplace(share.used_us, &share);
+    if (is_waiting && aside_in != nullptr) {
+        step_aside(share, *aside_in);
+    } else if (is_waiting) {
+        order_.emplace(share.used_us, &share);
+    }
     line_up(share);
     serve(place.thread_);
 }
@@ -212,6 +252,7 @@ std::shared_ptr<PlaceTicket> ClusterPlaces::next_of(std::uint32_t thread, const 
 
 // `thread`: where the server connection of the place that has come free is.
 void ClusterPlaces::serve(std::optional<std::uint32_t> thread) {
+    line_up_for_databases();
     for (auto at = order_.begin(); at != order_.end();) {
         PlaceShare* const share = at->second;
         const auto queue = queues_.find(share);
@@ -233,6 +274,7 @@ void ClusterPlaces::serve(std::optional<std::uint32_t> thread) {
         if (!is_place(taken)) {
             ++at;
             if (taken == Taken::tenant_is_full) step_aside(*share);
+            if (taken == Taken::database_is_full) step_aside(*share, *ticket->database);
             continue;
         }
         thread.reset();

@@ -7,7 +7,8 @@
 // - who waits is served in the order of the server time that its tenant has used while there were waiters (start-time fair queueing), within a tenant
 //   first come first served. A place's server connection is idle on the thread that gave it back: somebody of that thread may be served
 //   before who is next, so many times at most, if his tenant has used about as little;
-// - server_connections_max of a tenant is the most it has at once. Who waits for that alone stands aside, and nobody else's transactions notice.
+// - server_connections_max of a tenant is the most it has at once. Who waits for that alone stands aside, and nobody else's transactions notice;
+//   so do those who wait for a place in a full database, however many they are.
 //
 // Shared by all threads; no lock is taken as long as nobody waits. It must not: know a session or a server connection.
 #pragma once
@@ -29,6 +30,8 @@
 
 namespace pgporter {
 
+struct DatabasePlaces;
+
 // What all threads know of one tenant on one cluster.
 struct PlaceShare {
     std::atomic<std::uint32_t> places{0};
@@ -36,13 +39,18 @@ struct PlaceShare {
     std::atomic<std::uint32_t> promised{0};     // of these, those of server_connections_min
     std::atomic<std::uint32_t> seen_in{0};      // the period in which it last asked for a place
     std::atomic<std::uint32_t> seen_before{0};  // and the one before that
-    std::uint64_t used_us = 0;                  // its virtual time; under the cluster's lock
-    bool is_aside = false;                      // its waiters stand aside; under the cluster's lock
+    // Under the cluster's lock:
+    std::uint64_t used_us = 0;  // its virtual time
+    enum class Aside : std::uint8_t { no, for_own_cap, for_database } aside = Aside::no;
+    DatabasePlaces* aside_in = nullptr;  // for_database
 };
+
+using SharesByTime = std::set<std::pair<std::uint64_t, PlaceShare*>>;  // by used_us
 
 struct DatabasePlaces {
     std::atomic<std::uint32_t> places{0};
     std::atomic<std::uint32_t> promised{0};  // of these, those of the database's server_connections_min
+    SharesByTime aside;                      // who waits for this database alone; under the cluster's lock
 };
 
 struct PlaceCaps {
@@ -126,7 +134,7 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
     friend class Place;
     using Queue = std::deque<std::shared_ptr<PlaceTicket>>;
 
-    enum class Taken { ordinary, of_tenant, of_database, cluster_is_full, tenant_is_full, not_open };
+    enum class Taken { ordinary, of_tenant, of_database, cluster_is_full, database_is_full, tenant_is_full, not_open };
     [[nodiscard]] static bool is_place(Taken taken) { return taken <= Taken::of_database; }
     [[nodiscard]] Taken take(PlaceShare& share, DatabasePlaces& database, const PlaceCaps& caps);
     void note_at_work(PlaceShare& share);
@@ -136,13 +144,16 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
     // With the lock:
     void serve(std::optional<std::uint32_t> thread);
     void line_up(PlaceShare& share);
+    void line_up_for_databases();
     void step_aside(PlaceShare& share);
+    void step_aside(PlaceShare& share, DatabasePlaces& database);
+    [[nodiscard]] bool leave_order(PlaceShare& share);  // false: it isn't in it
     [[nodiscard]] std::shared_ptr<PlaceTicket> next_of(std::uint32_t thread, const PlaceTicket& first) const;
     void remove(const std::shared_ptr<PlaceTicket>& ticket);
 
     alignas(64) std::atomic<std::uint32_t> places_{0};  // what every transaction changes, apart from what it only reads
     alignas(64) std::atomic<std::uint32_t> promised_{0};  // places in use that were kept free
-    std::atomic<std::size_t> waiting_{0};       // without those that stand aside
+    std::atomic<std::size_t> waiting_{0};       // without those that wait for their own cap
     std::atomic<bool> is_contended_{false};     // somebody waited in this period or the last
     std::atomic<std::uint32_t> period_{1};
     std::atomic<std::uint32_t> seen_now_{0};
@@ -151,8 +162,9 @@ class ClusterPlaces : public std::enable_shared_from_this<ClusterPlaces> {
 
     std::mutex mutex_;
     std::map<PlaceShare*, Queue> queues_;
-    std::set<std::pair<std::uint64_t, PlaceShare*>> order_;  // of the queues that don't stand aside, by used_us
-    std::uint64_t served_us_ = 0;                            // the virtual time of whoever was served last
+    SharesByTime order_;                      // of the queues that don't stand aside
+    std::set<DatabasePlaces*> full_databases_;  // for which somebody stands aside
+    std::uint64_t served_us_ = 0;             // the virtual time of whoever was served last
     std::map<std::string, std::shared_ptr<DatabasePlaces>> databases_;
     std::unordered_map<std::string, std::shared_ptr<PlaceShare>> shares_;
     bool waited_before_ = false;

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -168,6 +170,66 @@ TEST_CASE("promises are kept, and no more than those, whatever threads do at onc
     CHECK(world.take_all("a").size() == 5);
 }
 
+TEST_CASE("who waits for a full database stands aside, and is served when it has room, whoever else waits") {
+    World world;
+    world.caps.reserve_percent = 0;
+    world.caps.database_max = 2;
+    std::vector<Place> own;
+    for (int i = 0; i < 2; ++i) own.push_back(world.take("a"));
+    std::string served;
+    std::vector<std::shared_ptr<PlaceTicket>> waiting;
+    for (const char* tenant : {"b", "c", "d", "e"}) waiting.push_back(world.wait(tenant, &served));
+    const auto second_of_b = world.wait("b", &served);
+    CHECK(world.cluster->waiting() == 5);
+    std::vector<Place> elsewhere;
+    for (const char* name : {"p", "q", "r", "s", "t"}) elsewhere.push_back(world.take("x", 0, name));
+    CHECK(elsewhere.back());
+    CHECK(served.empty());
+    world.cluster->leave(waiting[1]);  // c gives up while it stands aside
+    own.pop_back();
+    CHECK(served.size() == 1);
+    own.pop_back();
+    CHECK(served.size() == 2);
+    // What has been served gives back, until everybody had his turn.
+    for (int i = 0; i < 3; ++i) {
+        for (const auto& ticket : {waiting[0], waiting[2], waiting[3], second_of_b}) ticket->place.give_back();
+    }
+    std::sort(served.begin(), served.end());
+    CHECK(served == "bbde");
+    CHECK(world.cluster->waiting() == 0);
+    elsewhere.clear();
+    CHECK(world.cluster->used() == 0);
+}
+
+TEST_CASE("a place that comes free on a full cluster goes to those for whose database there is room") {
+    World world;
+    world.caps.reserve_percent = 0;
+    world.caps.database_max = 1;
+    auto own = world.take("a");
+    std::vector<Place> others;
+    for (const char* name : {"p", "q", "r", "s", "t", "u", "v"}) others.push_back(world.take("x", 0, name));
+    CHECK(world.cluster->used() == 8);
+    std::string served;
+    const auto first = world.wait("b", &served);
+    const auto second = world.wait("c", &served);
+    others.pop_back();  // the database is still full
+    CHECK(served.empty());
+    own.give_back();
+    CHECK(served.size() == 1);
+    const auto third = world.wait("d", &served);
+    const auto give_back = [&] {
+        for (const auto& ticket : {first, second, third}) {
+            if (ticket->place) return ticket->place.give_back();
+        }
+    };
+    give_back();
+    CHECK(served.size() == 2);
+    give_back();
+    CHECK(served.size() == 3);
+    give_back();
+    CHECK(world.take("a"));
+}
+
 TEST_CASE("a database's cap stops its own tenants only") {
     World world;
     world.caps.database_max = 2;
@@ -230,19 +292,32 @@ TEST_CASE("whoever gives up leaves nothing behind") {
 TEST_CASE("many threads never exceed the cap, and nobody is forgotten") {
     World world;
     world.caps.cluster_max = 3;
-    std::atomic<int> working{0};
-    std::atomic<int> most{0};
+    world.caps.database_max = 2;
+    struct Count {
+        std::atomic<int> working{0};
+        std::atomic<int> most{0};
+        void begin() {
+            const int now = working.fetch_add(1) + 1;
+            int known = most.load();
+            while (now > known && !most.compare_exchange_weak(known, now)) {
+            }
+        }
+    };
+    Count all;
+    std::array<Count, 2> in;
     std::atomic<int> done{0};
     std::vector<std::thread> threads;
-    for (int number = 0; number < 4; ++number) {
-        threads.emplace_back([&, tenant = std::string(1, static_cast<char>('a' + number))] {
+    for (std::size_t number = 0; number < 6; ++number) {
+        threads.emplace_back([&, number, tenant = std::string(1, static_cast<char>('a' + number))] {
+            const std::string database = number % 2 == 0 ? "app" : "crm";
+            Count& here = in[number % 2];
             for (int i = 0; i < 2'000; ++i) {
-                Place place = world.take(tenant);
+                Place place = world.take(tenant, 0, database);
                 if (!place) {
                     std::atomic<bool> awake{false};
                     const auto ticket = std::make_shared<PlaceTicket>();
                     ticket->share = world.cluster->share(tenant);
-                    ticket->database = world.cluster->database("app");
+                    ticket->database = world.cluster->database(database);
                     ticket->caps = world.caps;
                     ticket->wake = [&awake] { awake.store(true); };
                     world.cluster->wait(ticket);
@@ -252,19 +327,19 @@ TEST_CASE("many threads never exceed the cap, and nobody is forgotten") {
                     place = std::move(ticket->place);
                 }
                 if (!place) return;
-                const int now = working.fetch_add(1) + 1;
-                int known = most.load();
-                while (now > known && !most.compare_exchange_weak(known, now)) {
-                }
-                working.fetch_sub(1);
+                all.begin();
+                here.begin();
+                all.working.fetch_sub(1);
+                here.working.fetch_sub(1);
                 place.give_back();
                 done.fetch_add(1);
             }
         });
     }
     for (auto& thread : threads) thread.join();
-    CHECK(done.load() == 8'000);
-    CHECK(most.load() <= 3);
+    CHECK(done.load() == 12'000);
+    CHECK(all.most.load() <= 3);
+    for (const Count& count : in) CHECK(count.most.load() <= 2);
     CHECK(world.cluster->used() == 0);
 }
 
