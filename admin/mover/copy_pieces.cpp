@@ -33,10 +33,10 @@ std::optional<std::size_t> split_column(const SourceTable& table) {
 }
 
 std::uint64_t ranges_of(const SourceTable& table, const PieceSizes& sizes) {
-    if (table.pages <= sizes.piece_pages_max) return 1;
+    if (table.pages_to_copy() <= sizes.piece_pages_max) return 1;
     // Small enough that all jobs have something to do until the end.
     const auto pages = std::max<std::uint64_t>(sizes.piece_pages_max / 4, 1);
-    return (table.pages + pages - 1) / pages;
+    return (table.pages_to_copy() + pages - 1) / pages;
 }
 
 std::vector<std::int64_t> bounds_from(const std::vector<std::int64_t>& histogram, std::uint64_t ranges) {
@@ -64,7 +64,7 @@ std::vector<CopyPiece> plan_pieces(const std::vector<SourceTable>& tables, const
     };
     std::vector<Sized> planned;
     std::uint64_t all_pages = 0;
-    for (const auto& table : tables) all_pages += table.pages;
+    for (const auto& table : tables) all_pages += table.pages_to_copy();
     const auto whole_pages_max = std::max<std::uint64_t>(sizes.part_pages_max, all_pages / sizes.jobs * 3 / 2);
     std::vector<const SourceTable*> small;
     std::uint64_t small_pages = 0;
@@ -77,27 +77,28 @@ std::vector<CopyPiece> plan_pieces(const std::vector<SourceTable>& tables, const
                 KeyRange range;
                 if (i > 0) range.above = split->second[i - 1];
                 if (i + 1 < ranges) range.up_to = split->second[i];
-                planned.push_back({{0, {&table}, range, false}, table.pages / ranges + 1});
+                planned.push_back({{0, {&table}, range, false}, table.pages_to_copy() / ranges + 1});
             }
-        } else if (table.pages > sizes.part_pages_max) {
+        } else if (table.pages_to_copy() > sizes.part_pages_max) {
             // A tenant's rows in a large shared table are found by the index; part by part would read all of it.
-            planned.push_back({{0, {&table}, {}, table.pages > whole_pages_max && !table.tenant_index}, table.pages});
+            const bool in_parts = table.pages_to_copy() > whole_pages_max && table.pages > 1 && !table.tenant_index;
+            planned.push_back({{0, {&table}, {}, in_parts}, table.pages_to_copy()});
         } else {
             small.push_back(&table);
-            small_pages += table.pages + 1;
+            small_pages += table.pages_to_copy() + 1;
         }
     }
     // Small ones together, but not so that one job has all of them.
     const auto together = std::clamp<std::uint64_t>(small_pages / (std::uint64_t{sizes.jobs} * 4), 16, sizes.part_pages_max);
-    std::stable_sort(small.begin(), small.end(), [](const auto* a, const auto* b) { return a->pages > b->pages; });
+    std::stable_sort(small.begin(), small.end(), [](const auto* a, const auto* b) { return a->pages_to_copy() > b->pages_to_copy(); });
     Sized group;
     const auto end_group = [&] {
         if (!group.piece.tables.empty()) planned.push_back(std::exchange(group, {}));
     };
     for (const auto* table : small) {
-        if (group.pages + table->pages + 1 > together) end_group();
+        if (group.pages + table->pages_to_copy() + 1 > together) end_group();
         group.piece.tables.push_back(table);
-        group.pages += table->pages + 1;
+        group.pages += table->pages_to_copy() + 1;
     }
     end_group();
     std::stable_sort(planned.begin(), planned.end(), [](const Sized& a, const Sized& b) { return a.pages > b.pages; });
@@ -117,8 +118,11 @@ std::vector<CopyPart> parts_of(const CopyPiece& piece, std::uint64_t part_pages_
         return parts;
     }
     const auto& table = *piece.tables.front();
+    // By its own pages, so many that they come to as much together with the large values of their rows.
+    const auto own_share = static_cast<double>(table.pages) / static_cast<double>(std::max<std::uint64_t>(table.pages_to_copy(), 1));
+    const auto step = std::max<std::uint64_t>(static_cast<std::uint64_t>(static_cast<double>(part_pages_max) * own_share), 1);
     std::uint64_t first = 0;
-    for (; table.pages > first + part_pages_max; first += part_pages_max) parts.push_back({&table, {}, first, first + part_pages_max, false});
+    for (; table.pages > first + step; first += step) parts.push_back({&table, {}, first, first + step, false});
     parts.push_back({&table, {}, first, 0, false});
     return parts;
 }

@@ -13,7 +13,8 @@ SELECT c.oid, c.relname, c.relkind = 'p', c.relreplident,
        pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint, n.nspname, c.relispartition,
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion) AND NOT
                CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
-       pg_table_size(c.oid)
+       pg_table_size(c.oid),
+       coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0) / current_setting('block_size')::bigint
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = ANY ($1::text[]) AND c.relkind IN ('r', 'p')
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
@@ -72,6 +73,7 @@ Result<std::vector<SourceTable>> read_tables(ServerSession& session, const Schem
         table.partition = rows->flag(row, 8);
         table.other_unique = rows->flag(row, 9);
         table.stored_bytes = static_cast<std::uint64_t>(rows->number(row, 10));
+        table.toast_pages = static_cast<std::uint64_t>(rows->number(row, 11));
         table.name = rows->string(row, 1);
         table.partitioned = rows->flag(row, 2);
         table.replica_identity = rows->text(row, 3).at(0);

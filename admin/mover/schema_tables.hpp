@@ -39,7 +39,8 @@ struct SourceTable {
     std::vector<std::size_t> key;        // into columns; empty with REPLICA IDENTITY FULL
     std::optional<std::size_t> key_leader;  // of these the one that the key's index leads with
     bool other_unique = false;           // a unique index or exclusion constraint besides the replica identity
-    std::uint64_t pages = 0;
+    std::uint64_t pages = 0;         // of its own: where its rows begin
+    std::uint64_t toast_pages = 0;   // where large values of them are
     std::uint64_t bytes = 0;         // with indexes and TOAST
     std::uint64_t stored_bytes = 0;  // with TOAST, without indexes
     std::uint64_t rows_estimate = 0;
@@ -58,6 +59,8 @@ struct SourceTable {
     // Of the source's rows those that the move is about; of the target's those that belong to it.
     [[nodiscard]] std::string where() const { return row_filter.empty() || into_shared ? std::string() : " WHERE " + row_filter; }
     [[nodiscard]] std::string target_where() const { return row_filter.empty() || !into_shared ? std::string() : " WHERE " + row_filter; }
+    // What reading it takes.
+    [[nodiscard]] std::uint64_t pages_to_copy() const { return pages + toast_pages; }
     [[nodiscard]] std::string qualified_name() const { return qualified(schema, name); }
     [[nodiscard]] std::string plain_name() const { return schema + "." + name; }  // for people
     [[nodiscard]] bool binary_copy() const;

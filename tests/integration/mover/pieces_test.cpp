@@ -131,6 +131,20 @@ TEST_CASE("what is written between two pieces is neither lost nor applied twice"
     world.check_arrived(world.fingerprint(world.source_server(), "shared"));
 }
 
+TEST_CASE("a table whose rows are few and large is copied by ranges of its key, too") {
+    PiecesWorld world;
+    world.on_source("CREATE TABLE acme.documents (id int PRIMARY KEY, body text); ALTER TABLE acme.documents ALTER body SET STORAGE EXTERNAL; "
+                    "INSERT INTO acme.documents SELECT i, repeat(md5(i::text), 625) FROM generate_series(1, 400) AS i; ANALYZE acme.documents");
+    REQUIRE(world.on_source("SELECT pg_relation_size('acme.documents') < 131072, pg_table_size('acme.documents') > 8000000") == "t|t");
+    world.start_and_wait_for_pieces();
+    const auto oid = world.on_source("SELECT 'acme.documents'::regclass::oid");
+    CHECK(world.pieces("count(*) FILTER (WHERE tables::text = '{" + oid + "}' AND NOT (above IS NULL AND up_to IS NULL)) > 4") == "t");
+    world.release();
+    const auto record = world.wait_for(MoveId{1}, {MoveState::reversing, MoveState::aborted});
+    CHECK(record.error == "");
+    world.check_arrived(world.fingerprint(world.source_server(), "shared"));
+}
+
 TEST_CASE("busy writers, pieces of all kinds, nothing lost") {
     PiecesWorld world(true);
     Writers writers(world, 3);

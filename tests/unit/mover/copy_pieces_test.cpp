@@ -145,6 +145,35 @@ TEST_CASE("a table that doesn't take longer than the others together is left in 
     for (const auto& piece : plan_pieces(tables, {}, {.part_pages_max = 10, .piece_pages_max = 1'000, .jobs = 4})) CHECK(piece.in_parts);
 }
 
+TEST_CASE("large values count with their rows") {
+    std::vector<SourceTable> tables{table_of("documents", 30), table_of("plain", 100)};
+    tables[0].toast_pages = 970;
+    SUBCASE("a table of many goes in parts, each with its share of them") {
+        const auto pieces = plan_pieces(tables, {}, {.part_pages_max = 100, .piece_pages_max = 10'000, .jobs = 4});
+        REQUIRE(pieces.size() == 2);
+        CHECK(pieces[0].tables.front() == &tables[0]);
+        CHECK(pieces[0].in_parts);
+        const auto parts = parts_of(pieces[0], 100, true);
+        REQUIRE(parts.size() == 10);
+        for (std::size_t i = 0; i < parts.size(); ++i) {
+            CHECK(parts[i].first_page == i * 3);
+            CHECK(parts[i].end_page == (i + 1 < parts.size() ? (i + 1) * 3 : 0));
+        }
+    }
+    SUBCASE("and by ranges where it can") {
+        const PieceSizes sizes{.part_pages_max = 100, .piece_pages_max = 400};
+        CHECK(ranges_of(tables[0], sizes) == 10);
+        CHECK(ranges_of(tables[1], sizes) == 1);
+    }
+    SUBCASE("rows of one page can't be told apart by pages") {
+        tables[0].pages = 1;
+        const auto pieces = plan_pieces(tables, {}, {.part_pages_max = 100, .piece_pages_max = 10'000, .jobs = 4});
+        CHECK(pieces[0].tables == std::vector<const SourceTable*>{&tables[0]});
+        CHECK_FALSE(pieces[0].in_parts);
+        CHECK(parts_of(pieces[0], 100, true).size() == 1);
+    }
+}
+
 TEST_CASE("small tables share a piece, but no job has all of them") {
     std::vector<SourceTable> tables;
     for (int i = 0; i < 1'000; ++i) tables.push_back(table_of("t" + std::to_string(i), 3));
