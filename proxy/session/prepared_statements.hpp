@@ -14,6 +14,7 @@
 #include "catalog/snapshot.hpp"
 #include "proxy/pool/statement_cache.hpp"
 #include "proxy/session/memory_budget.hpp"
+#include "proxy/session/parse_time.hpp"
 #include "proxy/session/session_dialect.hpp"
 #include "proxy/session/statement_scan.hpp"
 #include "router/session_statement.hpp"
@@ -28,6 +29,8 @@ struct Statement {
     StatementTraits traits;   // of the text
     std::shared_ptr<const SessionStatement> session;  // the text is exactly this; null: it is anything else
     std::string owner;        // see StatementRegistry
+    std::string reading;      // under which settings its values are read, if any are (parse_time.hpp)
+    bool is_private = false;  // one session's: what it means is a matter of the moment in which it is parsed
     std::string spelling;     // the dialect's key, if the text depends on the dialect
     std::uint64_t renewal = 0;  // see StatementRegistry::renew()
     bool has_own_shape = true;  // its description is a matter of tables, so that it may differ from one place or time to another
@@ -80,9 +83,10 @@ class StatementRegistry {
     // Server connections go from thread to thread with what is prepared on them: no two of `registries` give the same number.
     explicit StatementRegistry(std::size_t index = 0, std::size_t registries = 1) : step_(registries), last_number_(index), last_parse_(index) {}
     // `owner` keeps tenants apart: equal texts of two of them are two statements. Its first line is the tenant.
-    StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}, MemoryAccount account = {}) {
-        const Key key = key_of(owner, definition, spoken);
-        if (auto known = find(key)) return known;
+    StatementPtr find_or_create(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}, MemoryAccount account = {},
+                                const Reading& reading = {}) {
+        const Key key = key_of(owner, definition, spoken, reading);
+        if (auto known = reading.is_private ? nullptr : find(key)) return known;
         auto made = std::make_shared<Statement>();
         made->share = MemoryShare(account, bytes_of(definition));
         made->number = last_number_ += step_;
@@ -93,15 +97,19 @@ class StatementRegistry {
         if (made->traits.of_session) made->session = session_statement_of(sql, spoken.dialect);
         made->spelling = key.spelling;
         made->owner = owner;
+        made->reading = key.reading;
+        made->is_private = reading.is_private;
         made->renewal = key.renewal;
         made->has_own_shape = has_own_shape(sql, made->session.get());
+        if (reading.is_private) return made;
         if (statements_.size() >= sweep_at_) sweep();
         statements_.emplace(key.hash, made);
         return made;
     }
     // Null: nobody has it.
-    [[nodiscard]] StatementPtr find(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {}) const {
-        return find(key_of(owner, definition, spoken));
+    [[nodiscard]] StatementPtr find(std::string_view owner, std::string_view definition, const SessionDialect& spoken = {},
+                                    const Reading& reading = {}) const {
+        return reading.is_private ? nullptr : find(key_of(owner, definition, spoken, reading));
     }
     // Tables of this tenant have changed: what is prepared may have their old shape, which PostgreSQL then refuses to run. A client that
     // prepares from now on sees the new one, so its statement is a new one.
@@ -116,16 +124,18 @@ class StatementRegistry {
         std::string_view owner;
         std::string_view definition;
         std::string_view spelling;
+        std::string_view reading;
         std::uint64_t renewal;
         std::size_t hash;
     };
     static std::string_view text_of(std::string_view definition) { return definition.substr(0, definition.find('\0')); }
-    [[nodiscard]] Key key_of(std::string_view owner, std::string_view definition, const SessionDialect& spoken) const {
+    [[nodiscard]] Key key_of(std::string_view owner, std::string_view definition, const SessionDialect& spoken, const Reading& reading) const {
         const bool depends = !spoken.key.empty() && depends_on_dialect(text_of(definition));
         const auto renewed = renewals_.find(owner.substr(0, owner.find('\n')));
-        Key key{owner, definition, depends ? std::string_view(spoken.key) : std::string_view(), renewed == renewals_.end() ? 0 : renewed->second, 0};
+        Key key{owner,        definition, depends ? std::string_view(spoken.key) : std::string_view(),
+                reading.text, renewed == renewals_.end() ? 0 : renewed->second, 0};
         const std::hash<std::string_view> hash;
-        key.hash = ((hash(owner) * 31 + hash(definition)) * 31 + hash(key.spelling)) * 31 + key.renewal;
+        key.hash = ((hash(owner) * 31 + hash(definition)) * 31 + hash(key.spelling)) * 31 + hash(key.reading) + key.renewal;
         return key;
     }
     [[nodiscard]] StatementPtr find(const Key& key) const {
@@ -133,7 +143,7 @@ class StatementRegistry {
         for (auto at = first; at != last; ++at) {
             auto known = at->second.lock();
             const bool is_it = known && known->definition == key.definition && known->owner == key.owner && known->spelling == key.spelling &&
-                               known->renewal == key.renewal;
+                               known->reading == key.reading && known->renewal == key.renewal;
             if (is_it) return known;
         }
         return nullptr;
@@ -163,6 +173,7 @@ struct NamedStatement {
     StatementPtr statement;  // what stands for it where the session is now
     Told told;
     MemoryShare share = {};
+    ParseMoment since = 0;   // when the client has parsed it: what was parsed before doesn't stand for it
     StatementPtr parsed = nullptr;  // as the client has parsed it, where that is another one; see Session::statement_here()
     [[nodiscard]] const StatementPtr& as_parsed() const { return parsed ? parsed : statement; }
 };

@@ -277,7 +277,9 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step on_close(std::string_view body, std::string_view whole);
     std::string statement_for_server(std::string_view name);
     [[nodiscard]] StatementPtr statement_here(NamedStatement& named);
-    void ensure_on_server(const StatementPtr& statement);
+    [[nodiscard]] Reading reading_of(std::string_view definition) const;
+    void ensure_on_server(const StatementPtr& statement, ParseMoment since = 0);
+    void close_on_server(const StatementPtr& statement);
     void prepare_on_server(const StatementPtr& statement, Handling handling, std::uint32_t tag);
     void ensure_unnamed_on_server();
     UnnamedStatement take_unnamed();
@@ -555,6 +557,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     };
     std::optional<UnnamedChange> unnamed_change_;  // the same for the unnamed statement
     bool dialect_in_doubt_ = false;         // what was sent in this batch may change it
+    bool reading_in_doubt_ = false;         // something was set: how values are read isn't certain
     bool has_dependent_in_flight_ = false;  // a text that depends on it was sent behind others that may change it
     bool resetting_ = false;  // DISCARD ALL or RESET ALL waits for a server connection
     bool obtaining_ = false;  // the lease has begun, and its context is being made

@@ -52,7 +52,7 @@ bool Session::declare_as_told(NamedStatement& named) {
     const StatementPtr parsed = named.as_parsed();
     const std::string declared = with_parameters(parsed->definition, named.told.what->parameters);
     if (declared == named.statement->definition) return false;
-    named.statement = worker_.statements().find_or_create(statement_owner(), declared, spoken(), memory_account());
+    named.statement = worker_.statements().find_or_create(statement_owner(), declared, spoken(), memory_account(), reading_of(declared));
     named.parsed = parsed;
     return true;
 }

@@ -42,6 +42,21 @@ bool Session::speaks_alike(const ServerConnection& server) const {
     return key_of(*server.reported()) == (spoken_.source == client_reported_ ? spoken_.key : key_of(*client_reported_));
 }
 
+// How a text's values are read where the session is now. Where that isn't certain it is nobody else's.
+Reading Session::reading_of(std::string_view definition) const {
+    const std::string_view sql = definition.substr(0, definition.find('\0'));
+    const SessionContextPtr& state = server_ && context_ ? context_ : own_state_;
+    static const Settings none;
+    const Settings& settings = state ? state->settings : none;
+    ParseTime time = parse_time_of(sql, dialect());
+    const bool may_read_null_otherwise = reading_in_doubt_ || reads_null_otherwise(settings);
+    if (time == ParseTime::nothing && may_read_null_otherwise && mentions_null(sql)) time = ParseTime::settings;
+    if (time == ParseTime::nothing) return {};
+    if (time == ParseTime::moment || reading_in_doubt_) return {"its own", true};
+    const auto& reported = server_ && !parameters_untold_ ? server_->reported() : client_reported_;
+    return {reading_text(reported.get(), settings), false};
+}
+
 // Values of ours, in UTF-8, mean the same in the client's encoding.
 bool Session::can_spell(std::string_view utf8) const {
     return dialect().encoding == SqlEncoding::utf8 || is_ascii(utf8);

@@ -246,7 +246,7 @@ void Session::undo(const Expected& expected, bool has_failed) {
             break;
         case Operation::Kind::prepare_on_server: server_->statements().remove(operation.number); break;
         case Operation::Kind::close_name:
-            if (operation.statement) names_.try_emplace(operation.name, NamedStatement{operation.statement, operation.told});
+            if (operation.statement) names_.try_emplace(operation.name, NamedStatement{operation.statement, operation.told, {}, worker_.next_moment()});
             break;
         case Operation::Kind::evict_from_server:
             server_->statements().restore(operation.number, worker_.statements().next_parse());  // it is still there

@@ -221,6 +221,7 @@ void Session::set_pins(std::set<std::string> pins) {
     for (const auto& reason : pins) {
         if (!pins_.contains(reason)) pin_gauge(reason).add(1);
     }
+    if (server_ && pins_.contains("temporary_object") != pins.contains("temporary_object")) server_->statements().renew(worker_.next_moment());
     if (desk_ != nullptr && pins_.empty() != pins.empty()) {
         if (pins.empty()) {
             desk_->unpin();

@@ -180,7 +180,7 @@ void Session::start_lease(ServerPtr server, Place place) {
     cancel_sent_ = parameters_untold_ = ahead_.is_due = ahead_.is_this_turn = false;
     state_is_suspect_ = false;
     context_was_reset_ = false;
-    goes_back_ = dialect_in_doubt_ = has_dependent_in_flight_ = false;
+    goes_back_ = dialect_in_doubt_ = has_dependent_in_flight_ = reading_in_doubt_ = false;
     // Where this transaction names somebody for itself alone, what is sent behind it may be another lease's.
     has_barrier_ = binding_ || named_.has_uncommitted() || named_.view().effective != named_.view().persistent;
     saw_error_ = false;
@@ -255,6 +255,7 @@ void Session::abandon_lease() {
     places.push_back(std::move(place_));
     std::vector<TenantDesk*> desks = std::exchange(visited_, {});
     if (desk_ != nullptr) desks.push_back(desk_);
+    if (pins_.contains("temporary_object")) server->statements().renew(worker_.next_moment());
     const bool is_answered = replies_.is_empty() && !replies_.has_open_batch() && !replies_.is_copying_in() && !replies_.is_skipping();
     const bool nothing_owed = is_answered && !server->owes_proof() && !inspecting_ && partial_ == Partial::none && server->is_between_messages() &&
                               server->is_alive();

@@ -318,7 +318,8 @@ bool Session::bind_on_server(std::string_view name, Portal& portal) {
         raise_in_batch(*refused);
         return false;
     }
-    const StatementPtr statement = worker_.statements().find_or_create(statement_owner(), portal.definition, spoken(), memory_account());
+    const StatementPtr statement =
+        worker_.statements().find_or_create(statement_owner(), portal.definition, spoken(), memory_account(), reading_of(portal.definition));
     ensure_on_server(statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(name.size() + statement->server_name.size() + 2 + portal.values.size()));
     std::string text(header.data(), header.size());

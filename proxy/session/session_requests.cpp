@@ -40,6 +40,8 @@ void Session::note_traits(const StatementTraits& traits) {
     // Where the context is guarded, also a transaction is looked into before its next statement.
     goes_back_ |= traits.goes_back || ((access_.guards_role || access_.guards_setting || access_.is_read_only) && traits.changes_unknown_setting);
     dialect_in_doubt_ |= traits.may_change_dialect;
+    reading_in_doubt_ |= traits.sets;
+    if (traits.temporary_object && server_ && !pins_.contains("temporary_object")) server_->statements().renew(worker_.next_moment());
     creates_objects_ |= traits.creates;
     has_barrier_ |= traits.may_change_settings || traits.may_change_dialect || traits.deallocate_all || !traits.deallocate_name.empty();
     for (const auto& name : traits.custom_settings) {
@@ -326,8 +328,9 @@ std::optional<Session::Step> Session::execute_by_sql(std::string_view sql) {
         return Step::done;
     }
     const StatementPtr statement = statement_here(known->second);
-    if (server_->statements().touch(statement->number) == nullptr) {
+    if (server_->statements().touch(statement->number, known->second.since) == nullptr) {
         if (server_->owes_proof()) return Step::wait_for_replies;  // behind a Sync PostgreSQL would run it in whatever context there is
+        if (server_->statements().contains(statement->number)) close_on_server(statement);
         // With a Sync of its own: should the Parse fail, the Query behind it must not be skipped.
         const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
         prepare_on_server(statement, Handling::swallow, tag);

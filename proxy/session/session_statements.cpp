@@ -140,30 +140,25 @@ Session::Step Session::parse_named(std::string_view name, std::string_view defin
         raise_in_batch(client_error::out_of_memory());
         return Step::done;
     }
-    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken(), account);
+    StatementPtr statement = worker_.statements().find_or_create(statement_owner(), definition, spoken(), account, reading_of(definition));
     const auto unsettled = unsettled_statements_.find(statement->number);  // under another name
     if (unsettled != unsettled_statements_.end() && unsettled->second != batch_) return Step::wait_for_replies;
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
-    names_.emplace(std::string(name), NamedStatement{statement, {}, MemoryShare(account, name_bytes)});
+    names_.emplace(std::string(name), NamedStatement{statement, {}, MemoryShare(account, name_bytes), worker_.next_moment()});
     unsettled_names_[std::string(name)] = batch_;
     const std::uint32_t tag = remember({Operation::Kind::name_statement, std::string(name), statement, statement->number, {}});
-    if (!server_->statements().touch(statement->number)) {
-        prepare_on_server(statement, Handling::forward, tag);
-        return Step::done;
-    }
-    if (replies_.is_empty() && replies_.status() != 'E') {
-        replies_.sent({Request::parse, Handling::simulate, tag});
-        say_simulated();
-        flush_to_client();
-        return Step::done;
-    }
-    // What is under way may fail, and then PostgreSQL would refuse this Parse as well: it has to see it.
-    worker_.to_server().put_copy(message::close('S', statement->server_name));
-    const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, statement, statement->number, {}});
-    replies_.sent({Request::close, Handling::swallow, close_tag});
-    server_->statements().remove(statement->number);
+    // Always: what the text means is decided now. A table may stand in front of another one by now, a function may have come, a type may be a new one.
+    if (server_->statements().contains(statement->number)) close_on_server(statement);
     prepare_on_server(statement, Handling::forward, tag);
     return Step::done;
+}
+
+// To be prepared anew.
+void Session::close_on_server(const StatementPtr& statement) {
+    worker_.to_server().put_copy(message::close('S', statement->server_name));
+    const std::uint32_t tag = remember({Operation::Kind::evict_from_server, {}, statement, statement->number, {}});
+    replies_.sent({Request::close, Handling::swallow, tag});
+    server_->statements().remove(statement->number);
 }
 
 // Sends the Parse under the server's name, after closing the statements that have to make room. As the statement itself is, whatever this client
@@ -172,7 +167,7 @@ void Session::prepare_on_server(const StatementPtr& statement, Handling handling
     constexpr std::size_t kept_bytes_max = 16'384;
     const StatementPtr kept = statement->definition.size() <= kept_bytes_max ? statement : nullptr;
     StatementCache& cache = server_->statements();
-    cache.add(statement->number, worker_.statements().next_parse(), kept);
+    cache.add(statement->number, worker_.statements().next_parse(), kept, worker_.next_moment());
     while (const auto evicted = cache.evict()) {
         worker_.to_server().put_copy(message::close('S', std::string(server_statement_prefix) + std::to_string(*evicted)));
         const std::uint32_t close_tag = remember({Operation::Kind::evict_from_server, {}, nullptr, *evicted, {}});
@@ -187,8 +182,10 @@ void Session::prepare_on_server(const StatementPtr& statement, Handling handling
     replies_.sent({Request::parse, handling, tag});
 }
 
-void Session::ensure_on_server(const StatementPtr& statement) {
-    if (server_->statements().touch(statement->number) != nullptr) return;
+// `since`: what was parsed before is of no use.
+void Session::ensure_on_server(const StatementPtr& statement, ParseMoment since) {
+    if (server_->statements().touch(statement->number, since) != nullptr) return;
+    if (server_->statements().contains(statement->number)) close_on_server(statement);
     const std::uint32_t tag = remember({Operation::Kind::prepare_on_server, {}, statement, statement->number, {}});
     prepare_on_server(statement, Handling::swallow, tag);
 }
@@ -197,17 +194,26 @@ void Session::ensure_on_server(const StatementPtr& statement) {
 // parameters keep the types that the client was told, as in PostgreSQL; where they have others by themselves, or nobody knows which, those are
 // declared, which makes it a statement of its own. Those who prepare the text here share the one that has this tenant's types.
 StatementPtr Session::statement_here(NamedStatement& named) {
-    if (named.statement->owner == statement_owner()) return named.statement;
-    const StatementPtr parsed = named.as_parsed();
     StatementRegistry& registry = worker_.statements();
+    if (named.statement->owner == statement_owner()) {
+        const bool is_there = server_ && server_->statements().touch(named.statement->number, named.since) != nullptr;
+        if (is_there || named.statement->is_private || named.statement->reading.empty()) return named.statement;
+        // To be parsed here: not under a name that others share who read it otherwise.
+        const Reading reading = reading_of(named.statement->definition);
+        if (!reading.is_private && reading.text == named.statement->reading) return named.statement;
+        named.statement = registry.find_or_create(statement_owner(), named.statement->definition, spoken(), memory_account(), reading);
+        return named.statement;
+    }
+    const StatementPtr parsed = named.as_parsed();
+    const Reading reading = reading_of(parsed->definition);
     const bool brings_types = named.told.what && parsed->has_own_shape;
     const std::string declared = brings_types ? with_parameters(parsed->definition, named.told.what->parameters) : std::string();
     StatementPtr here;
     if (brings_types && declared != parsed->definition) {
-        here = registry.find(statement_owner(), parsed->definition, spoken());
+        here = registry.find(statement_owner(), parsed->definition, spoken(), reading);
         if (here && !(here->last_description && here->last_description->parameters == named.told.what->parameters)) here = nullptr;
     }
-    if (!here) here = registry.find_or_create(statement_owner(), brings_types ? declared : parsed->definition, spoken(), memory_account());
+    if (!here) here = registry.find_or_create(statement_owner(), brings_types ? declared : parsed->definition, spoken(), memory_account(), reading);
     named.statement = here;
     named.parsed = here == parsed ? nullptr : parsed;
     return here;
@@ -276,7 +282,7 @@ std::string Session::statement_for_server(std::string_view name) {
         return name.starts_with(server_statement_prefix) ? std::string(server_statement_prefix) + "0" : std::string(name);
     }
     const StatementPtr statement = statement_here(known->second);
-    ensure_on_server(statement);
+    ensure_on_server(statement, known->second.since);
     if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     return statement->server_name;
 }

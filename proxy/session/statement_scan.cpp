@@ -150,7 +150,7 @@ class Scanner {
                 return;
             case Call::set_config:
                 if (c != '(') return;
-                traits_.may_change_settings = traits_.of_session = true;
+                traits_.may_change_settings = traits_.of_session = traits_.sets = true;
                 call_ = Call::config_name;
                 return;
             case Call::config_name:
@@ -171,7 +171,7 @@ class Scanner {
         }
     }
 
-    void change_unknown() { traits_.may_change_settings = traits_.changes_unknown_setting = true; }
+    void change_unknown() { traits_.may_change_settings = traits_.changes_unknown_setting = traits_.sets = true; }
 
     // A setting is changed by its name, in any case.
     void touch(std::string_view name) {
@@ -228,6 +228,7 @@ class Scanner {
             advance();
         }
         if (is_word_of_set(SqlKeyword::transaction) || is_word_of_set(SqlKeyword::constraints)) return;
+        traits_.sets = true;
         if (!local) traits_.may_change_settings = true;
         if (is_word_of_set(SqlKeyword::authorization) || is_word_of_set(SqlKeyword::schema)) {
             traits_.resets_context = true;
@@ -244,7 +245,7 @@ class Scanner {
 
     void reset_statement() {
         advance();
-        traits_.may_change_settings = traits_.goes_back = true;
+        traits_.may_change_settings = traits_.goes_back = traits_.sets = true;
         if (token_.keyword == SqlKeyword::all) {
             traits_.resets_context = traits_.may_change_dialect = true;
             advance();
@@ -287,7 +288,7 @@ class Scanner {
     void discard_statement() {
         advance();
         if (token_.keyword != SqlKeyword::all) return;
-        traits_.may_change_settings = traits_.resets_context = traits_.goes_back = traits_.may_change_dialect = true;
+        traits_.may_change_settings = traits_.resets_context = traits_.goes_back = traits_.may_change_dialect = traits_.sets = true;
         advance();
         traits_.discard_all = token_.at_end();
     }

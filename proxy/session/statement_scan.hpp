@@ -51,6 +51,9 @@ struct StatementTraits {
     // leaves may_change_settings false, so the two together tell whether the change outlives the transaction.
     bool resets_context = false;
 
+    // SET or RESET of a setting, for the transaction alone as well, DISCARD, set_config, or what may do such a thing.
+    bool sets = false;
+
     // What is read behind it may be read in another dialect: standard_conforming_strings or client_encoding changes, or any setting may.
     bool may_change_dialect = false;
 

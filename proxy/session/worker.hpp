@@ -57,6 +57,7 @@ struct DataPathShared {
     VerifierCache verifiers;
     std::string mock_secret;  // makes unknown users look alike and stable
     std::atomic<std::uint64_t> last_session{0};
+    std::atomic<ParseMoment> last_parse_moment{0};
     std::atomic<std::uint32_t> sessions{0};  // logged in
     std::atomic<std::uint32_t> logins{0};    // not yet
     std::atomic<std::uint32_t> waiting{0};   // transactions in some queue
@@ -113,6 +114,7 @@ class Worker {
     [[nodiscard]] PoolSet& pools() { return pools_; }
     [[nodiscard]] const SnapshotPtr& snapshot() const { return snapshot_; }
     [[nodiscard]] StatementRegistry& statements() { return statements_; }
+    [[nodiscard]] ParseMoment next_moment() { return ++shared_.last_parse_moment; }
     void note_changed_tables(const std::string& tenant);  // all workers are told
     void note_new_objects();                              // likewise
     [[nodiscard]] ReusedTexts& reused_texts() { return reused_texts_; }
