@@ -234,7 +234,8 @@ Result<void> Definitions::restore_indexes(const MoveServers& servers, const std:
             missing.push_back(std::move(line));
         }
     }
-    if (missing.empty()) return {};
+    // An earlier attempt has built them, and may have ended before they were on the disk.
+    if (missing.empty()) return (*target)->flush_log();
     return restore(servers, archive_, &missing, std::max<std::uint32_t>(jobs, 1) * builds_per_job);
 }
 
