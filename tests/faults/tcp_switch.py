@@ -58,10 +58,12 @@ def owns_socket(pid, inode):
 
 class Trap:
     """Waits until its patterns have gone by on one connection, one after the other; then that connection stands still. `then`:
-    'hold' (the bytes with the last pattern are kept back) or 'lose' (they arrive, what is answered from then on doesn't).
+    'hold' (the bytes with the last pattern are kept back) or 'lose' (they arrive, what is answered from then on doesn't). `cuts`: with the lost
+    answer the server can't be reached any more, until that is healed.
     """
 
-    def __init__(self, switch, server, patterns, then, instance):
+    def __init__(self, switch, server, patterns, then, instance, cuts=False):
+        self.cuts = cuts
         self.switch, self.server, self.then, self.instance = switch, server, then, instance
         self.patterns = [re.compile(p if isinstance(p, bytes) else p.encode(), re.S) for p in patterns]
         self.sprung = threading.Event()
@@ -197,6 +199,8 @@ class Pipe:
             self.server_eof = True
         elif self.loses_replies:
             self.trap.answered.set()
+            if self.trap.cuts:
+                self.switch.change(self.server, CUT)
         else:
             self.to_client += data
 
@@ -286,11 +290,7 @@ class Switch:
         return listener.getsockname()[1]
 
     def set(self, server, mode, instance=None):
-        def change():
-            self.modes[(instance, server)] = mode
-            for pipe in list(self.pipes):
-                pipe.update()
-        self.call(change)
+        self.call(lambda: self.change(server, mode, instance))
 
     def heal(self):
         """Everything is open again, no trap waits; what stands still for a trap ends."""
@@ -304,8 +304,8 @@ class Switch:
                     pipe.update()
         self.call(change)
 
-    def trap(self, server, *patterns, then='hold', instance=None):
-        trap = Trap(self, server, patterns, then, instance)
+    def trap(self, server, *patterns, then='hold', instance=None, cuts=False):
+        trap = Trap(self, server, patterns, then, instance, cuts)
         self.call(lambda: self.traps.append(trap))
         return trap
 
@@ -315,6 +315,11 @@ class Switch:
         self.thread.join(5)
 
     # -- on the thread
+    def change(self, server, mode, instance=None):
+        self.modes[(instance, server)] = mode
+        for pipe in list(self.pipes):
+            pipe.update()
+
     def mode_of(self, instance, server):
         for key in ((instance, server), (None, server)):
             if self.modes.get(key, OPEN) != OPEN:

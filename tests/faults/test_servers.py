@@ -3,7 +3,6 @@ import unittest
 
 import fault_world
 from fault_world import Case, fixture, long_only, step_into, wait_for, wait_note
-from tcp_switch import CUT
 
 FENCE_COMMIT = [b'fence:[0-9]+[^\\0]*', b'COMMIT']
 
@@ -131,8 +130,7 @@ class Servers(unittest.TestCase):
 
     def test_fenced_the_source_is_killed_after_the_commit(self):
         case = Case(world)
-        case.promote_into(world.switch.trap('source', *FENCE_COMMIT, then='lose'))
-        world.switch.set('source', CUT)  # else the mover lifts it at once, as it may
+        case.promote_into(world.switch.trap('source', *FENCE_COMMIT, then='lose', cuts=True))  # else the mover lifts it at once, as it may
         world.kill_server('source')
         world.source.start()
         self.assertTrue(world.source.sql("SELECT 1 FROM pg_trigger WHERE tgname LIKE 'pgporter_fence%' AND tgenabled = 'A'", 'app'),
