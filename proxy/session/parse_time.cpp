@@ -23,8 +23,9 @@ bool has_strings(std::string_view sql) {
     return false;
 }
 
+// Words are letters alone: 'today12:00' is a time of today.
 bool has_word(std::string_view text, std::span<const std::string_view> words) {
-    const auto is_letter = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+    const auto is_letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; };
     std::size_t at = 0;
     while (at < text.size()) {
         if (!is_letter(text[at])) {

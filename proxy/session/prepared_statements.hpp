@@ -1,5 +1,6 @@
 // Prepared statements across pooled server connections. A client's statement name stands for a Statement; the server knows that
-// statement under a name of ours. Same text for the same tenant = same Statement, so that sessions share what is prepared.
+// statement under a name of ours. Same text for the same tenant, with values that are read alike = same Statement, so that sessions share what is
+// prepared: as the last of them that has parsed it means it (docs/decisions/0021).
 // Owned by a Worker (registry) and by sessions (names); same thread; pure.
 #pragma once
 

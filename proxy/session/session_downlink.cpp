@@ -242,7 +242,7 @@ void Session::undo(const Expected& expected, bool has_failed) {
     switch (operation.kind) {
         case Operation::Kind::name_statement:
             names_.erase(operation.name);
-            if (expected.handling != Handling::simulate) server_->statements().remove(operation.number);
+            server_->statements().remove(operation.number);
             break;
         case Operation::Kind::prepare_on_server: server_->statements().remove(operation.number); break;
         case Operation::Kind::close_name:
@@ -307,7 +307,6 @@ void Session::say_simulated() {
     while (const auto expected = replies_.take_simulated()) {
         const auto at = operations_.find(expected->tag);
         switch (expected->request) {
-            case Request::parse: worker_.to_client().put_copy(message::parse_complete()); break;
             case Request::close: worker_.to_client().put_copy(message::close_complete()); break;
             case Request::query:
                 if (at != operations_.end()) worker_.to_client().put_copy(at->second.reply);
@@ -317,6 +316,7 @@ void Session::say_simulated() {
             case Request::execute:
                 if (at != operations_.end()) worker_.to_client().put_copy(at->second.reply);
                 break;
+            case Request::parse:
             case Request::bind:
             case Request::function_call:
             case Request::sync:

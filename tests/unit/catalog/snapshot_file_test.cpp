@@ -37,7 +37,7 @@ SnapshotContent content() {
     SnapshotContent c;
     c.version = CatalogVersion{42};
     c.clusters = {{"main", "/run/pg", 5433, ServerTls::verify_full, "/ca.pem", 7}};
-    c.databases = {{"main", "app", 3, Isolation::login, "app.tenant", "tenant_id"}};
+    c.databases = {{"main", "app", 3, Isolation::login, "app.tenant", "tenant_id", 2}};
     c.users = {{"app", "SCRAM-SHA-256$x", false, {"acme", "globex"}}, {"all", "", true, {}}};
     Tenant t;
     t.id = TenantId{9};
@@ -79,6 +79,7 @@ TEST_CASE_FIXTURE(Folder, "what is saved is read back, and nobody else can read 
     CHECK(loaded->version == CatalogVersion{42});
     CHECK(loaded->clusters == content().clusters);
     CHECK(loaded->databases == content().databases);
+    CHECK(snapshot->guaranteed_connections("main") == 3);  // one to the tenant, two to the database
     const auto again = Snapshot::build(*std::move(loaded));
     for (const auto& tenant : content().tenants) CHECK(*again->find_tenant(tenant.name) == tenant);
     for (const auto& user : content().users) CHECK(*again->find_user(user.name) == user);

@@ -17,7 +17,7 @@ TEST_CASE("only what stands in a string depends on how values are read") {
         INFO(std::string(sql));
         CHECK(parse_time_of(sql) == ParseTime::settings);
     }
-    for (const char* sql : {"SELECT 'now'::timestamptz", "SELECT ' Today '", "SELECT '{yesterday,tomorrow}'::date[]", "SELECT $$NOW$$", "SELECT E'\\156ow'",
+    for (const char* sql : {"SELECT 'now'::timestamptz", "SELECT ' Today '", "SELECT 'today12:00'::timestamp", "SELECT '{yesterday,tomorrow}'::date[]", "SELECT $$NOW$$", "SELECT E'\\156ow'",
                             "SELECT U&'\\006eow'", "SELECT 'n'\n'ow'"}) {
         INFO(std::string(sql));
         CHECK(parse_time_of(sql) == ParseTime::moment);
