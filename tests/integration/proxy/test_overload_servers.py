@@ -82,12 +82,14 @@ def bystander(test, slowest_allowed):
             times.append(time.monotonic() - began)
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    yield
-    stop.set()
-    thread.join(20)
+    try:
+        yield
+        wait_for(lambda: failed or len(times) > 5, 'the bystander has worked')  # what it stands by may be over sooner
+    finally:
+        stop.set()
+        thread.join(20)
     test.assertEqual(failed, [])
     test.assertLess(max(times), slowest_allowed)
-    test.assertGreater(len(times), 5)
 
 
 class Vanishes(Base):
