@@ -119,6 +119,7 @@ std::string search_path_of(const Tenant& tenant) {
     if (no_schema && (has_default || tenant.placement.kind == PlacementKind::schema)) return {};
     std::string path = no_schema ? std::string() : quote_ident_where_needed(tenant.placement.schema);
     for (const auto& schema : tenant.shared_schemas) {
+        if (schema == tenant.placement.schema) continue;
         path += path.empty() ? "" : ", ";
         path += quote_ident_where_needed(schema);
     }

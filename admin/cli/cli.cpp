@@ -40,6 +40,7 @@ struct Parsed {
     bool no_cutover = false;
     bool watch = false;
     bool force = false;
+    bool wait = false;
     Action action;
     std::function<int()> local;  // needs no server
 };
@@ -139,14 +140,16 @@ void add_move_commands(CLI::App& app, Parsed& parsed) {
     auto* move = add_named(app, parsed, "move", "show a move", "ID",
                            [&parsed](const Commands& c) { return c.show_move(parsed.name, parsed.watch); });
     move->add_flag("--watch", parsed.watch, "follow it until it is finished");
-    const std::pair<const char*, const char*> verbs[] = {{"cutover", "switch a move's tenant over now"},
-                                                         {"cancel", "give a move up; the tenant stays where it is"},
-                                                         {"rollback", "bring a moved tenant back, with all that was written since"},
-                                                         {"complete", "end a move: drops the tenant's data in the source"}};
-    for (const auto& [verb, text] : verbs) {
+    const std::tuple<const char*, const char*, const char*> acts[] = {
+        {"cutover", "switch a move's tenant over now", "watch it until clients work in the new database"},
+        {"cancel", "give a move up; the tenant stays where it is", "watch it until nothing of it is left"},
+        {"rollback", "bring a moved tenant back, with all that was written since", "watch it until clients work in the old database"},
+        {"complete", "end a move: drops the tenant's data in the source", "watch it until that is done"}};
+    for (const auto& [verb, text, waits] : acts) {
         auto* command = add_named(app, parsed, verb, text, "ID", [&parsed, name = std::string(verb)](const Commands& c) {
-            return c.act_on_move(parsed.name, parsed.force ? name + "?force=true" : name);
+            return c.act_on_move(parsed.name, {name, parsed.force, parsed.wait});
         });
+        command->add_flag("--wait", parsed.wait, waits);
         if (std::string_view(verb) == "complete") {
             command->add_flag("--force", parsed.force, "also where the source has what the target hasn't");
         }

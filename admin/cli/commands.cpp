@@ -64,6 +64,17 @@ bool has_no_way_back(const json::value& move) {
     return rollback != nullptr && !member_text(*rollback, "refused").empty();
 }
 
+bool is_finished(const json::value& move) {
+    const auto* value = member(move, "finished");
+    return value != nullptr && value->is_bool() && value->get_bool();
+}
+
+// Clients work in the target and could be taken back, if that is possible at all; or it has come to nothing.
+bool serves_clients(const json::value& move) {
+    const auto state = state_of(move);
+    return is_finished(move) || state == "reversing" || (state == "opened" && has_no_way_back(move));
+}
+
 }  // namespace
 
 int exit_code_of(unsigned status) { return status == 409 ? exit_conflict : exit_failed; }
@@ -217,31 +228,25 @@ int Commands::promote(const Promote& options) const {
         const auto* ok = member(answer.body, "ok");
         return ok != nullptr && ok->is_bool() && ok->get_bool() ? exit_ok : exit_failed;
     }
-    if (options.wait) return wait_for(member_text(answer.body, "id"), options.cutover);
+    if (options.wait) {
+        const auto until = [&options](const json::value& m) { return serves_clients(m) || (!options.cutover && state_of(m) == "verify"); };
+        return wait_for(member_text(answer.body, "id"), until, "completed");
+    }
     std::cout << (json_ ? answer.reply.body : move_text(answer.body));
     return exit_ok;
 }
 
-// Until clients work in the target and could be taken back (or, without cutover, until the move could do it), or it is aborted.
-int Commands::wait_for(const std::string& id, bool cutover) const {
+int Commands::wait_for(const std::string& id, const std::function<bool(const json::value&)>& until, std::string_view ends_well) const {
     const auto style = json_ ? WatchStyle::silent : ::isatty(STDOUT_FILENO) != 0 ? WatchStyle::terminal : WatchStyle::lines;
     HttpReply refusal;
-    const auto move = watch_move(
-        client_, id, style,
-        [cutover](const json::value& m) {
-            const auto state = state_of(m);
-            return state == "reversing" || (state == "opened" && has_no_way_back(m)) || state == "completed" || state == "aborted" || (!cutover && state == "verify");
-        },
-        refusal);
-    if (move) return print_end(*move);
-    if (refusal.status == 0) return print_error(move.error());
-    std::cerr << problem_text(refusal);
-    return exit_code_of(refusal.status);
-}
-
-int Commands::print_end(const json::value& move) const {
-    std::cout << (json_ ? json::serialize(move) + "\n" : move_text(move));
-    return state_of(move) == "aborted" ? exit_failed : exit_ok;
+    const auto move = watch_move(client_, id, style, until, refusal);
+    if (!move) {
+        if (refusal.status == 0) return print_error(move.error());
+        std::cerr << problem_text(refusal);
+        return exit_code_of(refusal.status);
+    }
+    std::cout << (json_ ? json::serialize(*move) + "\n" : move_text(*move));
+    return is_finished(*move) && state_of(*move) != ends_well ? exit_failed : exit_ok;
 }
 
 int Commands::list_moves() const {
@@ -267,11 +272,7 @@ int Commands::show_move(const std::string& id, bool watch) const {
     }
     const auto style = json_ ? WatchStyle::json_lines : ::isatty(STDOUT_FILENO) != 0 ? WatchStyle::terminal : WatchStyle::lines;
     HttpReply refusal;
-    const auto finished = [](const json::value& m) {
-        const auto* value = member(m, "finished");
-        return value != nullptr && value->is_bool() && value->get_bool();
-    };
-    const auto move = watch_move(client_, percent_encode(id), style, finished, refusal);
+    const auto move = watch_move(client_, percent_encode(id), style, is_finished, refusal);
     if (!move) {
         if (refusal.status == 0) return print_error(move.error());
         std::cerr << problem_text(refusal);
@@ -281,10 +282,15 @@ int Commands::show_move(const std::string& id, bool watch) const {
     return state_of(*move) == "aborted" ? exit_failed : exit_ok;
 }
 
-int Commands::act_on_move(const std::string& id, const std::string& verb) const {
-    const auto answer = ask(post("/v1/moves/" + percent_encode(id) + ":" + verb));
-    if (answer.exit == exit_ok) std::cout << (json_ ? answer.reply.body : move_text(answer.body));
-    return answer.exit;
+int Commands::act_on_move(const std::string& id, const Act& act) const {
+    const auto answer = ask(post("/v1/moves/" + percent_encode(id) + ":" + act.verb + (act.force ? "?force=true" : "")));
+    if (answer.exit != exit_ok) return answer.exit;
+    if (!act.wait) {
+        std::cout << (json_ ? answer.reply.body : move_text(answer.body));
+        return exit_ok;
+    }
+    if (act.verb == "cutover") return wait_for(percent_encode(id), serves_clients, "completed");
+    return wait_for(percent_encode(id), is_finished, act.verb == "rollback" ? "rolled_back" : act.verb == "cancel" ? "aborted" : "completed");
 }
 
 int Commands::status() const {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <boost/json.hpp>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "admin/cli/cli.hpp"
@@ -39,7 +41,12 @@ class Commands {
     int promote(const Promote& options) const;
     int list_moves() const;
     int show_move(const std::string& id, bool watch) const;
-    int act_on_move(const std::string& id, const std::string& verb) const;  // cutover, cancel, rollback, complete
+    struct Act {
+        std::string verb;    // cutover, cancel, rollback, complete
+        bool force = false;  // complete only
+        bool wait = false;   // until it is done; exit_failed if it ended otherwise
+    };
+    int act_on_move(const std::string& id, const Act& act) const;
     int status() const;
 
   private:
@@ -50,8 +57,8 @@ class Commands {
     };
     // Asks; on a failure prints it and gives its exit code.
     Answer ask(const HttpCall& call) const;
-    int wait_for(const std::string& id, bool cutover) const;
-    int print_end(const boost::json::value& move) const;
+    // Shows the move until `until` says so of it, and what it is then; exit_failed where it has finished and not as `ends_well`, a state.
+    int wait_for(const std::string& id, const std::function<bool(const boost::json::value&)>& until, std::string_view ends_well) const;
 
     HttpClient client_;
     bool json_;

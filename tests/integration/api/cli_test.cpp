@@ -82,7 +82,7 @@ std::string reply(int status, const std::string& body, const std::string& type =
 }
 
 std::string move_json(const std::string& state, const std::string& error = "null") {
-    const bool finished = state == "completed" || state == "aborted";
+    const bool finished = state == "completed" || state == "rolled_back" || state == "aborted";
     return R"({"id":17,"tenant":"acme","state":")" + state + R"(","finished":)" + (finished ? "true" : "false") +
            R"(,"source":{"cluster":"shared","database":"app","schema":"acme"},"target":{"cluster":"big","database":"acme","schema":"acme"},)"
            R"("progress":{"rows_copied":5,"rows_total_estimate":10,"bytes_copied":2048,"pause_ms":12.5,)"
@@ -229,6 +229,29 @@ TEST_CASE("an aborted move fails and says why; --json gives the last state alone
     CHECK(boost::json::parse(result.out).at("state").as_string() == "aborted");
     result = run({"move", "17", "--watch", "--json", "--url", server.url()});
     CHECK(std::count(result.out.begin(), result.out.end(), '\n') == 2);
+}
+
+TEST_CASE("what is asked of a move waits until it is done, and fails if it ended otherwise") {
+    struct Case {
+        const char* verb;
+        const char* before;
+        const char* end;
+        int exit;
+    };
+    for (const auto& one : {Case{"cutover", "verify", "reversing", exit_ok}, Case{"cutover", "verify", "aborted", exit_failed},
+                            Case{"cancel", "aborting", "aborted", exit_ok}, Case{"cancel", "opened", "completed", exit_failed},
+                            Case{"rollback", "reversing", "rolled_back", exit_ok}, Case{"rollback", "rolling_back", "completed", exit_failed},
+                            Case{"complete", "opened", "completed", exit_ok}}) {
+        MadeUpServer server([&](const std::string& request) {
+            if (request.starts_with("POST")) return reply(200, move_json(one.before));
+            return stream(event(1, move_json(one.before)) + event(2, move_json(one.end)));
+        });
+        CAPTURE(one.verb);
+        const auto result = run({one.verb, "17", "--wait", "--url", server.url()});
+        CHECK(result.exit == one.exit);
+        CHECK(has(server.requests(), "POST /v1/moves/17:" + std::string(one.verb) + " "));
+        CHECK(has(result.out, "move 17 of tenant acme: " + std::string(one.end) + "\n"));
+    }
 }
 
 TEST_CASE("a dry run with blockers fails and shows the remedies") {

@@ -165,8 +165,9 @@ TEST_CASE("the command line promotes, shows and completes") {
     CHECK(has(result.out, "pgporter complete " + id));
     CHECK(has(cli({"tenant", "zeta"}).out, "big/zeta_own schema zeta"));
     CHECK(cli({"cancel", id}).exit == exit_conflict);
-    CHECK(cli({"complete", id}).exit == exit_ok);
-    (void)api().wait_for_move(id, {"completed"});
+    result = cli({"complete", id, "--wait"});
+    CHECK(result.exit == exit_ok);
+    CHECK(has(result.out, "move " + id + " of tenant zeta: completed\n"));
     CHECK(has(cli({"move", id, "--watch"}).out, "completed"));
     result = cli({"promote", "zeta", "--to", "big/another", "--dry-run"});
     CHECK(result.exit == exit_failed);

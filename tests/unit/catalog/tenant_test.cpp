@@ -44,6 +44,9 @@ TEST_CASE("search_path quotes what needs it, and only that") {
     CHECK(search_path_of(tenant) == "");
     tenant.placement.schema = "acme";
     CHECK(search_path_of(tenant) == "acme, public");
+    tenant.placement.schema = "public";
+    CHECK(search_path_of(tenant) == "public");
+    tenant.placement.schema = "acme";
     tenant.shared_schemas.clear();
     CHECK(search_path_of(tenant) == "acme");
     tenant.placement.schema = "Acme";
