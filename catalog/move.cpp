@@ -151,6 +151,11 @@ bool is_before_flip(MoveState state) {
     return may_follow(state, MoveState::aborting);
 }
 
+bool has_request_failed(const MoveRecord& move) {
+    const auto& note = move.progress.note;
+    return move.state == MoveState::reversing && (note.starts_with(rollback_failed_note) || note.starts_with(not_completed_note));
+}
+
 std::string_view to_text(ArtefactKind kind) {
     switch (kind) {
         case ArtefactKind::replication_slot:

@@ -87,6 +87,11 @@ struct MoveRecord {
     std::string finished_at;  // empty while it isn't
 };
 
+// A rollback or a completion that was asked for and has come to nothing, for the reason in the note, which begins with one of these.
+inline constexpr std::string_view rollback_failed_note = "rollback failed: ";
+inline constexpr std::string_view not_completed_note = "not completed: ";
+[[nodiscard]] bool has_request_failed(const MoveRecord& move);
+
 // What a move made outside the catalog. The record is written before the thing is made, and done only when it is gone or belongs.
 enum class ArtefactKind {
     replication_slot, publication, fence_triggers, fence_function, progress_table, target_schema, target_database,

@@ -166,6 +166,7 @@ json::object view_of(const MoveRecord& move) {
             {"error", text_or_null(move.error)},
             {"rollback", json::object{{"possible", move.state == MoveState::reversing},
                                       {"refused", text_or_null(move.rollback_refused)}}},
+            {"request_failed", has_request_failed(move)},
             {"created_at", move.created_at},
             {"updated_at", move.updated_at},
             {"finished_at", text_or_null(move.finished_at)},

@@ -98,7 +98,8 @@ const char* const openapi_schemas = R"json(
       "epoch": {"type": "integer", "description": "the tenant's when the move began"}, "progress": {"$ref": "#/components/schemas/Progress"},
       "error": {"type": ["string", "null"], "description": "why it was aborted"},
       "rollback": {"type": "object", "properties": {"possible": {"type": "boolean", "description": "now, with :rollback"},
-        "refused": {"type": ["string", "null"], "description": "why there is no way back"}}}, "created_at": {"type": "string"}, "updated_at": {"type": "string"},
+        "refused": {"type": ["string", "null"], "description": "why there is no way back"}}},
+      "request_failed": {"type": "boolean", "description": "the rollback or completion that was asked for last has come to nothing; progress.note says why"}, "created_at": {"type": "string"}, "updated_at": {"type": "string"},
       "finished_at": {"type": ["string", "null"]}, "next_steps": {"type": "array", "items": {"$ref": "#/components/schemas/NextStep"}}}},
   "Ready": {"type": "object", "properties": {"status": {"enum": ["ready", "starting", "draining"]}, "catalog_connected": {"type": "boolean"}, "catalog_version": {"type": "integer"}}}
 }

@@ -64,15 +64,18 @@ bool has_no_way_back(const json::value& move) {
     return rollback != nullptr && !member_text(*rollback, "refused").empty();
 }
 
-bool is_finished(const json::value& move) {
-    const auto* value = member(move, "finished");
+bool is_true(const json::value& move, std::string_view name) {
+    const auto* value = member(move, name);
     return value != nullptr && value->is_bool() && value->get_bool();
 }
 
-// Clients work in the target and could be taken back, if that is possible at all; or it has come to nothing.
-bool serves_clients(const json::value& move) {
+bool is_finished(const json::value& move) { return is_true(move, "finished"); }
+bool has_request_failed(const json::value& move) { return is_true(move, "request_failed"); }
+
+// Clients work in the target, and could be taken back if that is possible at all.
+bool clients_have_moved(const json::value& move) {
     const auto state = state_of(move);
-    return is_finished(move) || state == "reversing" || (state == "opened" && has_no_way_back(move));
+    return state == "reversing" || state == "completed" || (state == "opened" && has_no_way_back(move));
 }
 
 }  // namespace
@@ -210,8 +213,7 @@ int Commands::doctor(const Doctor& options) const {
     const auto answer = ask(call);
     if (answer.exit != exit_ok) return answer.exit;
     std::cout << (json_ ? answer.reply.body : doctor_text(answer.body));
-    const auto* ok = member(answer.body, "ok");
-    return ok != nullptr && ok->is_bool() && ok->get_bool() ? exit_ok : exit_failed;
+    return is_true(answer.body, "ok") ? exit_ok : exit_failed;
 }
 
 int Commands::promote(const Promote& options) const {
@@ -225,28 +227,27 @@ int Commands::promote(const Promote& options) const {
     if (answer.exit != exit_ok) return answer.exit;
     if (options.dry_run) {
         std::cout << (json_ ? answer.reply.body : preflight_text(answer.body));
-        const auto* ok = member(answer.body, "ok");
-        return ok != nullptr && ok->is_bool() && ok->get_bool() ? exit_ok : exit_failed;
+        return is_true(answer.body, "ok") ? exit_ok : exit_failed;
     }
     if (options.wait) {
-        const auto until = [&options](const json::value& m) { return serves_clients(m) || (!options.cutover && state_of(m) == "verify"); };
-        return wait_for(member_text(answer.body, "id"), until, "completed");
+        const auto until = [&options](const json::value& m) { return clients_have_moved(m) || is_finished(m) || (!options.cutover && state_of(m) == "verify"); };
+        return wait_for(member_text(answer.body, "id"), until, [](const json::value& m) { return state_of(m) == "verify" || clients_have_moved(m); });
     }
     std::cout << (json_ ? answer.reply.body : move_text(answer.body));
     return exit_ok;
 }
 
-int Commands::wait_for(const std::string& id, const std::function<bool(const json::value&)>& until, std::string_view ends_well) const {
+int Commands::wait_for(const std::string& id, const Predicate& until, const Predicate& is_well) const {
     const auto style = json_ ? WatchStyle::silent : ::isatty(STDOUT_FILENO) != 0 ? WatchStyle::terminal : WatchStyle::lines;
     HttpReply refusal;
-    const auto move = watch_move(client_, id, style, until, refusal);
-    if (!move) {
-        if (refusal.status == 0) return print_error(move.error());
+    auto watched = watch_move(client_, id, style, until, refusal);
+    if (!watched) {
+        if (refusal.status == 0) return print_error(watched.error());
         std::cerr << problem_text(refusal);
         return exit_code_of(refusal.status);
     }
-    std::cout << (json_ ? json::serialize(*move) + "\n" : move_text(*move));
-    return is_finished(*move) && state_of(*move) != ends_well ? exit_failed : exit_ok;
+    std::cout << (json_ ? json::serialize(*watched) + "\n" : move_text(*watched));
+    return is_well(*watched) ? exit_ok : exit_failed;
 }
 
 int Commands::list_moves() const {
@@ -289,8 +290,12 @@ int Commands::act_on_move(const std::string& id, const Act& act) const {
         std::cout << (json_ ? answer.reply.body : move_text(answer.body));
         return exit_ok;
     }
-    if (act.verb == "cutover") return wait_for(percent_encode(id), serves_clients, "completed");
-    return wait_for(percent_encode(id), is_finished, act.verb == "rollback" ? "rolled_back" : act.verb == "cancel" ? "aborted" : "completed");
+    const auto until = [&act](const json::value& m) { return is_finished(m) || has_request_failed(m) || (act.verb == "cutover" && clients_have_moved(m)); };
+    const auto is_well = [&act](const json::value& m) {
+        if (act.verb == "cutover") return clients_have_moved(m);
+        return state_of(m) == (act.verb == "rollback" ? "rolled_back" : act.verb == "cancel" ? "aborted" : "completed");
+    };
+    return wait_for(percent_encode(id), until, is_well);
 }
 
 int Commands::status() const {

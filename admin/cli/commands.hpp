@@ -4,7 +4,6 @@
 #include <boost/json.hpp>
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "admin/cli/cli.hpp"
@@ -57,8 +56,9 @@ class Commands {
     };
     // Asks; on a failure prints it and gives its exit code.
     Answer ask(const HttpCall& call) const;
-    // Shows the move until `until` says so of it, and what it is then; exit_failed where it has finished and not as `ends_well`, a state.
-    int wait_for(const std::string& id, const std::function<bool(const boost::json::value&)>& until, std::string_view ends_well) const;
+    using Predicate = std::function<bool(const boost::json::value& move)>;
+    // Shows the move until `until` says so of it, and what it is then; exit_failed where `is_well` doesn't say so of that.
+    int wait_for(const std::string& id, const Predicate& until, const Predicate& is_well) const;
 
     HttpClient client_;
     bool json_;

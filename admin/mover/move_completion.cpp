@@ -97,14 +97,17 @@ void MoveRun::complete(Completion completion) {
     }
     std::chrono::milliseconds pause{100};
     for (;;) {
+        std::string late_writes;
         auto done = [&]() -> Result<void> {
             if (!servers_) PP_TRY(find_servers());
             if (completion == Completion::checked) {
                 auto late = find_late_writes();
                 if (!late) return late.error();
-                late_writes_ = *std::move(late);
-                if (!late_writes_.empty()) return {};
+                late_writes = *std::move(late);
+                if (!late_writes.empty()) return {};
                 completion = Completion::unchecked;
+                note("");
+                save_progress();
             }
             // From here on there is no way back, whoever goes on with this.
             if (record_.state == MoveState::reversing) PP_TRY(enter(MoveState::opened, "the move is being completed"));
@@ -121,12 +124,12 @@ void MoveRun::complete(Completion completion) {
             }
             return enter(MoveState::completed, "the source's data is gone");
         }();
-        if (done && !late_writes_.empty()) {
+        if (done && !late_writes.empty()) {
             observer_->registry.counter("pgporter_move_late_writes_total", "Moves that weren't completed, as the source had what the target hadn't.").inc();
-            late_writes_ = "not completed: " + late_writes_ + "; somebody has written past the fence: see what it was, then complete with force";
+            failed_request_ = std::string(not_completed_note) + late_writes + "; somebody has written past the fence: see what it was, then complete with force";
             log::warning("move_late_writes", {{"move", std::to_string(record_.id.value)},
                                               {"tenant", record_.request.tenant},
-                                              {"reason", utf8_only(late_writes_)}});
+                                              {"reason", utf8_only(late_writes)}});
             completes_.store(false);
             return follow_way_back();
         }

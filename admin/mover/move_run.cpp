@@ -72,6 +72,7 @@ void MoveRun::request_cutover() {
 }
 
 void MoveRun::request_rollback() {
+    note("");
     rollback_requested_.store(true);
     interrupt_.nudge();
 }

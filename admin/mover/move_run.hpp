@@ -243,7 +243,7 @@ class MoveRun {
     std::uint64_t markers_ = 0;
     std::optional<FenceLifter> lifter_;  // of the source's fence, for the flip back
     std::string rollback_refused_;       // why this move has no way back, known from preflight
-    std::string late_writes_;            // why it isn't completed
+    std::string failed_request_;         // what came of the last rollback or completion that was asked for; stays in the note
     bool way_back_made_ = false;
     bool definition_changed_ = false;  // on the target, since the flip
     std::uint64_t left_behind_known_ = 0;  // of Follower::left_behind(): what was looked at before the pause

@@ -335,6 +335,7 @@ Result<MoveRecord> Mover::Impl::complete(MoveId move, Completion completion) {
         // Where another instance follows the way back, it leaves when it reads this.
         PP_TRY(ports_.journal.advance(move, MoveState::reversing, MoveState::opened, "the move is being completed"));
     }
+    found->progress.note.clear();  // it may say what came of an earlier request
     launch(*found, completion == Completion::checked ? &MoveRun::run_complete : &MoveRun::run_complete_unchecked);
     return *found;
 }

@@ -195,6 +195,7 @@ Result<void> MoveRun::walk_back() {
         PP_TRY(follow_until_asked());
         if (leaving_.load()) return {};
         rollback_requested_.store(false);
+        failed_request_.clear();
         const auto done = roll_back();
         if (done) return finish_rollback();
         if (interrupt_.stopped()) return done;
@@ -203,12 +204,17 @@ Result<void> MoveRun::walk_back() {
         if (record_.state == MoveState::rolling_back) PP_TRY(enter(MoveState::reversing, why));
         log::warning("move_rollback_failed",
                      {{"move", std::to_string(record_.id.value)}, {"reason", utf8_only(why)}});
-        note("rollback failed: " + why);
-        save_progress();
+        const auto failed = std::string(rollback_failed_note) + why;
         // Servers that were away come back; whatever else it was, the operator asks again.
-        if (error.kind == ErrorKind::unavailable) rollback_requested_.store(true);
-        if (error.kind == ErrorKind::unavailable || error.kind == ErrorKind::internal)
-            return fail(ErrorKind::unavailable, "rollback failed: " + why);
+        if (error.kind == ErrorKind::unavailable) {
+            rollback_requested_.store(true);
+            return fail(ErrorKind::unavailable, failed);
+        }
+        failed_request_ = failed;
+        note(failed);
+        save_progress();
+        observer_->event("progress", record());
+        if (error.kind == ErrorKind::internal) return fail(ErrorKind::unavailable, failed);
         PP_TRY(follower_->connect());
     }
 }
@@ -266,7 +272,7 @@ Result<void> MoveRun::turn_round() {
         if (!watch) return watch.error();
         publication_watch_ = std::move(*watch);
     }
-    note(late_writes_);
+    note(failed_request_);
     definition_changed_ = false;
     PP_TRY(look_at_definition());
     if (record_.state == MoveState::opened) PP_TRY(enter(MoveState::reversing, "changes go back to the source, too"));

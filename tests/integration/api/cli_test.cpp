@@ -81,13 +81,13 @@ std::string reply(int status, const std::string& body, const std::string& type =
            "\r\nConnection: close\r\n\r\n" + body;
 }
 
-std::string move_json(const std::string& state, const std::string& error = "null") {
+std::string move_json(const std::string& state, const std::string& error = "null", bool request_failed = false) {
     const bool finished = state == "completed" || state == "rolled_back" || state == "aborted";
     return R"({"id":17,"tenant":"acme","state":")" + state + R"(","finished":)" + (finished ? "true" : "false") +
            R"(,"source":{"cluster":"shared","database":"app","schema":"acme"},"target":{"cluster":"big","database":"acme","schema":"acme"},)"
            R"("progress":{"rows_copied":5,"rows_total_estimate":10,"bytes_copied":2048,"pause_ms":12.5,)"
-           R"("bytes_per_second":2048.5,"seconds_left":200.25,"throttled":0.34,"throttled_by":"neighbours"},"error":)" +
-           error + R"(,"next_steps":[{"why":"w","command":"pgporter complete 17","request":"r"}]})";
+           R"("bytes_per_second":2048.5,"seconds_left":200.25,"throttled":0.34,"throttled_by":"neighbours"},"request_failed":)" +
+           (request_failed ? "true" : "false") + R"(,"error":)" + error + R"(,"next_steps":[{"why":"w","command":"pgporter complete 17","request":"r"}]})";
 }
 
 std::string event(int id, const std::string& data) { return "id: " + std::to_string(id) + "\nevent: state\ndata: " + data + "\n\n"; }
@@ -251,6 +251,18 @@ TEST_CASE("what is asked of a move waits until it is done, and fails if it ended
         CHECK(result.exit == one.exit);
         CHECK(has(server.requests(), "POST /v1/moves/17:" + std::string(one.verb) + " "));
         CHECK(has(result.out, "move 17 of tenant acme: " + std::string(one.end) + "\n"));
+    }
+}
+
+TEST_CASE("a rollback or a completion that comes to nothing isn't waited for any longer") {
+    for (const std::string verb : {"rollback", "complete"}) {
+        MadeUpServer server([&](const std::string& request) {
+            if (request.starts_with("POST")) return reply(200, move_json("reversing"));
+            return stream(event(1, move_json("reversing")) + event(2, move_json("reversing", "null", true)) + event(3, move_json("completed")));
+        });
+        const auto result = run({verb, "17", "--wait", "--url", server.url()});
+        CHECK(result.exit == exit_failed);
+        CHECK(has(result.out, "move 17 of tenant acme: reversing\n"));
     }
 }
 

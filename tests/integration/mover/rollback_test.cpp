@@ -200,6 +200,7 @@ TEST_CASE("what isn't equal doesn't come back") {
         world.wait_for(moved.id, {MoveState::reversing});
         REQUIRE(world.mover().complete(moved.id).has_value());
         wait_for_note(world, moved.id, "not completed: source and target differ: acme.orders");
+        CHECK(has_request_failed(*world.mover().find(moved.id)));
         world.on_target("UPDATE acme.odd SET \"select\" = 77");
         CHECK(world.on_source("SELECT count(*) FROM acme.orders WHERE id = 5") == "1");
         completion = Completion::unchecked;
@@ -225,6 +226,7 @@ TEST_CASE("a change of the definition is said at once, and undone there is a rol
     wait_for_note(world, moved.id, "was changed after the flip");
     REQUIRE(world.mover().rollback(moved.id).has_value());
     wait_for_note(world, moved.id, "rollback failed: the definition of schema acme was changed after the flip");
+    CHECK(has_request_failed(*world.mover().find(moved.id)));
     world.on_target("DROP TABLE acme.later");
     roll_back(world, moved.id);
     check_tenant_is_back(world);
