@@ -126,7 +126,7 @@ bool Session::on_described(char type, std::string_view body, const Expected& exp
     if (at == operations_.end() || at->second.kind != Operation::Kind::describe) return true;
     if (type == 't') {
         parameters_described_ = body;
-        return is_parameter_description(body);
+        return described_parameters(body).has_value();
     }
     const auto results = type == 'n' ? std::optional<std::string>(no_results) : results_of(body);
     if (!results) return false;

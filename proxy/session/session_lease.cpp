@@ -11,6 +11,7 @@
 #include "proxy/session/tenant_context.hpp"
 #include "proxy/wire/messages.hpp"
 #include "proxy/wire/reader.hpp"
+#include "proxy/wire/statement_description.hpp"
 #include "router/sql_lexer.hpp"
 
 namespace pgporter {
@@ -70,9 +71,10 @@ void Session::note_types(char type, std::string_view body) {
     constexpr std::uint32_t first_own_oid = 16'384;
     if (types_seen_.contains(tenant_name_)) return;
     Reader reader(body);
-    const auto count = reader.u16();
+    const std::optional<std::size_t> columns = reader.u16();
+    const auto count = type == 't' ? described_parameters(body) : columns;
     bool is_own = false;
-    for (std::uint16_t i = 0; count && i < *count && !is_own; ++i) {
+    for (std::size_t i = 0; count && i < *count && !is_own; ++i) {
         if (type == 'T' && (!reader.cstring() || !reader.bytes(6))) return;
         const auto oid = reader.u32();
         if (!oid || (type == 'T' && !reader.bytes(8))) return;

@@ -1,5 +1,8 @@
 #include "proxy/wire/statement_description.hpp"
 
+#include <algorithm>
+#include <limits>
+
 #include "proxy/wire/auth_crypto.hpp"
 #include "proxy/wire/reader.hpp"
 #include "proxy/wire/writer.hpp"
@@ -37,10 +40,12 @@ bool is_as_told(const StatementDescription& told, const StatementDescription& no
     return told.place == now.place ? told.results == now.results : told.results_elsewhere == now.results_elsewhere;
 }
 
-bool is_parameter_description(std::string_view body) {
+std::optional<std::size_t> described_parameters(std::string_view body) {
     Reader reader(body);
     const auto count = reader.u16();
-    return count && reader.rest().size() == std::size_t{*count} * 4;
+    const std::size_t types = reader.rest().size() / 4;
+    if (!count || types * 4 != reader.rest().size() || static_cast<std::uint16_t>(types) != *count) return std::nullopt;
+    return types;
 }
 
 std::string with_parameters(std::string_view definition, std::string_view parameter_description) {
@@ -49,9 +54,10 @@ std::string with_parameters(std::string_view definition, std::string_view parame
     changed += '\0';
     const auto declared_count = was.u16().value_or(0);
     Reader told(parameter_description);
-    const auto count = told.u16().value_or(0);
-    put_u16(changed, count);
-    for (std::uint16_t i = 0; i < count; ++i) {
+    (void)told.u16();
+    const auto count = std::min<std::size_t>(described_parameters(parameter_description).value_or(0), std::numeric_limits<std::uint16_t>::max());
+    put_u16(changed, static_cast<std::uint16_t>(count));
+    for (std::size_t i = 0; i < count; ++i) {
         const std::uint32_t declared = i < declared_count ? was.u32().value_or(0) : 0;
         const std::uint32_t type = told.u32().value_or(0);
         put_u32(changed, type < first_own_oid ? type : declared);

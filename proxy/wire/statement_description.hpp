@@ -3,6 +3,7 @@
 // binary values by them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,7 +31,9 @@ inline constexpr std::string_view no_results = "n";
 // A client that was told the one can use the other. Who has seen types that aren't built in doesn't get to another database.
 [[nodiscard]] bool is_as_told(const StatementDescription& told, const StatementDescription& now, bool knows_parameters);
 
-[[nodiscard]] bool is_parameter_description(std::string_view body);
+// How many types a ParameterDescription's body tells; nullopt: malformed. Its count has 16 bits, and PostgreSQL describes statements with more
+// parameters than that (which nobody can bind): the length decides.
+[[nodiscard]] std::optional<std::size_t> described_parameters(std::string_view body);
 
 // A Parse message's body after the name, with the built-in types that a ParameterDescription told, so that they can't become others. Those
 // that aren't built in stay as they were declared, or left to the server to find out.

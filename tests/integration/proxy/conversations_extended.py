@@ -103,6 +103,10 @@ def _named():
                                   x(w.describe('S', 's1'), w.describe('S', 's1'))])
     yield C('x: types of unknown parameters', [x(w.parse('s1', 'SELECT $1'), w.describe('S', 's1')),
                                                x(w.parse('s2', 'SELECT n FROM items WHERE payload = $1 AND n = $2'), w.describe('S', 's2'))])
+    for count in (65535, 65536, 65540):  # counted in 16 bits where they are described, and in Bind
+        sql = 'VALUES ' + ', '.join('($%d::int)' % number for number in range(1, count + 1))
+        yield C('x: %d parameters' % count, [x(w.parse('s1', sql), w.describe('S', 's1')), x(w.describe('S', 's1')), x(w.bind('', 's1', ['1']), w.execute()),
+                                             x(w.parse('', sql), w.describe('S')), q('SELECT 1'), x(w.describe('S', 's1'))], big=True)
 
 
 def _portals():

@@ -53,10 +53,13 @@ TEST_CASE("a malformed description is none") {
     const std::string whole = row_description({{"a"}, {"b", 25}});
     for (std::size_t size = 0; size < whole.size(); ++size) CHECK_FALSE(results_of(std::string_view(whole).substr(0, size)));
     CHECK_FALSE(results_of(whole + "x"));
-    CHECK_FALSE(is_parameter_description(""));
-    CHECK_FALSE(is_parameter_description(std::string_view("\0\1\0\0\0", 5)));
-    CHECK(is_parameter_description(std::string_view("\0\0", 2)));
-    CHECK(is_parameter_description(std::string_view("\0\1\0\0\0\x17", 6)));
+    CHECK_FALSE(described_parameters(""));
+    CHECK_FALSE(described_parameters(std::string_view("\0\1\0\0\0", 5)));
+    CHECK_FALSE(described_parameters(std::string_view("\0\2\0\0\0\x17", 6)));
+    CHECK(described_parameters(std::string_view("\0\0", 2)) == 0);
+    CHECK(described_parameters(std::string_view("\0\1\0\0\0\x17", 6)) == 1);
+    // The count is that of a 16-bit field, whatever follows.
+    CHECK(described_parameters(std::string(2, '\0') + std::string(65'536 * 4, '\1')) == 65'536);
 }
 
 TEST_CASE("types that aren't built in count within their database only") {
@@ -86,4 +89,6 @@ TEST_CASE("a statement is prepared again with the built-in types that were told"
     CHECK(with_parameters(definition, told) == "SELECT $1, $2\0\0\2\0\0\0\x17\0\0\0\0"s);
     CHECK(with_parameters("SELECT $1, $2\0\0\2\0\0\0\0\0\0\x40\0"s, told) == "SELECT $1, $2\0\0\2\0\0\0\x17\0\0\x40\0"s);
     CHECK(with_parameters("SELECT 1\0\0\1\0\0\0\x17"s, "\0\0"s) == "SELECT 1\0\0\0"s);
+    // A Parse can declare no more than a 16-bit field counts.
+    CHECK(with_parameters("SELECT 1\0\0\0"s, std::string(2, '\0') + std::string(65'536 * 4, '\1')).size() == 9 + 2 + 65'535 * 4);
 }
