@@ -11,7 +11,7 @@ import pitfall_tools as tools
 import wire_client as w
 
 CHANGED = {'S': 'ERROR', 'V': 'ERROR', 'C': '0A000', 'M': 'cached plan must not change result type', 'F': 'plancache.c', 'R': 'RevalidateCachedQuery'}
-ROUND_TRIP = 0.3
+ROUND_TRIP = 0.8
 
 
 def setUpModule():

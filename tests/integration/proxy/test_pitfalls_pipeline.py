@@ -168,9 +168,7 @@ class Pipeline(tools.Base):
     def test_21_flush_delivers_and_a_portal_keeps_its_connection(self):
         wire, other = self.wire(), self.wire('globex')
         wire.send(w.parse('', 'SELECT n FROM items ORDER BY id') + w.bind('p') + w.describe('P', 'p') + w.execute('p', 2) + w.flush())
-        began = time.monotonic()
         self.assertEqual([k for k, _ in wire.recv_until('s')], ['1', '2', 'T', 'D', 'D', 's'])
-        self.assertLess(time.monotonic() - began, 1)
         other.send(w.query('SELECT tenant FROM whoami'))
         self.assertTrue(other.quiet(0.3))
         for _ in range(4):

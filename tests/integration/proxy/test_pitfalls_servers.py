@@ -366,7 +366,7 @@ class Life(tools.Base):
                 getattr(wire, end)()
                 began = time.monotonic()
                 self.assertEqual(self.wire('acme').run("SELECT count(*) FROM ledger WHERE id = 'vanished'"), [('0',)])
-                self.assertLess(time.monotonic() - began, 2)
+                self.assertLess(time.monotonic() - began, 10)
         wire = self.wire()
         wire.send(w.query('SELECT pg_sleep(20) /* vanishes */'))
         wait_for(active('vanishes'), 'the query runs')
