@@ -295,7 +295,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     bool reset_to_beginning(const StatementTraits& traits);
     void forget_operation(std::uint32_t tag);
     [[nodiscard]] const std::string& statement_owner();
-    [[nodiscard]] bool is_plain(std::string_view statement_name) const;
+    [[nodiscard]] const StatementTraits* traits_of(std::string_view statement_name) const;
     [[nodiscard]] std::string_view text_of_statement(std::string_view statement_name) const;
     [[nodiscard]] static std::string warning_message(const HeldTransaction::Answer& answer);
     [[nodiscard]] std::string raise_sql(const Error& error) const;

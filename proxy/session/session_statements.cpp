@@ -274,7 +274,6 @@ std::uint32_t Session::drop_unnamed() {
 std::string Session::statement_for_server(std::string_view name) {
     if (name.empty()) {
         ensure_unnamed_on_server();
-        if (unnamed_serial_ != 0 && unnamed_traits_ && !unnamed_session_) note_traits(*unnamed_traits_);
         return {};
     }
     const auto known = names_.find(statement_key(name));
@@ -283,7 +282,6 @@ std::string Session::statement_for_server(std::string_view name) {
     }
     const StatementPtr statement = statement_here(known->second);
     ensure_on_server(statement, known->second.since);
-    if (!names_in_sql() || !statement->session) note_traits(statement->traits);
     return statement->server_name;
 }
 
@@ -297,10 +295,12 @@ Session::Fit Session::find_on_server(std::string_view name, std::string& server_
     return fit_of(name);
 }
 
-bool Session::is_plain(std::string_view statement_name) const {
-    if (statement_name.empty()) return unnamed_serial_ != 0 && unnamed_traits_ && unnamed_traits_->plain;
+// Of what is used now. Null: nobody knows them, or they count when it is executed, because it is about the session.
+const StatementTraits* Session::traits_of(std::string_view statement_name) const {
+    if (statement_name.empty()) return unnamed_serial_ != 0 && !unnamed_session_ ? unnamed_traits_.get() : nullptr;
     const auto known = names_.find(statement_key(statement_name));
-    return known != names_.end() && known->second.statement->traits.plain;
+    if (known == names_.end() || (names_in_sql() && known->second.statement->session)) return nullptr;
+    return &known->second.statement->traits;
 }
 
 std::string_view Session::text_of_statement(std::string_view statement_name) const {
@@ -326,7 +326,10 @@ const std::string& Session::statement_owner() {
 }
 
 Session::Step Session::on_bind(std::string_view portal, std::string_view statement, std::string_view rest, std::uint32_t body_length) {
-    if (!server_ && !try_begin_lease(is_plain(statement))) return Step::need_server;
+    if (!server_) {
+        const StatementTraits* traits = traits_of(statement);
+        if (!try_begin_lease(traits != nullptr && traits->plain)) return Step::need_server;
+    }
     if (is_unsettled(statement_key(statement))) return Step::wait_for_replies;
     std::optional<Error> refused;
     if (refused_naming_) {
@@ -353,6 +356,8 @@ Session::Step Session::on_bind(std::string_view portal, std::string_view stateme
         raise_in_batch(client_error::changed_result(), client_error::changed_result_message());
         return Step::done;
     }
+    // Not before it goes out: a temporary object makes old what was parsed before, this statement too.
+    if (const StatementTraits* traits = traits_of(statement)) note_traits(*traits);
     note_portal(portal, statement);
     const auto header = frame_header('B', static_cast<std::uint32_t>(body_length - statement.size() + server_name.size()));
     std::string& out = worker_.to_server().stage();

@@ -126,6 +126,52 @@ class TemporaryTables(Base):
             return found + [w.row_values(body) if kind == 'D' else body for kind, body in first.recv_until('Z') if kind in 'DE']
         self.both(scenario)
 
+class MadeByStatements(Base):
+    """A named statement that makes a temporary object itself, described or not, is run like any other: once, and again."""
+
+    def ask(self, wire, *messages):
+        wire.send(b''.join(messages) + w.sync())
+        found = []
+        for kind, body in wire.recv_until('Z'):
+            found.append((kind, w.error_fields(body)['C'] if kind == 'E' else body if kind in 'CZ' else None))
+        return found
+
+    def test_made_by_named_statements(self):
+        texts = ('CREATE TEMP TABLE made (i int)', 'CREATE TEMP TABLE made (i int) ON COMMIT DROP', 'CREATE TEMP TABLE made AS SELECT $1::int AS a',
+                 'SELECT 1 AS a INTO TEMP made', 'CREATE TEMP VIEW made AS SELECT 1', 'CREATE TEMP SEQUENCE made',
+                 'CREATE FUNCTION pg_temp.made() RETURNS int LANGUAGE sql AS $f$ SELECT 1 $f$', 'DROP TABLE IF EXISTS pg_temp.nothing')
+
+        def scenario(connect, _):
+            found = []
+            for sql in texts:
+                values = ['7'] if '$1' in sql else []
+                used = [w.bind('', 'n', values), w.execute()]
+                for begins in (b'', w.query('BEGIN')):
+                    for parts in ([[w.parse('n', sql), w.describe('S', 'n')] + used, used], [[w.parse('n', sql), w.describe('S', 'n')], used, used],
+                                  [[w.parse('n', sql)], used, used, used + [w.describe('S', 'n')], used]):
+                        wire = connect()
+                        if begins:
+                            wire.run('BEGIN')
+                        for part in parts:
+                            found.append((sql, self.ask(wire, *part)))
+                        wire.close()
+            return found
+        self.both(scenario)
+
+    def test_again_and_again(self):
+        """As drivers do that prepare what is run often: each time in a transaction of its own."""
+        def scenario(connect, _):
+            wire, found = connect(), []
+            found.append(self.ask(wire, w.parse('n', 'CREATE TEMP TABLE often (i int) ON COMMIT DROP')))
+            for turn in range(8):
+                wire.run('BEGIN')
+                found.append(self.ask(wire, *([w.describe('S', 'n')] if turn == 2 else []), w.bind('', 'n'), w.describe('P'), w.execute()))
+                found.append(self.use(wire, 'i%d' % turn, 'INSERT INTO often VALUES (%d) RETURNING i' % turn))
+                wire.run('COMMIT')
+            return found
+        self.both(scenario)
+
+
 class TemporaryTablesOfItsOwnDatabase(TemporaryTables):
     """No search_path is set there, so that PostgreSQL itself sees no other path."""
 
