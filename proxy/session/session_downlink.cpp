@@ -96,6 +96,7 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
 }
 
 bool Session::on_reply(char type, std::string_view body, std::string_view whole) {
+    if (obtaining_ && type == 'E') return false;  // its last words: nothing of the client's was sent, which is tried elsewhere
     switch (type) {
         case 'N':
         case 'A': worker_.to_client().put(whole); return true;

@@ -521,6 +521,8 @@ Task<Result<void>> Session::begin_held_back() {
         co_return begun.error();
     }
     if (cancel_asked_) co_return client_error::cancelled();
+    // It may have ended right behind its answer: then there is no transaction, and it is begun elsewhere.
+    if (server_ != server || !server->is_alive()) co_return client_error::server_lost();
     held_.hand_over();
     replies_.begin_in_transaction();
     co_return Result<void>{};
