@@ -91,5 +91,44 @@ class ServerEnds(tools.Base):
         self.check(b'acme, public', True)
 
 
+class AskedAgain(tools.Base):
+    """A prologue that went ahead of a request (decision 0019) meets the end of its server process: nothing was done, and all is done elsewhere."""
+
+    def tearDown(self):
+        relay.change = lambda data, number: data
+
+    def test_requests_with_transactions(self):
+        whoami = 'SELECT tenant FROM whoami'
+        for naming in (None, 'SET search_path = acme, public', 'SET pgporter.tenant = acme'):
+            for sql in (whoami, 'BEGIN; %s; COMMIT; %s' % (whoami, whoami), 'BEGIN; %s; ROLLBACK' % whoami, 'SELECT 1; BEGIN; %s; COMMIT' % whoami,
+                        'SELECT 1; BEGIN; SAVEPOINT s; %s; RELEASE s' % whoami):
+                with self.subTest(sql, naming=naming):
+                    wire = self.wire('acme') if naming is None else w.Wire(proxy.port).login('app', fixture.PASSWORDS['app'], 'app', {})
+                    self.addCleanup(wire.close)
+                    if naming:
+                        wire.run(naming)
+                    wire.run('SELECT 1')
+                    other = self.wire('globex')
+                    other.run('SELECT 1')
+                    said, before = [], proxy.metric('pgporter_prologues_repeated_total')
+
+                    def change(data, _, said=said):
+                        said.append(data)
+                        return data if len(said) > 1 else LAST_WORDS
+                    relay.change = change
+                    try:
+                        wire.send(w.query(sql))
+                        got = wire.recv_until('Z')
+                    finally:
+                        relay.change = lambda data, number: data
+                    self.assertEqual([body for kind, body in got if kind == 'E'], [])
+                    self.assertEqual({w.row_values(body)[0] for kind, body in got if kind == 'D'} - {b'1'}, {b'acme'})
+                    self.assertEqual(proxy.metric('pgporter_prologues_repeated_total') - before, 1)
+                    if got[-1][1] == b'T':
+                        wire.run('COMMIT')
+                    wire.close()
+                    other.close()
+
+
 if __name__ == '__main__':
     fixture.main(__name__)
