@@ -88,7 +88,8 @@ void Session::on_not_proven(ServerConnection& server, const Error& error) {
     if (server_.get() != &server || end_reason_ != EndReason::none) return;
     const bool was_cancelled = cancel_sent_ || statement_timed_out_;
     // A transaction that the request began is forgotten below; what it set, or turned to, isn't as easily.
-    const bool has_set = named_.has_uncommitted() || named_.view().effective != named_.view().persistent || state_is_suspect_;
+    const bool has_settled = has_ended_ && route_is_stale_;  // a transaction within it, with what that had set
+    const bool has_set = named_.has_uncommitted() || named_.view().effective != named_.view().persistent || has_settled;
     const bool is_as_it_was = partial_ == Partial::none && !has_set && !has_turned_ && to_follow_.empty() && !misplaced_;
     const bool is_repeated = ahead_.may_repeat && is_as_it_was && !was_cancelled;
     const bool is_whole = replies_.ends_with_ready();

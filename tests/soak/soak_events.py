@@ -13,9 +13,8 @@ from soak_world import fault_world, fixture, history, tls_parts, wait_for, wire_
 ServerError, WireError = w.ServerError, w.WireError
 
 CLOSED = 'closed'
-# What a client may be told while a server restarts, or whose server connection was ended. 58000: while its context was made there, and a part
-# of the request was answered before.
-RESTART = {CLOSED, '57P01', '57P02', '57P03', '08001', '08006', '53300', '58000'}
+# What a client may be told while a server restarts, or whose server connection was ended.
+RESTART = {CLOSED, '57P01', '57P02', '57P03', '08001', '08006', '53300'}
 
 
 class Event:

@@ -101,7 +101,8 @@ class AskedAgain(tools.Base):
         whoami = 'SELECT tenant FROM whoami'
         for naming in (None, 'SET search_path = acme, public', 'SET pgporter.tenant = acme'):
             for sql in (whoami, 'BEGIN; %s; COMMIT; %s' % (whoami, whoami), 'BEGIN; %s; ROLLBACK' % whoami, 'SELECT 1; BEGIN; %s; COMMIT' % whoami,
-                        'SELECT 1; BEGIN; SAVEPOINT s; %s; RELEASE s' % whoami):
+                        'SELECT 1; BEGIN; SAVEPOINT s; %s; RELEASE s' % whoami, "SELECT set_config('work_mem', '1MB', false); " + whoami,
+                        'LISTEN ahead; %s; UNLISTEN *' % whoami):
                 with self.subTest(sql, naming=naming):
                     wire = self.wire('acme') if naming is None else w.Wire(proxy.port).login('app', fixture.PASSWORDS['app'], 'app', {})
                     self.addCleanup(wire.close)
@@ -122,7 +123,7 @@ class AskedAgain(tools.Base):
                     finally:
                         relay.change = lambda data, number: data
                     self.assertEqual([body for kind, body in got if kind == 'E'], [])
-                    self.assertEqual({w.row_values(body)[0] for kind, body in got if kind == 'D'} - {b'1'}, {b'acme'})
+                    self.assertEqual({w.row_values(body)[0] for kind, body in got if kind == 'D'} - {b'1', b'1MB'}, {b'acme'})
                     self.assertEqual(proxy.metric('pgporter_prologues_repeated_total') - before, 1)
                     if got[-1][1] == b'T':
                         wire.run('COMMIT')
