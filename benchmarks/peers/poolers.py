@@ -12,6 +12,7 @@ import wire_client
 
 POOL_SIZE = 20
 DEBIAN_PGBOUNCER = "/usr/sbin/pgbouncer"
+RESETTING = "-resetting"
 CLIENTS_MAX = 15000
 CATALOG = "host=127.0.0.1 port={port} dbname=catalog user=postgres"
 
@@ -57,14 +58,16 @@ def start_daemon(name, argv, home, port, running, env):
     return daemon
 
 
-def start_pgbouncer(folder, server, running, program=DEBIAN_PGBOUNCER, tls=None, scram=False, name="pgbouncer", env=None):
-    """Returns the daemon and its port."""
+def start_pgbouncer(folder, server, running, program=DEBIAN_PGBOUNCER, tls=None, scram=False, name="pgbouncer", env=None, resets=False):
+    """Returns the daemon and its port. `resets`: nothing that a transaction did to its server connection reaches the next client."""
     home, port = home_of(folder, name), free_port()
     users = write_for_server(os.path.join(home, "users.txt"), f'"{ROLE}" "{wire_client.scram_verifier(PASSWORD) if scram else ""}"\n')
     text = (f"[databases]\nshared = host=127.0.0.1 port={server.port} dbname=shared\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = {'scram-sha-256' if scram else 'trust'}\n"
             f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = {CLIENTS_MAX}\n"
             "listen_backlog = 4096\nlog_connections = 0\nlog_disconnections = 0\nlog_stats = 0\nserver_tls_sslmode = disable\n")
+    if resets:
+        text += "server_reset_query = DISCARD ALL\nserver_reset_query_always = 1\n"
     if tls:
         text += f"client_tls_sslmode = allow\nclient_tls_cert_file = {tls[0]}\nclient_tls_key_file = {tls[1]}\n"
     config = write_for_server(os.path.join(home, "pgbouncer.ini"), text)
@@ -150,10 +153,11 @@ def start_all(folder, server, arguments, running, tls=None, scram=False, env_of=
     """Everybody that is asked for, as targets: PostgreSQL itself first, pgporter last. `env_of`: a pooler's environment by its name."""
     what = f"transaction pooling, pool of {POOL_SIZE}"
     targets = [Target("direct", "clients on PostgreSQL itself", server.port, "shared", user=GUEST if scram else ROLE)]
-    for program in [DEBIAN_PGBOUNCER] * (not arguments.without_debian) + ([arguments.pgbouncer] if arguments.pgbouncer else []):
-        name = name_of_pgbouncer(program)
-        daemon, port = start_pgbouncer(folder, server, running, program, tls, scram, name + suffix, env_of(name))
-        targets.append(Target(name, what, port, "shared", daemon))
+    programs = [DEBIAN_PGBOUNCER] * (not arguments.without_debian) + ([arguments.pgbouncer] if arguments.pgbouncer else [])
+    for program, resets in [(program, True) for program in programs[-1:] if arguments.resetting] + [(program, False) for program in programs]:
+        name = name_of_pgbouncer(program) + RESETTING * resets
+        daemon, port = start_pgbouncer(folder, server, running, program, tls, scram, name + suffix, env_of(name), resets)
+        targets.append(Target(name, what + ", DISCARD ALL after each" * resets, port, "shared", daemon))
     if arguments.odyssey:
         daemon, port = start_odyssey(folder, server, running, arguments.odyssey, tls, scram, "odyssey" + suffix, env_of("odyssey"))
         targets.append(Target("odyssey", what, port, "shared", daemon))

@@ -164,6 +164,7 @@ Task<> ServerConnection::read_to_the_end() {
         const IoResult result = stream_->read_some(thread_->read_buffer(), IoThread::read_bytes);
         if (result.status == IoStatus::ok) {
             std::string_view input(thread_->read_buffer(), result.bytes);
+            const bool lets_gather = bulk_.should_pause(input);
             if (!on_bytes(input)) break;
             const std::shared_ptr<LeaseHolder> holder = holder_;
             if (holder && holder->is_client_blocked()) {
@@ -175,6 +176,11 @@ Task<> ServerConnection::read_to_the_end() {
                 // There is more; the others' turn comes first, or one long result would stop them all.
                 [[maybe_unused]] const auto turn = co_await asio::post(thread_->executor(), as_result);
                 continue;
+            }
+            if (lets_gather && holder_) {
+                Timer timer(thread_->executor());
+                timer.expires_after(BulkPace::pause);
+                [[maybe_unused]] const auto paused = co_await timer.async_wait(as_result);
             }
         } else if (result.status == IoStatus::closed || result.status == IoStatus::failed) {
             if (result.status == IoStatus::failed && errno == ETIMEDOUT) loss_ = Loss::silent;  // what ask_idle_peer() has asked for

@@ -19,6 +19,7 @@
 #include "proxy/net/silence.hpp"
 #include "proxy/net/stream.hpp"
 #include "proxy/net/write_buffer.hpp"
+#include "proxy/pool/bulk_pace.hpp"
 #include "proxy/pool/context.hpp"
 #include "proxy/pool/lease_holder.hpp"
 #include "proxy/pool/served_tenants.hpp"
@@ -222,6 +223,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     std::optional<Ahead> ahead_;
     Loss loss_ = Loss::closed;
     SilenceWatch silence_;
+    BulkPace bulk_;
     SteadyTime opened_at_;
 };
 

@@ -33,6 +33,8 @@ class Coalescer {
         }
         staged_.append(bytes);
     }
+    // What was put may go: it is copied.
+    void keep() { static_cast<void>(stage()); }
     // The same for who builds it in place.
     [[nodiscard]] std::string& stage() {
         staged_.append(run_);

@@ -248,6 +248,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step process_all(std::string_view& input);
     [[nodiscard]] bool must_wait() const;
     [[nodiscard]] bool has_ready_partial() const;
+    [[nodiscard]] bool is_copy_data_awaited();
     Step begin_partial(std::string_view& input);
     Step continue_partial(std::string_view& input);
     Step start_bind();
@@ -480,11 +481,10 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     std::vector<ResolvedChange> refused_changes_;
     // A naming was refused outside of a transaction: a client that takes no notice must not read on as whoever was named before.
     Rare<Error> refused_naming_;
-    // What is set right behind a statement that changes who is named: a path that no setting brings with it, what RESET means for us. An empty
-    // value is the server's default.
+    // What is set right behind a statement that changes who is named: a path that no setting brings with it, what RESET means for us.
     struct ToFollow {
         std::string name;
-        std::string value;
+        std::string value;  // empty: the server's default
         bool is_local = false;
     };
     std::vector<ToFollow> to_follow_;

@@ -37,8 +37,10 @@ bool Session::on_server_bytes(ServerConnection& server, std::string_view& input)
     PP_ASSERT(worker_.to_client().bytes().empty());
     bool sound = true;
     while (sound && !input.empty() && server_.get() == &server) {
-        const std::string_view whole = server.frames().at_boundary() ? whole_message(input) : std::string_view();
+        std::string_view whole = server.frames().at_boundary() ? whole_message(input) : std::string_view();
         if (!whole.empty()) {
+            // What holds for one row holds for those behind it.
+            if (whole.front() == 'D' || whole.front() == 'd') whole = whole_messages(input, whole.front());
             input.remove_prefix(whole.size());
             sound = on_reply(whole.front(), whole.substr(5), whole);
         } else {
@@ -90,7 +92,7 @@ bool Session::on_partial_reply(ServerConnection& server, std::string_view& input
     whole.reserve(header.size() + reply_.size());
     whole.append(header.data(), header.size()).append(reply_);
     const bool sound = on_reply(frames.type(), std::string_view(whole).substr(5), whole);
-    if (server_ || end_reason_ == EndReason::none) flush_to_client();  // `whole` ends here
+    worker_.to_client().keep();  // `whole` ends here
     if (reply_.capacity() > 2 * gathered_reply_bytes_max) reply_ = std::string();
     return sound;
 }

@@ -185,6 +185,12 @@ Session::Step Session::process_all(std::string_view& input) {
                 input.remove_prefix(size);
                 continue;
             }
+            if (whole.front() == 'd' && is_copy_data_awaited()) {
+                const std::string_view lines = whole_messages(input, 'd');
+                to_server(lines);
+                input.remove_prefix(lines.size());
+                continue;
+            }
             const auto reused = whole.front() == 'P' && worker_.config().limits.unnamed_reuses_max != 0 ? reuse_unnamed(input) : std::nullopt;
             step = reused ? *reused : on_request(whole.front(), whole.substr(5), whole);
             if (!reused && step == Step::done) input.remove_prefix(size);
@@ -194,6 +200,14 @@ Session::Step Session::process_all(std::string_view& input) {
         if (step != Step::done) return step;
     }
     return Step::done;
+}
+
+// COPY input that goes on as it is.
+bool Session::is_copy_data_awaited() {
+    if (!server_ || skip_to_sync_ || !replies_.is_copying_in()) return false;
+    if (idle_deadline_.is_armed()) idle_deadline_.disarm();
+    go_on_behind_end('d');
+    return true;
 }
 
 // Of a pipeline whose answers are long in coming; few sessions ever have so many.
@@ -222,6 +236,7 @@ bool Session::must_wait() const {
 
 // The start of a message that isn't whole in the buffer.
 Session::Step Session::begin_partial(std::string_view& input) {
+    const std::string_view from_start = client_frames_.at_boundary() ? input : std::string_view();
     std::string_view piece;
     const FrameReader::Event event = client_frames_.next(input, piece);
     if (event == FrameReader::Event::need_more) return Step::done;
@@ -233,6 +248,11 @@ Session::Step Session::begin_partial(std::string_view& input) {
     }
     PP_ASSERT(event == FrameReader::Event::header);
     gathered_.clear();
+    if (type == 'd' && !from_start.empty() && is_copy_data_awaited()) {  // as it lies there, so that all of it leaves without a copy
+        to_server(from_start.substr(0, from_start.size() - input.size()));
+        partial_ = Partial::stream;
+        return continue_partial(input);
+    }
     const std::uint32_t statement_max = worker_.config().limits.statement_bytes_max;
     if (skip_to_sync_ && type != 'S' && type != 'X') {
         partial_ = Partial::drop;

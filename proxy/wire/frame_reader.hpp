@@ -61,6 +61,17 @@ class FrameReader {
     return length < 4 || length > bytes.size() - 1 ? std::string_view() : bytes.substr(0, std::size_t{length} + 1);
 }
 
+// The messages of this type that these bytes begin with, one behind the other, as far as they are whole.
+[[nodiscard]] inline std::string_view whole_messages(std::string_view bytes, char type) {
+    std::size_t size = 0;
+    while (size < bytes.size() && bytes[size] == type) {
+        const std::size_t next = whole_message(bytes.substr(size)).size();
+        if (next == 0) break;
+        size += next;
+    }
+    return bytes.substr(0, size);
+}
+
 // The five bytes that start a message. `body_length` is without the length field's own four bytes.
 [[nodiscard]] std::array<char, 5> frame_header(char type, std::uint32_t body_length);
 

@@ -116,3 +116,16 @@ TEST_CASE("pieces side by side leave without a copy, others are put together in 
     out.done();
     CHECK(out.bytes().empty());
 }
+
+TEST_CASE("a piece that goes is kept, and what comes behind it stays in order") {
+    const std::string buffer = "cd";
+    Coalescer out;
+    {
+        std::string gone = "ab";
+        out.put(gone);
+        out.keep();
+        gone = "??";
+    }
+    out.put(buffer);
+    CHECK(out.bytes() == "abcd");
+}

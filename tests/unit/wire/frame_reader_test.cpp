@@ -132,3 +132,15 @@ TEST_CASE("a header's bytes") {
     const auto header = frame_header('D', 0x01020300);
     CHECK(std::string_view(header.data(), header.size()) == std::string_view("D\x01\x02\x03\x04", 5));
 }
+
+TEST_CASE("whole messages of a type are taken together, up to another type, a part, or what can't be one") {
+    const std::string row("D\0\0\0\6ab", 7);
+    const std::string other("C\0\0\0\4", 5);
+    CHECK(whole_messages(row + row + other, 'D') == row + row);
+    CHECK(whole_messages(row + row + row.substr(0, 6), 'D') == row + row);
+    CHECK(whole_messages(row + row.substr(0, 3), 'D') == row);
+    CHECK(whole_messages(row + std::string("D\0\0\0\3", 5), 'D') == row);
+    CHECK(whole_messages(row + row, 'D') == row + row);
+    CHECK(whole_messages(other + row, 'D').empty());
+    CHECK(whole_messages({}, 'D').empty());
+}
