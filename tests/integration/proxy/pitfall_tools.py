@@ -70,11 +70,11 @@ def read_exactly(peer, size):
 
 class Relay:
     """A TCP relay in front of a server: `change(data, number)` may rewrite what the server says; number counts the reads of a connection, of
-    which the first `pieces_of_login` are passed on a byte at a time."""
+    which the first `pieces_of_login` are passed on a byte at a time. `cut(data)`, if set, gives the pieces in which it leaves."""
 
     def __init__(self, workspace, port, change=None, pieces_of_login=0):
         self.target, self.change, self.pieces_of_login = port, change or (lambda data, number: data), pieces_of_login
-        self.pairs = []
+        self.cut, self.pairs = None, []
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.port = self.listener.getsockname()[1]
         workspace.servers.append(self)
@@ -110,6 +110,10 @@ class Relay:
                             for byte in data[:-1]:
                                 peer.sendall(bytes([byte]))
                             data = data[-1:]
+                        if self.cut:
+                            for piece in self.cut(data):
+                                peer.sendall(piece)
+                            continue
                     (peer if ready is server else server).sendall(data)
         except (OSError, ValueError):
             pass
