@@ -14,6 +14,7 @@
 
 #include "base/close_on_exec.hpp"
 #include "proxy/net/certificate.hpp"
+#include "proxy/net/socket_calls.hpp"
 
 namespace pgporter {
 
@@ -54,7 +55,7 @@ IoResult Stream::read_some(char* into, std::size_t size) {
         return tls_result(SSL_read(tls_, into, static_cast<int>(size)));
     }
     while (true) {
-        const ssize_t got = ::recv(descriptor_.value, into, size, MSG_DONTWAIT);
+        const ssize_t got = receive_now(descriptor_.value, into, size);
         if (got > 0) {
             // A stream's socket gives all it has, up to what is asked for.
             if (static_cast<std::size_t>(got) < size) readiness_->used_up();
@@ -76,7 +77,7 @@ IoResult Stream::write_some(std::string_view bytes) {
         return tls_result(SSL_write(tls_, bytes.data(), static_cast<int>(std::min<std::size_t>(bytes.size(), 1U << 20))));
     }
     while (true) {
-        const ssize_t sent = ::send(descriptor_.value, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        const ssize_t sent = send_now(descriptor_.value, bytes.data(), bytes.size());
         if (sent >= 0) return {IoStatus::ok, static_cast<std::size_t>(sent)};
         if (errno == EINTR) continue;
         if (errno == EAGAIN || errno == EWOULDBLOCK) return {IoStatus::want_write, 0};
@@ -107,21 +108,21 @@ bool Stream::has_buffered_input() const {
 bool Stream::has_input_or_closed() const {
     if (has_buffered_input()) return true;
     char byte = 0;
-    const ssize_t got = ::recv(descriptor_.value, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+    const ssize_t got = receive_now(descriptor_.value, &byte, 1, MSG_PEEK);
     return got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 bool Stream::is_closed_by_peer() const {
     if (has_buffered_input()) return false;
     char byte = 0;
-    const ssize_t got = ::recv(descriptor_.value, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+    const ssize_t got = receive_now(descriptor_.value, &byte, 1, MSG_PEEK);
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 IoResult Stream::peek(char& byte) {
     if (!is_open()) return {IoStatus::closed, 0};
     while (true) {
-        const ssize_t got = ::recv(descriptor_.value, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+        const ssize_t got = receive_now(descriptor_.value, &byte, 1, MSG_PEEK);
         if (got > 0) return {IoStatus::ok, 1};
         if (got == 0) return {IoStatus::closed, 0};
         if (errno == EINTR) continue;
