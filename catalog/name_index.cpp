@@ -1,34 +1,51 @@
 #include "catalog/name_index.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace pgporter {
 
-NameIndex::NameIndex(const Pairs& pairs) : NameIndex() {
-    std::array<std::shared_ptr<Bucket>, name_bucket_count> filled;
-    for (const auto& [text, tenant] : pairs) {
-        auto& bucket = filled[name_bucket_of(text)];
-        if (!bucket) bucket = std::make_shared<Bucket>();
-        bucket->emplace(text, tenant);
-    }
+NameIndex::NameIndex() {
+    static const auto none = std::make_shared<const Bucket>();
+    buckets_.fill(none);
+}
+
+NameIndex::NameIndex(const std::vector<Entry>& entries) : NameIndex() {
+    std::array<Bucket, name_bucket_count> filled;
+    for (const Entry& entry : entries) filled[name_bucket_of(entry.text)].push_back(entry);
     for (std::size_t i = 0; i < name_bucket_count; ++i) {
-        if (filled[i]) buckets_[i] = std::move(filled[i]);
+        if (filled[i].empty()) continue;
+        std::sort(filled[i].begin(), filled[i].end());
+        buckets_[i] = std::make_shared<const Bucket>(filled[i].begin(), filled[i].end());  // no larger than it needs to be
     }
 }
 
-void NameIndex::add(const std::string& text, const std::string& tenant) {
-    auto& slot = buckets_[name_bucket_of(text)];
-    auto changed = std::make_shared<Bucket>(*slot);
-    changed->emplace(text, tenant);
+std::span<const NameIndex::Entry> NameIndex::find(std::string_view text) const {
+    const std::size_t hash = TextHash{}(text);
+    const Bucket& bucket = *buckets_[name_bucket_of(hash)];
+    const auto from = std::lower_bound(bucket.begin(), bucket.end(), Entry{hash, 0});
+    const auto to = std::find_if(from, bucket.end(), [hash](const Entry& entry) { return entry.text != hash; });
+    return {from, to};
+}
+
+void NameIndex::add(std::string_view text, std::string_view tenant) {
+    const Entry added = entry(text, tenant);
+    auto& slot = buckets_[name_bucket_of(added.text)];
+    auto changed = std::make_shared<Bucket>();
+    changed->reserve(slot->size() + 1);
+    const auto place = std::lower_bound(slot->begin(), slot->end(), added);
+    changed->assign(slot->begin(), place);
+    changed->push_back(added);
+    changed->insert(changed->end(), place, slot->end());
     slot = std::move(changed);
 }
 
-void NameIndex::remove(const std::string& text, const std::string& tenant) {
-    auto& slot = buckets_[name_bucket_of(text)];
+void NameIndex::remove(std::string_view text, std::string_view tenant) {
+    const Entry removed = entry(text, tenant);
+    auto& slot = buckets_[name_bucket_of(removed.text)];
     auto changed = std::make_shared<Bucket>(*slot);
-    const auto [from, to] = changed->equal_range(text);
-    const auto found = std::find_if(from, to, [&](const auto& item) { return item.second == tenant; });
-    if (found != to) changed->erase(found);
+    const auto found = std::lower_bound(changed->begin(), changed->end(), removed);
+    if (found != changed->end() && *found == removed) changed->erase(found);
     slot = std::move(changed);
 }
 

@@ -1,15 +1,15 @@
-// NameIndex: which tenants a text stands for (a schema, a key, a domain). In 256 buckets that snapshots share: a changed copy
-// costs the buckets that changed. Part of a Snapshot; immutable once the snapshot is built, then any thread.
+// NameIndex: which tenants a text may stand for (a schema, a key, a domain). It keeps hashes alone, 16 bytes for each tenant; whoever finds one asks
+// the tenant itself. In 256 buckets that snapshots share: a changed copy costs the buckets that changed. Part of a Snapshot; immutable
+// once the snapshot is built, then any thread.
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <string>
+#include <span>
 #include <string_view>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
 namespace pgporter {
@@ -19,31 +19,33 @@ struct TextHash {
     std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
 };
 
-// Of tenants and of indexes alike. The low bits of the hash choose the place inside a bucket's own table, the high ones the bucket.
+// Of tenants and of indexes alike. Inside a bucket what is in it stands in the order of the whole hash.
 inline constexpr std::size_t name_bucket_count = 256;
-[[nodiscard]] inline std::size_t name_bucket_of(std::string_view text) { return (TextHash{}(text) >> 40) % name_bucket_count; }
+[[nodiscard]] inline std::size_t name_bucket_of(std::size_t hash) { return (hash >> 40) % name_bucket_count; }
 
 class NameIndex {
   public:
-    using Bucket = std::unordered_multimap<std::string, std::string, TextHash, std::equal_to<>>;  // text, tenant's name
-    using Pairs = std::vector<std::pair<std::string, std::string>>;
+    struct Entry {
+        std::size_t text;    // its hash
+        std::size_t tenant;  // that of the tenant's name
+        friend auto operator<=>(const Entry&, const Entry&) = default;
+    };
 
-    NameIndex() {
-        static const auto none = std::make_shared<const Bucket>();
-        buckets_.fill(none);
-    }
-    explicit NameIndex(const Pairs& pairs);
+    NameIndex();
+    explicit NameIndex(const std::vector<Entry>& entries);
 
-    [[nodiscard]] std::pair<Bucket::const_iterator, Bucket::const_iterator> find(std::string_view text) const {
-        return buckets_[name_bucket_of(text)]->equal_range(text);
-    }
+    [[nodiscard]] static Entry entry(std::string_view text, std::string_view tenant) { return {TextHash{}(text), TextHash{}(tenant)}; }
+    // Those whose text has the same hash, in the order of their tenants'. Two tenants with one hash are two equal entries side by side.
+    [[nodiscard]] std::span<const Entry> find(std::string_view text) const;
     // Copies the one bucket that changes; snapshots that share it keep theirs.
-    void add(const std::string& text, const std::string& tenant);
-    void remove(const std::string& text, const std::string& tenant);
+    void add(std::string_view text, std::string_view tenant);
+    void remove(std::string_view text, std::string_view tenant);
     // Takes the buckets of `other` that say the same.
     void share_with(const NameIndex& other);
 
   private:
+    using Bucket = std::vector<Entry>;  // sorted
+
     std::array<std::shared_ptr<const Bucket>, name_bucket_count> buckets_;
 };
 

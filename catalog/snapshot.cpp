@@ -19,30 +19,38 @@ bool has_own_key(const Tenant& tenant) {
     return !tenant.key.empty() && tenant.key != tenant.name;
 }
 
+bool goes_by_key(const Tenant& tenant, std::string_view key) {
+    return has_own_key(tenant) && tenant.key == key;
+}
+
+bool goes_by_domain(const Tenant& tenant, std::string_view domain) {
+    return std::find(tenant.domains.begin(), tenant.domains.end(), domain) != tenant.domains.end();
+}
+
+bool lives_in_schema(const Tenant& tenant, std::string_view schema) {
+    return tenant.placement.schema == schema;
+}
+
 }  // namespace
 
 SnapshotPtr Snapshot::build(SnapshotContent content) {
     auto snapshot = std::make_shared<Snapshot>();
     snapshot->version_ = content.version;
 
-    std::array<std::shared_ptr<Bucket>, bucket_count> buckets;
-    NameIndex::Pairs schemas;
-    NameIndex::Pairs keys;
-    NameIndex::Pairs domains;
+    std::array<Bucket, bucket_count> buckets;
+    std::vector<NameIndex::Entry> schemas;
+    std::vector<NameIndex::Entry> keys;
+    std::vector<NameIndex::Entry> domains;
     auto database_names = std::make_shared<std::unordered_map<std::string, std::size_t, TextHash, std::equal_to<>>>();
-    for (auto& bucket : buckets) {
-        bucket = std::make_shared<Bucket>();
-        bucket->reserve(content.tenants.size() / bucket_count + 1);
-    }
     for (auto& tenant : content.tenants) {
         auto entry = std::make_shared<const Tenant>(std::move(tenant));
-        const auto [place, added] = buckets[name_bucket_of(entry->name)]->try_emplace(entry->name, entry);
-        PP_ASSERT(added);  // names are unique in the catalog
+        const std::size_t hash = TextHash{}(entry->name);
+        buckets[name_bucket_of(hash)].push_back({hash, entry});
         ++snapshot->tenant_count_;
         const auto& placement = entry->placement;
-        if (!placement.schema.empty()) schemas.emplace_back(placement.schema, entry->name);
-        if (has_own_key(*entry)) keys.emplace_back(entry->key, entry->name);
-        for (const auto& domain : entry->domains) domains.emplace_back(domain, entry->name);
+        if (!placement.schema.empty()) schemas.push_back(NameIndex::entry(placement.schema, entry->name));
+        if (has_own_key(*entry)) keys.push_back(NameIndex::entry(entry->key, entry->name));
+        for (const auto& domain : entry->domains) domains.push_back(NameIndex::entry(domain, entry->name));
         ++(*database_names)[placement.database];
         if (const auto min = entry->limits.server_connections_min; min != 0) snapshot->guarantees_[placement.cluster] += min;
     }
@@ -50,7 +58,16 @@ SnapshotPtr Snapshot::build(SnapshotContent content) {
         ++(*database_names)[database.name];
         if (database.server_connections_min != 0) snapshot->guarantees_[database.cluster] += database.server_connections_min;
     }
-    for (std::size_t i = 0; i < bucket_count; ++i) snapshot->buckets_[i] = std::move(buckets[i]);
+    for (std::size_t i = 0; i < bucket_count; ++i) {
+        std::sort(buckets[i].begin(), buckets[i].end(), [](const Named& a, const Named& b) {
+            return std::tie(a.hash, a.tenant->name) < std::tie(b.hash, b.tenant->name);
+        });
+        const auto twin = std::adjacent_find(buckets[i].begin(), buckets[i].end(), [](const Named& a, const Named& b) {
+            return a.hash == b.hash && a.tenant->name == b.tenant->name;
+        });
+        PP_ASSERT(twin == buckets[i].end());  // names are unique in the catalog
+        snapshot->buckets_[i] = std::make_shared<const Bucket>(buckets[i].begin(), buckets[i].end());  // no larger than it needs to be
+    }
     snapshot->schemas_ = NameIndex(schemas);
     snapshot->keys_ = NameIndex(keys);
     snapshot->domains_ = NameIndex(domains);
@@ -80,9 +97,15 @@ SnapshotPtr Snapshot::with_tenant(const SnapshotPtr& base, Tenant tenant, Catalo
     auto next = std::make_shared<Snapshot>(*base);
     next->version_ = std::max(base->version(), version);
     const auto entry = std::make_shared<const Tenant>(std::move(tenant));
-    auto bucket = std::make_shared<Bucket>(*base->buckets_[name_bucket_of(entry->name)]);
-    bucket->insert_or_assign(entry->name, entry);
-    next->buckets_[name_bucket_of(entry->name)] = std::move(bucket);
+    const std::size_t hash = TextHash{}(entry->name);
+    const Bucket& without = *base->buckets_[name_bucket_of(hash)];
+    const auto place = before ? find_in(without, hash, entry->name) : first_of(without, hash);
+    auto bucket = std::make_shared<Bucket>();
+    bucket->reserve(without.size() + 1);
+    bucket->assign(without.begin(), place);
+    bucket->push_back({hash, entry});
+    bucket->insert(bucket->end(), before ? std::next(place) : place, without.end());
+    next->buckets_[name_bucket_of(hash)] = std::move(bucket);
     if (!before) ++next->tenant_count_;
     next->index_change(before.get(), *entry);
     return next;
@@ -128,14 +151,14 @@ SnapshotPtr Snapshot::merged(const SnapshotPtr& current, const SnapshotPtr& next
         if (current->buckets_[i] == next->buckets_[i]) continue;
         auto bucket = std::make_shared<Bucket>(*next->buckets_[i]);
         bool same = bucket->size() == mine.size();
-        for (auto& [name, tenant] : *bucket) {
-            const auto found = mine.find(name);
-            if (found != mine.end() && *found->second == *tenant) {
-                tenant = found->second;
+        for (auto& [hash, tenant] : *bucket) {
+            const auto found = find_in(mine, hash, tenant->name);
+            if (found != mine.end() && *found->tenant == *tenant) {
+                tenant = found->tenant;
                 continue;
             }
             same = false;
-            if (found != mine.end() && found->second->epoch > tenant->epoch) newer.push_back(found->second);
+            if (found != mine.end() && found->tenant->epoch > tenant->epoch) newer.push_back(found->tenant);
         }
         all_shared = all_shared && same;
         if (same) {
@@ -159,41 +182,64 @@ SnapshotPtr Snapshot::merged(const SnapshotPtr& current, const SnapshotPtr& next
     return snapshot;
 }
 
-TenantPtr Snapshot::find_tenant(std::string_view name) const {
-    const auto& bucket = *buckets_[name_bucket_of(name)];
-    const auto found = bucket.find(name);
-    return found == bucket.end() ? nullptr : found->second;
+Snapshot::Bucket::const_iterator Snapshot::first_of(const Bucket& bucket, std::size_t hash) {
+    return std::lower_bound(bucket.begin(), bucket.end(), hash, [](const Named& named, std::size_t wanted) { return named.hash < wanted; });
 }
 
-TenantPtr Snapshot::only_tenant(const NameIndex& index, std::string_view text) const {
-    const auto [from, to] = index.find(text);
-    if (from == to || std::next(from) != to) return nullptr;
-    TenantPtr tenant = find_tenant(from->second);
-    PP_ASSERT(tenant != nullptr);
-    return tenant;
+// The end, if it isn't there.
+Snapshot::Bucket::const_iterator Snapshot::find_in(const Bucket& bucket, std::size_t hash, std::string_view name) {
+    for (auto at = first_of(bucket, hash); at != bucket.end() && at->hash == hash; ++at) {
+        if (at->tenant->name == name) return at;
+    }
+    return bucket.end();
+}
+
+TenantPtr Snapshot::find_tenant(std::string_view name) const {
+    const std::size_t hash = TextHash{}(name);
+    const Bucket& bucket = *buckets_[name_bucket_of(hash)];
+    const auto found = find_in(bucket, hash, name);
+    return found == bucket.end() ? nullptr : found->tenant;
+}
+
+template <class Visit>
+void Snapshot::visit_tenants_of(const NameIndex& index, std::string_view text, GoesBy goes_by, Visit visit) const {
+    const std::span<const NameIndex::Entry> entries = index.find(text);
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        if (i != 0 && entries[i] == entries[i - 1]) continue;  // all tenants with that hash have been visited
+        const Bucket& bucket = *buckets_[name_bucket_of(entries[i].tenant)];
+        for (auto at = first_of(bucket, entries[i].tenant); at != bucket.end() && at->hash == entries[i].tenant; ++at) {
+            if (goes_by(*at->tenant, text)) visit(at->tenant);
+        }
+    }
+}
+
+TenantPtr Snapshot::only_tenant(const NameIndex& index, std::string_view text, GoesBy goes_by) const {
+    const TenantPtr* only = nullptr;
+    std::size_t count = 0;
+    visit_tenants_of(index, text, goes_by, [&](const TenantPtr& tenant) {
+        only = &tenant;
+        ++count;
+    });
+    return count == 1 ? *only : nullptr;
 }
 
 TenantPtr Snapshot::find_tenant_by_key(std::string_view key) const {
     TenantPtr named = find_tenant(key);
     if (named && has_own_key(*named)) named = nullptr;  // it goes by another key
-    const auto [from, to] = keys_.find(key);
-    if (from == to) return named;
-    return named ? nullptr : only_tenant(keys_, key);
+    if (!named) return only_tenant(keys_, key, goes_by_key);
+    bool has_another = false;
+    visit_tenants_of(keys_, key, goes_by_key, [&](const TenantPtr&) { has_another = true; });
+    return has_another ? nullptr : named;
 }
 
 TenantPtr Snapshot::find_tenant_by_domain(std::string_view domain) const {
-    return only_tenant(domains_, domain);
+    return only_tenant(domains_, domain, goes_by_domain);
 }
 
 std::vector<TenantPtr> Snapshot::tenants_of_schema(std::string_view schema) const {
     std::vector<TenantPtr> tenants;
     if (schema.empty()) return tenants;
-    const auto [from, to] = schemas_.find(schema);
-    for (auto it = from; it != to; ++it) {
-        TenantPtr tenant = find_tenant(it->second);
-        PP_ASSERT(tenant != nullptr);
-        tenants.push_back(std::move(tenant));
-    }
+    visit_tenants_of(schemas_, schema, lives_in_schema, [&tenants](const TenantPtr& tenant) { tenants.push_back(tenant); });
     return tenants;
 }
 
@@ -227,7 +273,7 @@ bool Snapshot::knows_database(std::string_view name) const {
 
 void Snapshot::for_each_tenant(const std::function<void(const TenantPtr&)>& visit) const {
     for (const auto& bucket : buckets_) {
-        for (const auto& [name, tenant] : *bucket) visit(tenant);
+        for (const auto& [hash, tenant] : *bucket) visit(tenant);
     }
 }
 

@@ -13,7 +13,7 @@ class BulkPace {
   public:
     static constexpr std::chrono::microseconds pause{150};
 
-    // After a read that took all there was. True: what comes next should gather for `pause` before it is read.
+    // After a read. True: what comes next should gather for `pause` before it is read, if this was all there was: who is late as it is mustn't wait.
     [[nodiscard]] bool should_pause(std::string_view bytes) {
         if (bytes.size() < small_bytes || ends_with_ready(bytes)) {
             in_a_row_ = 0;

@@ -164,7 +164,7 @@ Task<> ServerConnection::read_to_the_end() {
         const IoResult result = stream_->read_some(thread_->read_buffer(), IoThread::read_bytes);
         if (result.status == IoStatus::ok) {
             std::string_view input(thread_->read_buffer(), result.bytes);
-            const bool lets_gather = bulk_.should_pause(input);
+            const bool lets_gather = bulk_.should_pause(input) && stream_->is_used_up();
             if (!on_bytes(input)) break;
             const std::shared_ptr<LeaseHolder> holder = holder_;
             if (holder && holder->is_client_blocked()) {

@@ -3,6 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
+#include <random>
+#include <set>
 
 using namespace pgporter;
 
@@ -241,4 +244,48 @@ TEST_CASE("subscribers get the current snapshot at once, then each new one, in o
     publisher.publish_tenant(tenant_of("acme", 1), CatalogVersion{3});  // nothing newer: nobody is called
     CHECK(early == std::vector<std::uint64_t>{1, 2});
     CHECK(late == std::vector<std::uint64_t>{1, 2});
+}
+
+TEST_CASE("whatever is changed one by one, a snapshot says the same as one built of it at once") {
+    std::mt19937 dice(7);
+    const auto one_of = [&dice](int count) { return std::to_string(dice() % static_cast<unsigned>(count)); };
+    std::map<std::string, Tenant> expected;
+    SnapshotPtr snapshot = Snapshot::build({});
+    for (std::uint64_t step = 1; step <= 3'000; ++step) {
+        Tenant changed = tenant_of("t" + one_of(400), step);
+        changed.placement.schema = "s" + one_of(300);
+        changed.key = dice() % 2 == 0 ? "" : "k" + one_of(300);
+        if (dice() % 3 == 0) changed.domains = {"d" + one_of(200)};
+        if (dice() % 5 == 0) changed.domains.push_back("e" + one_of(200));
+        expected[changed.name] = changed;
+        snapshot = Snapshot::with_tenant(snapshot, changed, CatalogVersion{step});
+    }
+    SnapshotContent content;
+    for (const auto& [name, changed] : expected) content.tenants.push_back(changed);
+    const SnapshotPtr built = Snapshot::build(std::move(content));
+    for (const SnapshotPtr& whole : {built, Snapshot::merged(snapshot, built), Snapshot::merged(built, snapshot)}) {
+        CHECK(whole->tenant_count() == expected.size());
+    }
+    const auto name_of = [](const TenantPtr& found) { return found ? found->name : std::string(); };
+    for (int i = 0; i < 400; ++i) {
+        const std::string number = std::to_string(i);
+        const auto at = expected.find("t" + number);
+        CHECK((snapshot->find_tenant("t" + number) != nullptr) == (at != expected.end()));
+        if (at != expected.end()) CHECK(*snapshot->find_tenant("t" + number) == at->second);
+        std::set<std::string> in_schema;
+        std::vector<std::string> by_key;
+        std::vector<std::string> by_domain;
+        for (const auto& [name, one] : expected) {
+            if (one.placement.schema == "s" + number) in_schema.insert(name);
+            if (one.key == "k" + number) by_key.push_back(name);
+            if (std::count(one.domains.begin(), one.domains.end(), "d" + number) != 0) by_domain.push_back(name);
+        }
+        for (const SnapshotPtr& either : {snapshot, built}) {
+            std::multiset<std::string> found;
+            for (const TenantPtr& one : either->tenants_of_schema("s" + number)) found.insert(one->name);
+            CHECK(found == std::multiset<std::string>(in_schema.begin(), in_schema.end()));
+            CHECK(name_of(either->find_tenant_by_key("k" + number)) == (by_key.size() == 1 ? by_key.front() : ""));
+            CHECK(name_of(either->find_tenant_by_domain("d" + number)) == (by_domain.size() == 1 ? by_domain.front() : ""));
+        }
+    }
 }
