@@ -1,5 +1,6 @@
 #include "catalog/follower.hpp"
 
+#include <malloc.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -28,6 +29,13 @@ constexpr std::size_t changed_rows_max = 200;  // of more tenants than that, eve
 constexpr int save_share = 20;                 // at most a twentieth of the time goes into saving
 constexpr Milliseconds save_pause_max{60'000};
 constexpr Milliseconds sync_wait_extra{20'000};  // above the store's own bound for one answer
+
+// What reading a large catalog took is as much again as the catalog, and glibc keeps it otherwise.
+void give_back_memory() {
+#if defined(__GLIBC__)
+    ::malloc_trim(0);
+#endif
+}
 
 }  // namespace
 
@@ -235,6 +243,7 @@ Result<void> CatalogFollower::Impl::connect_and_read() {
     connection_ = *std::move(connection);
     PP_TRY(connection_.exec("LISTEN pgporter_catalog"));  // before the read: what changes after it is told
     PP_TRY(read_everything());
+    give_back_memory();
     set_connected(true);
     return {};
 }
@@ -245,7 +254,10 @@ Result<void> CatalogFollower::Impl::update() {
     const auto partly = read_changes();
     if (!partly) return partly.error();
     PP_TRY(connection_.exec("COMMIT"));
-    return *partly ? Result<void>() : read_everything();
+    if (*partly) return {};
+    PP_TRY(read_everything());
+    give_back_memory();
+    return {};
 }
 
 // Reads the tenants that changed, if that is all there is to read. False: everything must be read.
