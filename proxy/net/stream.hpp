@@ -83,7 +83,7 @@ class Stream {
     // `verify_host` empty: the name in the certificate isn't checked.
     [[nodiscard]] Task<Result<void>> connect_tls(std::shared_ptr<TlsContext> context, std::string server_name, bool verify_host);
     [[nodiscard]] bool is_tls() const { return tls_ != nullptr; }
-    // What has been read since was all there was. Never with TLS, which reads a record at a time and doesn't look beyond.
+    // The last read has taken all there was. Not known behind a read over TLS, which takes a record and doesn't look beyond it: false.
     [[nodiscard]] bool is_used_up() const { return readiness_ && !readiness_->has_input(); }
     [[nodiscard]] TlsFailure tls_failure() const { return tls_failure_; }
     // The name that the client asked for (SNI); empty: none, or no TLS.

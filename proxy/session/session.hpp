@@ -248,7 +248,7 @@ class Session final : public LeaseHolder, public std::enable_shared_from_this<Se
     Step process_all(std::string_view& input);
     [[nodiscard]] bool must_wait() const;
     [[nodiscard]] bool has_ready_partial() const;
-    [[nodiscard]] bool is_copy_data_awaited();
+    [[nodiscard]] bool go_on_with_copy_data();
     Step begin_partial(std::string_view& input);
     Step continue_partial(std::string_view& input);
     Step start_bind();

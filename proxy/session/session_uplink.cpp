@@ -185,7 +185,7 @@ Session::Step Session::process_all(std::string_view& input) {
                 input.remove_prefix(size);
                 continue;
             }
-            if (whole.front() == 'd' && is_copy_data_awaited()) {
+            if (whole.front() == 'd' && go_on_with_copy_data()) {
                 const std::string_view lines = whole_messages(input, 'd');
                 to_server(lines);
                 input.remove_prefix(lines.size());
@@ -202,8 +202,8 @@ Session::Step Session::process_all(std::string_view& input) {
     return Step::done;
 }
 
-// COPY input that goes on as it is.
-bool Session::is_copy_data_awaited() {
+// True: COPY input may go on to the server as it is.
+bool Session::go_on_with_copy_data() {
     if (!server_ || skip_to_sync_ || !replies_.is_copying_in()) return false;
     if (idle_deadline_.is_armed()) idle_deadline_.disarm();
     go_on_behind_end('d');
@@ -248,7 +248,7 @@ Session::Step Session::begin_partial(std::string_view& input) {
     }
     PP_ASSERT(event == FrameReader::Event::header);
     gathered_.clear();
-    if (type == 'd' && !from_start.empty() && is_copy_data_awaited()) {  // as it lies there, so that all of it leaves without a copy
+    if (type == 'd' && !from_start.empty() && go_on_with_copy_data()) {  // as it lies there, so that all of it leaves without a copy
         to_server(from_start.substr(0, from_start.size() - input.size()));
         partial_ = Partial::stream;
         return continue_partial(input);

@@ -97,7 +97,7 @@ class PatientServer(fixture.Postgres):
         while True:
             try:
                 return super().sql(text, database, values)
-            except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.DatabaseError) as error:
+            except psycopg2.Error as error:
                 # A connection that ends in the midst of a statement is a DatabaseError without a code.
                 is_lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)) or error.pgcode is None
                 if not is_lost or time.monotonic() > deadline:
